@@ -1,0 +1,90 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target is held to the same rules: Swift 6, no unmarked unsafe code, no warnings.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests",
+        dependencies: [.target(name: name)] + dependencies,
+        exclude: exclude,
+        swiftSettings: strict)
+}
+
+// Listed from the bottom layer up: a module may import only what stands above it in this list.
+let package = Package(
+    name: "sluice",
+    products: [.executable(name: "sluice", targets: ["sluice"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CHiredis"),
+        module("Primitives", []),
+        module("LinuxIO", ["CLinux", "Primitives"]),
+        module("HTTP1", ["Primitives", "LinuxIO"]),
+        module("Hiredis", ["CHiredis", "Primitives", "LinuxIO"]),
+        module("EventLoop", ["Primitives", "LinuxIO"]),
+        module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis"]),
+        module("Balancing", ["Primitives"]),
+        module("Identity", ["Primitives"]),
+        module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
+        module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient"]),
+        module("Health", ["Primitives", "RedisClient"]),
+        module("Membership", ["Primitives", "RedisClient"]),
+        module(
+            "Gateway",
+            [
+                "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "Balancing", "Identity",
+                "Configuration", "RateLimiting", "Health", "Membership",
+                .product(name: "Logging", package: "swift-log"),
+            ]),
+        module("Admin", ["Primitives", "LinuxIO", "HTTP1", "EventLoop", "Health", "Membership", "Gateway"]),
+        .executableTarget(
+            name: "sluice",
+            dependencies: [
+                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Configuration", "Gateway", "Admin",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+
+        // Real processes, raw sockets and a seeded clock for the tests.
+        .target(
+            name: "TestSupport", dependencies: ["Primitives", "LinuxIO"], path: "Tests/TestSupport",
+            swiftSettings: strict),
+        tests(of: "Primitives"),
+        tests(of: "LinuxIO"),
+        tests(of: "HTTP1", ["Primitives", "LinuxIO", "TestSupport"]),
+        tests(of: "Hiredis", ["Primitives", "LinuxIO"]),
+        tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
+        tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TestSupport"]),
+        tests(of: "Balancing", ["Primitives"]),
+        tests(of: "Identity", ["Primitives"]),
+        tests(of: "Configuration", ["Primitives"]),
+        tests(of: "RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient", "Hiredis", "TestSupport"]),
+        tests(of: "Health", ["Primitives", "RedisClient", "EventLoop", "TestSupport"]),
+        tests(of: "Membership", ["Primitives", "RedisClient", "EventLoop", "TestSupport"]),
+        tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Configuration", "TestSupport"]),
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(name: "HouseRulesTests", swiftSettings: strict),
+    ]
+)
