@@ -1,0 +1,116 @@
+package import LinuxIO
+package import Primitives
+
+/// Who takes the connections that a listener accepts.
+package protocol ListenerHandler: AnyObject {
+    /// Owns the descriptor from here on.
+    func accepted(_ connection: consuming Accepted, by listener: Listener)
+    /// Accepting has paused because descriptors or memory ran out; it goes on by itself.
+    func acceptPaused(_ listener: Listener, _ error: SystemError)
+}
+
+/// A listening socket on a loop.
+package final class Listener {
+    package let socket: ListeningSocket
+    private let loop: Loop
+    private var handler: (any ListenerHandler)?
+    private var resume: LoopTimer?
+    private var watching = false
+    var slot = 0
+    var generation: UInt32 = 0
+
+    /// Connections taken in one turn: enough for a burst, few enough to leave time for those that are open.
+    private static let acceptsPerTurn = 64
+    /// How long accepting rests when descriptors have run out: some are freed meanwhile, and nothing spins.
+    private static let pause = TimeSpan.milliseconds(50)
+
+    init(_ socket: ListeningSocket, loop: Loop, handler: any ListenerHandler) {
+        self.socket = socket
+        self.loop = loop
+        self.handler = handler
+    }
+
+    var cookie: UInt64 { UInt64(generation) << 32 | UInt64(slot) }
+
+    func watch() throws(SystemError) {
+        guard !watching else { return }
+        try loop.watch(socket, cookie: cookie)
+        watching = true
+    }
+
+    func acceptReady() {
+        for _ in 0..<Self.acceptsPerTurn {
+            guard watching, let handler else { return }
+            do throws(SystemError) {
+                guard let connection = try socket.accept() else { return }
+                handler.accepted(connection, by: self)
+            } catch {
+                suspend()
+                handler.acceptPaused(self, error)
+                return
+            }
+        }
+    }
+
+    /// Stops accepting for a moment. Waiting clients stay in the kernel's queue.
+    package func suspend() {
+        guard watching else { return }
+        watching = false
+        loop.unwatch(socket)
+        let timer = resume ?? LoopTimer(loop) { [weak self] in try? self?.watch() }
+        resume = timer
+        timer.schedule(after: Self.pause)
+    }
+
+    /// Stops accepting for good. The socket itself closes when its last owner lets go of it.
+    package func close() {
+        if watching { loop.unwatch(socket) }
+        watching = false
+        handler = nil
+        resume?.cancel()
+        resume = nil
+        loop.release(self)
+    }
+}
+
+/// A timer for what happens seldom; streams have their own deadlines.
+package final class LoopTimer {
+    private let loop: Loop
+    private let body: () -> Void
+    private var deadline = MonotonicTime.distantFuture
+    private var scheduledTick: Int64 = .max
+    private var cookie: UInt64?
+
+    package init(_ loop: Loop, _ body: @escaping () -> Void) {
+        self.loop = loop
+        self.body = body
+    }
+
+    package func schedule(after span: TimeSpan) { schedule(at: loop.now + span) }
+
+    package func schedule(at time: MonotonicTime) {
+        deadline = time
+        let cookie = self.cookie ?? loop.adopt(self)
+        self.cookie = cookie
+        let tick = loop.insert(cookie, deadline: time)
+        scheduledTick = tick
+    }
+
+    package func cancel() {
+        deadline = .distantFuture
+        if let cookie { loop.releaseTimer(cookie) }
+        cookie = nil
+    }
+
+    func ticked(_ tick: Int64, now: MonotonicTime) {
+        guard tick == scheduledTick, let cookie else { return }
+        if deadline > now {
+            scheduledTick = loop.insert(cookie, deadline: deadline)
+            return
+        }
+        // Released before the call, so that the body may schedule it again, and an idle timer holds no slot.
+        loop.releaseTimer(cookie)
+        self.cookie = nil
+        body()
+    }
+}

@@ -1,0 +1,236 @@
+// One connected socket on a loop, with back-pressure in both directions.
+//
+// Reading: epoll is edge-triggered, so the stream remembers that there may be bytes until a read has shown that there
+// are none. Whoever stops reading, because its budget is used or the other side is slow, just returns; the rest stays
+// in the kernel's buffer, which is what slows the peer down. `resumeReading` brings the owner back.
+// Writing: bytes go to the kernel at once. What it does not take is kept here, once, and the owner, who sees
+// `pendingOutput`, stops producing until `streamDrained`.
+
+package import LinuxIO
+package import Primitives
+
+/// The owner of a stream. Class-bound, so calling it costs what a virtual method costs.
+package protocol StreamHandler: AnyObject {
+    /// A connection that was started is made.
+    func streamConnected(_ stream: Stream)
+    /// There may be bytes, or the end of the peer's.
+    func streamReadable(_ stream: Stream)
+    /// Everything that was kept for sending is with the kernel now.
+    func streamDrained(_ stream: Stream)
+    /// The connection could not be made, or broke while nobody was reading or writing.
+    func streamFailed(_ stream: Stream, _ error: SystemError)
+    /// `deadline` has passed; it has been cleared.
+    func streamDeadlinePassed(_ stream: Stream)
+}
+
+package final class Stream {
+    package enum State { case connecting, open, closed }
+
+    package let loop: Loop
+    package private(set) var state: State
+    package var handler: (any StreamHandler)?
+
+    private var descriptor: Descriptor?
+    private var output = ByteBuffer()
+    /// Set by an event, cleared by a read that emptied the socket.
+    package private(set) var mayHaveBytes = false
+    /// The peer has ended its sending direction: data and end may have come as one event, so read on until the end.
+    private var peerEnded = false
+    private var writable: Bool
+    private var resuming = false
+
+    var slot = 0
+    var generation: UInt32 = 0
+    var scheduledTick: Int64 = .max
+    private var deadlineValue = MonotonicTime.distantFuture
+
+    /// What a stream may keep for a slow peer before its memory is given back when drained.
+    private static let keptOutputCapacity = 4096
+
+    init(_ descriptor: consuming Descriptor, loop: Loop, connecting: Bool) {
+        self.descriptor = consume descriptor
+        self.loop = loop
+        state = connecting ? .connecting : .open
+        writable = !connecting
+    }
+
+    var cookie: UInt64 { UInt64(generation) << 32 | UInt64(slot) }
+
+    package var isOpen: Bool { state == .open }
+    /// Bytes that the kernel has not taken yet.
+    package var pendingOutput: Int { output.count }
+
+    /// When `streamDeadlinePassed` is called, unless it is moved before. Moving it later is free.
+    package var deadline: MonotonicTime {
+        get { deadlineValue }
+        set {
+            deadlineValue = newValue
+            if newValue < .distantFuture { loop.schedule(self, newValue) }
+        }
+    }
+
+    func register(with epoll: borrowing Epoll) throws(SystemError) {
+        switch descriptor {
+        case .some(let descriptor): try epoll.add(descriptor, cookie: cookie)
+        case .none: break
+        }
+    }
+
+    // MARK: Reading
+
+    /// Reads once, at most `room` bytes.
+    package func receive(into buffer: inout ByteBuffer, room: Int) -> IOOutcome {
+        guard state == .open else { return .endOfFile }
+        let outcome: IOOutcome
+        switch descriptor {
+        case .some(let descriptor): outcome = Socket.receive(descriptor, into: &buffer, room: room)
+        case .none: outcome = .endOfFile
+        }
+        switch outcome {
+        case .bytes(let n):
+            // Fewer than asked for: the socket is empty, and a further read would only say so.
+            if n < room && !peerEnded { mayHaveBytes = false }
+        case .wouldBlock, .endOfFile, .failed: mayHaveBytes = false
+        }
+        return outcome
+    }
+
+    /// Calls `streamReadable` again soon, if there may be bytes.
+    package func resumeReading() {
+        guard mayHaveBytes, !resuming, state == .open else { return }
+        resuming = true
+        loop.enqueue(self)
+    }
+
+    func resumed() {
+        resuming = false
+        if state == .open, mayHaveBytes { handler?.streamReadable(self) }
+    }
+
+    // MARK: Writing
+
+    /// Sends bytes, keeping what the kernel does not take. `.bytes` tells how many the kernel took.
+    @discardableResult
+    package func send(_ bytes: Span<UInt8>) -> IOOutcome {
+        guard state == .open else { return .failed(.closedByPeer) }
+        if bytes.isEmpty { return .bytes(0) }
+        guard writable, output.isEmpty else {
+            output.append(bytes)
+            return .wouldBlock
+        }
+        let outcome = write(bytes)
+        switch outcome {
+        case .bytes(let n) where n < bytes.count:
+            writable = false
+            output.append(bytes.extracting(n..<bytes.count))
+        case .wouldBlock:
+            writable = false
+            output.append(bytes)
+        case .bytes, .endOfFile, .failed: break
+        }
+        return outcome
+    }
+
+    private func write(_ bytes: Span<UInt8>) -> IOOutcome {
+        switch descriptor {
+        case .some(let descriptor): Socket.send(descriptor, bytes)
+        case .none: .endOfFile
+        }
+    }
+
+    private func flush() {
+        guard writable, !output.isEmpty else { return }
+        let outcome = writePending(output)
+        switch outcome {
+        case .bytes(let n):
+            output.consume(n)
+            if output.isEmpty {
+                if output.capacity > Self.keptOutputCapacity { output.release() }
+                handler?.streamDrained(self)
+            } else {
+                writable = false
+            }
+        case .wouldBlock: writable = false
+        case .endOfFile: break
+        case .failed(let error): handler?.streamFailed(self, error)
+        }
+    }
+
+    private func writePending(_ buffer: borrowing ByteBuffer) -> IOOutcome { write(buffer.bytes) }
+
+    /// Tells the peer that nothing more will come. Call when nothing is pending.
+    package func shutdownWriting() {
+        switch descriptor {
+        case .some(let descriptor): Socket.shutdownWriting(descriptor)
+        case .none: break
+        }
+    }
+
+    // MARK: Ending
+
+    /// Closes the socket at once. Pending output is dropped and no further call comes.
+    package func close() {
+        guard state != .closed else { return }
+        state = .closed
+        descriptor = nil
+        handler = nil
+        output.release()
+        loop.release(self)
+    }
+
+    /// Closes with a reset, so that the peer learns that its exchange failed instead of taking half for the whole.
+    package func abort() {
+        switch descriptor {
+        case .some(let descriptor): Socket.setAbortOnClose(descriptor)
+        case .none: break
+        }
+        close()
+    }
+
+    // MARK: Events
+
+    func handle(_ events: IOEvents) {
+        if state == .connecting {
+            finishConnecting(events)
+            guard state == .open else { return }
+        }
+        if events.contains(.writable), !writable {
+            writable = true
+            flush()
+            if state != .open { return }
+        }
+        if events.contains(.peerClosed) || events.contains(.hungUp) || events.contains(.failed) { peerEnded = true }
+        if events.contains(.readable) || peerEnded {
+            mayHaveBytes = true
+            handler?.streamReadable(self)
+        }
+    }
+
+    private func finishConnecting(_ events: IOEvents) {
+        guard events.contains(.writable) || events.contains(.failed) || events.contains(.hungUp) else { return }
+        var error: SystemError?
+        switch descriptor {
+        case .some(let descriptor): error = Socket.pendingError(descriptor)
+        case .none: return
+        }
+        if error == nil, !events.contains(.writable) { error = .closedByPeer }
+        if let error {
+            handler?.streamFailed(self, error)
+            return
+        }
+        state = .open
+        writable = true
+        handler?.streamConnected(self)
+    }
+
+    func deadlineTicked(_ tick: Int64, now: MonotonicTime) {
+        guard tick == scheduledTick else { return }
+        scheduledTick = .max
+        if deadlineValue > now {
+            if deadlineValue < .distantFuture { loop.schedule(self, deadlineValue) }
+        } else {
+            deadlineValue = .distantFuture
+            handler?.streamDeadlinePassed(self)
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import Glibc
+
+/// Files that are only written to: logs.
+package enum OutputFile {
+    package static func standardOutput() throws(SystemError) -> Descriptor {
+        let raw = dup(1)
+        guard raw >= 0 else { throw .last("dup") }
+        return Descriptor(adopting: raw)
+    }
+
+    /// Opens a file for appending, made if it is missing.
+    package static func append(path: String) throws(SystemError) -> Descriptor {
+        let raw = unsafe open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o644)
+        guard raw >= 0 else { throw .last("open") }
+        return Descriptor(adopting: raw)
+    }
+
+    /// Writes all bytes, waiting where the file is a slow pipe. Never call it on a loop.
+    package static func write(_ file: borrowing Descriptor, _ bytes: Span<UInt8>) throws(SystemError) {
+        var offset = 0
+        while offset < bytes.count {
+            let rest = bytes.extracting(offset..<bytes.count)
+            let raw = file.raw
+            let n = unsafe rest.withUnsafeBufferPointer { source in
+                retryingInterrupts { unsafe Glibc.write(raw, source.baseAddress, source.count) }
+            }
+            if n > 0 {
+                offset += n
+                continue
+            }
+            guard n < 0, errno == EAGAIN else { throw .last("write") }
+            var wait = pollfd(fd: raw, events: Int16(POLLOUT), revents: 0)
+            _ = unsafe poll(&wait, 1, 1_000)
+        }
+    }
+}

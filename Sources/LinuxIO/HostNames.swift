@@ -1,0 +1,47 @@
+import Glibc
+package import Primitives
+
+/// A host name that did not resolve.
+package struct ResolutionError: Error, Sendable, CustomStringConvertible {
+    package let host: String
+    package let reason: String
+    package var description: String { "\(host): \(reason)" }
+}
+
+package enum HostNames {
+    /// The addresses of a name, in the order in which they should be tried (getaddrinfo(3), RFC 6724). Blocks: never
+    /// call it on a loop.
+    package static func resolve(_ host: String) throws(ResolutionError) -> [IPAddress] {
+        if let literal = IPAddress(host) { return [literal] }
+        var hints = unsafe addrinfo()
+        unsafe hints.ai_family = AF_UNSPEC
+        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        unsafe hints.ai_flags = AI_ADDRCONFIG
+        var list: UnsafeMutablePointer<addrinfo>? = nil
+        let code = unsafe getaddrinfo(host, nil, &hints, &list)
+        guard code == 0 else {
+            throw ResolutionError(host: host, reason: unsafe String(cString: gai_strerror(code)))
+        }
+        defer { unsafe freeaddrinfo(list) }
+        var addresses: [IPAddress] = []
+        var next = unsafe list
+        while let entry = unsafe next {
+            if let form = unsafe entry.pointee.ai_addr {
+                var storage = sockaddr_storage()
+                let length = unsafe min(Int(entry.pointee.ai_addrlen), MemoryLayout<sockaddr_storage>.size)
+                unsafe memcpy(&storage, form, length)
+                if let address = Socket.address(storage)?.ip, !addresses.contains(address) { addresses.append(address) }
+            }
+            unsafe next = entry.pointee.ai_next
+        }
+        guard !addresses.isEmpty else { throw ResolutionError(host: host, reason: "no address") }
+        return addresses
+    }
+
+    /// This machine's name.
+    package static func local() -> String {
+        var name = [CChar](repeating: 0, count: 256)
+        guard unsafe gethostname(&name, 255) == 0 else { return "localhost" }
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}

@@ -1,0 +1,94 @@
+import CLinux
+import Glibc
+
+/// A thread of the operating system that runs one function.
+
+package struct OSThread: Sendable {
+    private let handle: pthread_t
+
+    /// Starts a thread. `name` shows in `top -H`; 15 bytes of it.
+    package init(name: String, _ body: @escaping @Sendable () -> Void) {
+        let argument = unsafe Unmanaged.passRetained(ThreadStart(name: name, body: body)).toOpaque()
+        var handle = pthread_t()
+        let result = unsafe pthread_create(&handle, nil, osThreadMain, argument)
+        precondition(result == 0, "the system refuses another thread")
+        self.handle = handle
+    }
+
+    package func join() { _ = pthread_join(handle, nil) }
+}
+
+private final class ThreadStart {
+    let name: String
+    let body: @Sendable () -> Void
+    init(name: String, body: @escaping @Sendable () -> Void) {
+        self.name = name
+        self.body = body
+    }
+}
+
+/// The start of every thread. A function of the file: a closure in its place would inherit the caller's isolation.
+private func osThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let argument = unsafe argument else { return nil }
+    let start = unsafe Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
+    _ = unsafe pthread_setname_np(pthread_self(), String(start.name.prefix(15)))
+    start.body()
+    return nil
+}
+
+/// The signals that a node answers. Blocked in every thread, taken in one place.
+package enum Signals {
+    /// Blocks them for this thread and all that it starts; ignores SIGPIPE. Call first in the program.
+    package static func block(_ numbers: [Int32]) {
+        _ = signal(SIGPIPE, SIG_IGN)
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        for number in numbers { unsafe sigaddset(&set, number) }
+        _ = unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+    }
+
+    /// Waits until one of them arrives.
+    package static func wait(_ numbers: [Int32]) -> Int32 {
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        for number in numbers { unsafe sigaddset(&set, number) }
+        var number: Int32 = 0
+        while unsafe sigwait(&set, &number) != 0 {}
+        return number
+    }
+
+    package static let terminate = SIGTERM
+    package static let interrupt = SIGINT
+    package static let hangUp = SIGHUP
+}
+
+package enum Processors {
+    /// Processors that this process may use (sched_getaffinity(2)), at least 1.
+    package static var available: Int {
+        var mask = [UInt](repeating: 0, count: 128)
+        guard unsafe sluice_affinity(&mask, UInt(mask.count * MemoryLayout<UInt>.size)) > 0 else { return 1 }
+        return max(1, mask.reduce(0) { $0 + $1.nonzeroBitCount })
+    }
+}
+
+/// Lets one thread sleep until another has something for it (a POSIX semaphore).
+@safe
+package final class Waiter: @unchecked Sendable {
+    private let semaphore: UnsafeMutablePointer<sem_t>
+
+    package init() {
+        unsafe semaphore = .allocate(capacity: 1)
+        unsafe sem_init(semaphore, 0, 0)
+    }
+
+    deinit {
+        unsafe sem_destroy(semaphore)
+        unsafe semaphore.deallocate()
+    }
+
+    package func signal() { unsafe sem_post(semaphore) }
+
+    package func wait() {
+        while unsafe sem_wait(semaphore) != 0 {}
+    }
+}
