@@ -2,8 +2,8 @@
 
 import Balancing
 package import Configuration
-package import Primitives
-package import Synchronization
+import Primitives
+import Synchronization
 
 /// One backend of a service.
 package final class Backend: Sendable {
