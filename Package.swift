@@ -46,8 +46,8 @@ let package = Package(
         module("Identity", ["Primitives"]),
         module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
         module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient"]),
-        module("Health", ["Primitives", "RedisClient"]),
-        module("Membership", ["Primitives", "RedisClient"]),
+        module("Membership", ["Primitives", "EventLoop", "RedisClient"]),
+        module("Health", ["Primitives", "EventLoop", "RedisClient", "Membership"]),
         module(
             "Gateway",
             [
@@ -79,8 +79,9 @@ let package = Package(
         tests(of: "Identity", ["Primitives"]),
         tests(of: "Configuration", ["Primitives"]),
         tests(of: "RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient", "Hiredis", "TestSupport"]),
-        tests(of: "Health", ["Primitives", "RedisClient", "EventLoop", "TestSupport"]),
-        tests(of: "Membership", ["Primitives", "RedisClient", "EventLoop", "TestSupport"]),
+        tests(of: "Membership", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "TestSupport"]),
+        tests(
+            of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),
         tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Configuration", "TestSupport"]),
         .testTarget(
             name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport"],
