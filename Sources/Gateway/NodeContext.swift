@@ -96,6 +96,7 @@ final class NodeContext: Sendable {
     let accessLogFormat: LogFormat
     let limiterSetup: LimiterSetup
     let rateLimitFields: RateLimitFields?
+    let drain: Configuration.Drain
 
     var accessLog: Bool { accessLogSink != nil }
 
@@ -120,6 +121,7 @@ final class NodeContext: Sendable {
         connections = ConnectionLimits(
             total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
         accessLogFormat = gateway.logFormat == .json ? .json : .text
+        drain = gateway.drain
         rateLimitFields = policy.map { RateLimitFields($0) }
     }
 
