@@ -114,7 +114,7 @@ extension FieldSet {
 
 /// The last 24 bytes of a token, in lower case, as one number; exact for tokens up to 24 bytes, as no token holds a
 /// zero byte. Setting bit 5 lower-cases letters and leaves `-` and digits; of the other characters of a token it
-/// changes only `^` and `_`, to `~` and 0x7f, which no known name has.
+/// changes only `^` to `~` and `_` to 0x7f, and no known name has these.
 struct NameKey: Equatable, Sendable {
     private var low: UInt64 = 0
     private var middle: UInt64 = 0
@@ -143,6 +143,16 @@ struct NameKey: Equatable, Sendable {
     private init(_ middle: UInt64, _ low: UInt64) {
         self.middle = middle
         self.low = low
+    }
+
+    /// The name with `-` for every `_` (0x7f by now). No byte exceeds 0x7f, so adding 1 carries into no neighbour.
+    @inline(__always)
+    var hyphenated: NameKey {
+        var key = self
+        key.low &-= ((low &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        key.middle &-= ((middle &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        key.high &-= ((high &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        return key
     }
 
     @inline(__always)
