@@ -85,7 +85,9 @@ package struct FieldSet: Equatable, Sendable, ExpressibleByArrayLiteral {
         for name in names { insert(name) }
     }
 
+    @inlinable
     package func contains(_ name: FieldName) -> Bool { rawValue & (1 << UInt64(name.rawValue)) != 0 }
+    @inline(__always)
     package mutating func insert(_ name: FieldName) { rawValue |= 1 << UInt64(name.rawValue) }
     package mutating func remove(_ name: FieldName) { rawValue &= ~(1 << UInt64(name.rawValue)) }
     package func union(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue | other.rawValue) }

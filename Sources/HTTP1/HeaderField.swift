@@ -44,6 +44,7 @@ package struct HeaderFields: Sendable {
         repeated = []
     }
 
+    @inlinable
     package func contains(_ name: FieldName) -> Bool { present.contains(name) }
 
     /// The first field of that name; nil for `other`.

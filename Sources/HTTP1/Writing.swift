@@ -41,6 +41,8 @@ private func copyFields(
 
 /// Appends the request line for the next hop: method, target in origin-form (or `*`), HTTP/1.1.
 ///
+/// Where the form is absolute, the Host field is to be dropped and `authority` written in its place (RFC 9112 §3.2.2).
+///
 /// `strippingPrefix`: bytes of the path to leave out at its beginning; a path that does not begin with `/` afterwards
 /// gets one. `/api` stripped from `/api?x=1` makes `/?x=1`.
 package func appendRequestLine(

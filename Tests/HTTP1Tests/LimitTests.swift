@@ -67,6 +67,19 @@ struct LimitTests {
         #expect(parse(input, as: RequestHead.self, limits: limits).1 == .complete(length: input.count))
     }
 
+    @Test("says how many bytes always bring a decision")
+    func headBytesMax() {
+        let limits = HeadLimits(requestLineBytes: 20, headerBytes: 30)
+        let longest = bytes("\r\nGET /aaaaaa HTTP/1.1\r\nHost: " + String(repeating: "h", count: 22) + "\r\n\r\n")
+        #expect(parse(longest, as: RequestHead.self, limits: limits).1 == .complete(length: longest.count))
+        #expect(limits.headBytesMax == longest.count + 1)
+        let endless = bytes("\r\nGET /aaaaaa HTTP/1.1\r\n" + String(repeating: "h", count: 100))
+        for count in 0...endless.count {
+            let outcome = parse(Array(endless.prefix(count)), as: RequestHead.self, limits: limits).1
+            #expect((outcome == .needMore) == (count < limits.headBytesMax))
+        }
+    }
+
     @Test("has a default that browsers never reach")
     func defaults() {
         let limits = HeadLimits()
