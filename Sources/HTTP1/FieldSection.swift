@@ -121,7 +121,7 @@ struct FieldSection: Sendable {
 
             let id = table.name(for: key)
             let value = valueStart..<valueEnd
-            let stays = id == .other ? isLookalike(key, table) : hopByHop.contains(id)
+            let stays = id == .other ? isRequest && isLookalike(key, table) : hopByHop.contains(id)
             fields.lines.append(
                 HeaderField(line: lineStart..<i, nameEnd: nameEnd, value: value, id: id, hopByHop: stays))
             if id != .other, let rule = interpret(id, value, bytes, &fields) { return .refuse(rule, at: valueStart) }

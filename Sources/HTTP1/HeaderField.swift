@@ -6,8 +6,8 @@ package struct HeaderField: Equatable, Sendable {
     private var valueEnd: Int32
     private var lineEnd: Int32
     package let id: FieldName
-    /// Whether the field stays on this connection: one of `FieldSet.hopByHop`, named in `Connection`, or a known name
-    /// with `_` for `-`, which some backends take for the real one.
+    /// Whether the field stays on this connection: one of `FieldSet.hopByHop`, named in `Connection`, or in a request
+    /// a known name with `_` for `-`, which some backends take for the real one.
     package internal(set) var hopByHop: Bool
 
     /// `HeadLimits` keeps all offsets within 32 bits.

@@ -55,7 +55,7 @@ package func appendRequestLine(
     case .asterisk:
         output.append(ASCII.asterisk)
     case .origin, .absolute:
-        let start = min(head.path.lowerBound + max(prefix, 0), head.path.upperBound)
+        let start = head.path.lowerBound + min(max(prefix, 0), head.path.count)
         // RFC 9112 §3.2.1: an empty path is sent as `/`.
         if start == head.path.upperBound || bytes[start] != ASCII.slash { output.append(ASCII.slash) }
         output.append(bytes.extracting(start..<head.pathAndQuery.upperBound))

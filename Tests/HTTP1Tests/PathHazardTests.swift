@@ -16,7 +16,7 @@ struct PathHazardTests {
             ("/a%5cb", .backslash), ("/%5C..", .backslash), ("/a%00", .encodedNUL),
             ("/%", .malformedEscape), ("/%2", .malformedEscape), ("/%2g", .malformedEscape), ("/%g2", .malformedEscape),
             ("/%%32e", .malformedEscape), ("/%u002e", .malformedEscape),
-            ("/%252e%252e/", .none),
+            ("/%252e%252e/", .none), ("/a;../b", .none), ("/;.", .none),
         ] as [(String, PathHazard)])
     func hazards(_ path: String, _ hazard: PathHazard) {
         let input = bytes(path)

@@ -105,7 +105,8 @@ struct RequestHeadTests {
     @Test(
         "with a bad host is refused, in the field and in the target",
         arguments: [
-            "", ":80", "a:65536", "a:123456", "a:8x", "a b", "user@a", "a/b", "a,b", "a;b", "a#b", "a%41", "[", "[]",
+            "", ":80", "a:65536", "a:123456", "a:000080", "a:8x", "a b", "user@a", "a/b", "a,b", "a;b", "a#b", "a%41",
+            "[", "[]",
             "[::1", "[::1]x", "[::g]", "[::1%25eth0]", "a]", "é", "a:80:80",
         ])
     func badHosts(_ host: String) {

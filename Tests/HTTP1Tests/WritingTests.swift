@@ -36,13 +36,13 @@ struct WritingTests {
     @Test("of a response are its end-to-end fields")
     func response() {
         let input = bytes(
-            "HTTP/1.0 200 Fine \r\nServer: x\r\nKeep-Alive: 5\r\nProxy-Authenticate: y\r\nSet-Cookie: a\r\n"
+            "HTTP/1.0 200 Fine \r\nServer: x\r\nset_cookie: z\r\nKeep-Alive: 5\r\nProxy-Authenticate: y\r\nSet-Cookie: a\r\n"
                 + "Set-Cookie: b\r\n\r\n")
         let (head, _) = parse(input, as: ResponseHead.self)
         var output = ByteBuffer()
         output.appendStatusLine(of: head, from: input.span)
         copyFields(of: head, from: input.span, to: &output, dropping: [.server])
-        #expect(output.text == "HTTP/1.1 200 Fine \r\nSet-Cookie: a\r\nSet-Cookie: b\r\n")
+        #expect(output.text == "HTTP/1.1 200 Fine \r\nset_cookie: z\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n")
     }
 
     @Test(
@@ -54,7 +54,7 @@ struct WritingTests {
             ("GET /api/users", 10, "GET /"),
             ("GET /api/", 5, "GET /"),
             ("GET /api/users", 5, "GET /users"),
-            ("GET /api?x=1", 400, "GET /?x=1"),
+            ("GET /api?x=1", Int.max, "GET /?x=1"),
             ("GET /api", -1, "GET /api"),
             ("GET http://a", 0, "GET /"),
             ("GET http://a?x", 0, "GET /?x"),
