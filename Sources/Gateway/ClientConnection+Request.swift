@@ -399,8 +399,13 @@ extension ClientConnection: LimitRequester {
         if method == .head { options.insert(.head) }
         refusal.write(to: &worker.output, options: options, limit: worker.node.rateLimitFields)
         responseBytes = worker.output.count
-        send(worker.output)
+        let outcome = send(worker.output)
         logExchange()
+        if case .failed = outcome {
+            close()
+            return
+        }
+        if stream.pendingOutput > 0 { watchOutput() }
         guard phase != .closed else { return }
         if !keep {
             lingerOrClose()
@@ -412,11 +417,5 @@ extension ClientConnection: LimitRequester {
         }
     }
 
-    private func send(_ buffer: borrowing ByteBuffer) {
-        if case .failed = stream.send(buffer.bytes) {
-            close()
-        } else if stream.pendingOutput > 0 {
-            watchOutput()
-        }
-    }
+    private func send(_ buffer: borrowing ByteBuffer) -> IOOutcome { stream.send(buffer.bytes) }
 }

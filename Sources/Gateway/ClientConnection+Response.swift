@@ -107,6 +107,9 @@ extension ClientConnection {
 
     // MARK: Body
 
+    /// Up to here copying a body behind its head is cheaper than a call with two pieces.
+    private static let copiedBytesMax = 2048
+
     private func takeBody(
         _ bytes: Span<UInt8>, from offset: inout Int, _ connection: BackendConnection
     ) -> ResponseProgress? {
@@ -118,6 +121,8 @@ extension ClientConnection {
                 switch delivery {
                 case .chunked:
                     worker.output.appendChunk(bytes.extracting(range))
+                case .asAnnounced where range.count <= Self.copiedBytesMax, .untilClose where range.count <= Self.copiedBytesMax:
+                    worker.output.append(bytes.extracting(range))
                 case .asAnnounced, .untilClose:
                     // Head and body leave in one call, and the body is not copied.
                     sendOutput(bytes.extracting(range))
