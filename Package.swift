@@ -45,13 +45,13 @@ let package = Package(
         module("Balancing", ["Primitives"]),
         module("Identity", ["Primitives"]),
         module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
-        module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient"]),
+        module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity"]),
         module("Membership", ["Primitives", "EventLoop", "RedisClient"]),
         module("Health", ["Primitives", "EventLoop", "RedisClient", "Membership"]),
         module(
             "Gateway",
             [
-                "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "Balancing", "Identity",
+                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "RedisClient", "Balancing", "Identity",
                 "Configuration", "RateLimiting", "Health", "Membership",
                 .product(name: "Logging", package: "swift-log"),
             ]),
@@ -59,7 +59,7 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Configuration", "Gateway", "Admin",
+                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Configuration", "Membership", "Gateway", "Admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

@@ -97,14 +97,19 @@ package final class Stream {
 
     /// Calls `streamReadable` again soon, if there may be bytes.
     package func resumeReading() {
-        guard mayHaveBytes, !resuming, state == .open else { return }
+        if mayHaveBytes { wakeSoon() }
+    }
+
+    /// Calls `streamReadable` again soon, whether or not the socket has bytes: for what the owner still holds.
+    package func wakeSoon() {
+        guard !resuming, state == .open else { return }
         resuming = true
         loop.enqueue(self)
     }
 
     func resumed() {
         resuming = false
-        if state == .open, mayHaveBytes { handler?.streamReadable(self) }
+        if state == .open { handler?.streamReadable(self) }
     }
 
     // MARK: Writing
@@ -126,6 +131,36 @@ package final class Stream {
         case .wouldBlock:
             writable = false
             output.append(bytes)
+        case .bytes, .endOfFile, .failed: break
+        }
+        return outcome
+    }
+
+    /// Sends two pieces, in one call where the kernel takes both.
+    @discardableResult
+    package func send(_ first: Span<UInt8>, _ second: Span<UInt8>) -> IOOutcome {
+        guard !second.isEmpty else { return send(first) }
+        guard !first.isEmpty else { return send(second) }
+        guard state == .open else { return .failed(.closedByPeer) }
+        guard writable, output.isEmpty else {
+            output.append(first)
+            output.append(second)
+            return .wouldBlock
+        }
+        let outcome: IOOutcome
+        switch descriptor {
+        case .some(let descriptor): outcome = Socket.send(descriptor, first, second)
+        case .none: outcome = .endOfFile
+        }
+        switch outcome {
+        case .bytes(let n) where n < first.count + second.count:
+            writable = false
+            if n < first.count { output.append(first.extracting(n..<first.count)) }
+            output.append(second.extracting(max(0, n - first.count)..<second.count))
+        case .wouldBlock:
+            writable = false
+            output.append(first)
+            output.append(second)
         case .bytes, .endOfFile, .failed: break
         }
         return outcome
@@ -178,13 +213,12 @@ package final class Stream {
         loop.release(self)
     }
 
-    /// Closes with a reset, so that the peer learns that its exchange failed instead of taking half for the whole.
-    package func abort() {
+    /// Makes `close` send a reset, so that the peer learns that its exchange failed instead of taking half for the whole.
+    package func abortOnClose() {
         switch descriptor {
         case .some(let descriptor): Socket.setAbortOnClose(descriptor)
         case .none: break
         }
-        close()
     }
 
     // MARK: Events

@@ -189,6 +189,33 @@ package enum Socket {
         return outcome(result, "send", zeroIsEnd: false)
     }
 
+    /// Writes two pieces with one call, so that a head and its body leave together without being copied together.
+    @inline(__always)
+    package static func send(
+        _ socket: borrowing Descriptor, _ first: Span<UInt8>, _ second: Span<UInt8>
+    ) -> IOOutcome {
+        let raw = socket.raw
+        let result = unsafe first.withUnsafeBufferPointer { first in
+            unsafe second.withUnsafeBufferPointer { second in
+                var pieces: (iovec, iovec) = unsafe (
+                    iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
+                    iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
+                )
+                return unsafe withUnsafeMutablePointer(to: &pieces) { pointer in
+                    unsafe pointer.withMemoryRebound(to: iovec.self, capacity: 2) { vector in
+                        var message = unsafe msghdr()
+                        unsafe message.msg_iov = vector
+                        unsafe message.msg_iovlen = 2
+                        return retryingInterrupts {
+                            unsafe sendmsg(raw, &message, Int32(MSG_NOSIGNAL))
+                        }
+                    }
+                }
+            }
+        }
+        return outcome(result, "sendmsg", zeroIsEnd: false)
+    }
+
     /// Tells the peer that nothing more will be sent.
     package static func shutdownWriting(_ socket: borrowing Descriptor) {
         _ = shutdown(socket.raw, Int32(SHUT_WR))

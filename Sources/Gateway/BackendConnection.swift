@@ -1,0 +1,188 @@
+// One connection to a backend. It carries bytes; what they mean to the exchange is the client connection's business.
+
+import Configuration
+import EventLoop
+import HTTP1
+import LinuxIO
+import Primitives
+
+final class BackendConnection: StreamHandler {
+    let pool: BackendPool
+    private(set) var stream: Stream!
+    /// The exchange that this connection serves; none while it lies idle.
+    var client: ClientConnection?
+    /// Whether it has served an exchange before: then the backend may have closed it meanwhile.
+    private(set) var exchangesServed = 0
+    private var address = 0
+    private var addresses: [IPAddress]
+    private var attempts = 0
+    private var connectDeadline: MonotonicTime
+    /// The part of a response head that has arrived; empty otherwise.
+    private var held = ByteBuffer()
+
+    /// Reads of a turn: what one fast backend may take before the others have their turn.
+    private static let readsPerTurn = 4
+
+    private init(_ pool: BackendPool, _ client: ClientConnection) {
+        self.pool = pool
+        self.client = client
+        addresses = pool.backend.addresses
+        connectDeadline = pool.worker.loop.now + pool.service.settings.timeouts.connect
+    }
+
+    /// Starts a connection, trying the backend's addresses in turn. `nil` where none can even be tried.
+    static func connect(in pool: BackendPool, for client: ClientConnection) -> BackendConnection? {
+        let connection = BackendConnection(pool, client)
+        guard connection.tryNextAddress() else { return nil }
+        pool.opened()
+        return connection
+    }
+
+    private func tryNextAddress() -> Bool {
+        while attempts < addresses.count {
+            address = (pool.preferredAddress + attempts) % addresses.count
+            attempts += 1
+            let target = SocketAddress(ip: addresses[address], port: pool.backend.port)
+            if let stream = try? pool.worker.loop.connect(to: .tcp(target), handler: self) {
+                stream.deadline = connectDeadline
+                self.stream = stream
+                return true
+            }
+        }
+        return false
+    }
+
+    var isConnected: Bool { stream.isOpen }
+
+    /// Whether an idle connection may be used again: the backend has neither closed it nor sent what nobody asked for.
+    var isUsable: Bool { stream.isOpen && !stream.mayHaveBytes }
+
+    /// Ends the exchange. `reusable` says that both sides agree where the next message begins.
+    func finish(reusable: Bool) {
+        client = nil
+        exchangesServed += 1
+        held.release()
+        guard reusable, stream.isOpen, !pool.worker.draining else {
+            close()
+            return
+        }
+        if stream.mayHaveBytes {
+            // The last read filled its room, so the socket may hold more; bytes here would answer a question that
+            // nobody asked, and poison the next exchange.
+            pool.worker.input.clear()
+            guard stream.receive(into: &pool.worker.input, room: 1) == .wouldBlock else {
+                close()
+                return
+            }
+        }
+        pool.release(self)
+    }
+
+    func close() {
+        client = nil
+        held.release()
+        if stream.state != .closed {
+            stream.close()
+            pool.closed(self)
+        }
+    }
+
+    // MARK: Stream
+
+    func streamConnected(_ stream: Stream) {
+        pool.preferredAddress = address
+        stream.deadline = .distantFuture
+        if let client { client.backendConnected(self) } else { pool.release(self) }
+    }
+
+    func streamReadable(_ stream: Stream) {
+        var reads = Self.readsPerTurn
+        while stream.mayHaveBytes {
+            guard let client else {
+                // Idle: the backend closes it, or sends what nobody asked for. Either way it is of no more use.
+                close()
+                return
+            }
+            guard client.takesResponse else { return }
+            guard reads > 0 else {
+                stream.resumeReading()
+                return
+            }
+            reads -= 1
+            if !receive(client) { return }
+        }
+    }
+
+    /// Reads once and hands the bytes on. Returns whether reading may go on.
+    private func receive(_ client: ClientConnection) -> Bool {
+        let worker = pool.worker
+        worker.input.clear()
+        switch stream.receive(into: &worker.input, room: Worker.readSize) {
+        case .bytes:
+            if held.isEmpty {
+                deliver(worker.input, client)
+            } else {
+                append(worker.input)
+                var whole = ByteBuffer()
+                swap(&whole, &held)
+                deliver(whole, client)
+            }
+            return self.client === client
+        case .wouldBlock: return false
+        case .endOfFile:
+            client.backendEnded(self, nil)
+            return false
+        case .failed(let error):
+            client.backendEnded(self, error)
+            return false
+        }
+    }
+
+    private func deliver(_ buffer: borrowing ByteBuffer, _ client: ClientConnection) {
+        switch client.takeResponse(buffer.bytes, from: self) {
+        case .all: break
+        case .needsMore(let consumed):
+            // Only the incomplete head of a response is ever kept.
+            held.append(buffer.bytes.extracting(consumed..<buffer.count))
+        case .finished(let reusable): finish(reusable: reusable)
+        case .abandoned: break
+        }
+    }
+
+    private func append(_ buffer: borrowing ByteBuffer) { held.append(buffer.bytes) }
+
+    func streamDrained(_ stream: Stream) { client?.backendDrained() }
+
+    func streamFailed(_ stream: Stream, _ error: SystemError) {
+        let connecting = stream.state == .connecting
+        if connecting {
+            stream.close()
+            if tryNextAddress() { return }
+            pool.closed(self)
+        }
+        let client = self.client
+        if !connecting { close() }
+        self.client = nil
+        client?.backendFailed(self, connecting ? .refused : .reset)
+    }
+
+    func streamDeadlinePassed(_ stream: Stream) {
+        guard let client else {
+            close()
+            return
+        }
+        let connecting = stream.state == .connecting
+        close()
+        client.backendFailed(self, connecting ? .connectTimeout : .responseTimeout)
+    }
+}
+
+/// How a backend let an exchange down.
+enum BackendFault: Sendable {
+    case refused
+    case connectTimeout
+    case reset
+    case responseTimeout
+    case malformed
+    case serverError
+}

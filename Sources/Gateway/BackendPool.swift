@@ -1,0 +1,105 @@
+// One worker's connections to one backend: idle ones to use again, a bound on all, and a queue for those who wait.
+
+import Configuration
+import EventLoop
+import LinuxIO
+import Primitives
+
+final class BackendPool {
+    let backend: Backend
+    let service: Service
+    unowned let worker: Worker
+    /// The most recently used last: the others grow old and are closed.
+    private var idle: [BackendConnection] = []
+    private(set) var open = 0
+    private var waiting: [Waiting] = []
+    private let idleMax: Int
+    private let openMax: Int
+    /// The address that answered last; the others are tried after it.
+    var preferredAddress = 0
+
+    private struct Waiting {
+        weak var client: ClientConnection?
+        var exchange: UInt64
+        var deadline: MonotonicTime
+    }
+
+    init(_ backend: Backend, service: Service, worker: Worker) {
+        self.backend = backend
+        self.service = service
+        self.worker = worker
+        // A node's limits are shared out over its workers, rounded up: a worker always may have one connection.
+        let pool = service.settings.pool
+        idleMax = (pool.idle + worker.count - 1) / worker.count
+        openMax = pool.connections == 0 ? .max : max(1, pool.connections / worker.count)
+    }
+
+    enum Acquired {
+        /// An idle connection: the peer may have closed it without our knowing yet.
+        case reused(BackendConnection)
+        /// On its way; the client is told when it is made or has failed.
+        case connecting(BackendConnection)
+        case queued
+        case failed
+    }
+
+    func acquire(for client: ClientConnection, exchange: UInt64, fresh: Bool) -> Acquired {
+        if !fresh {
+            while let connection = idle.popLast() {
+                if connection.isUsable { return .reused(connection) }
+                connection.close()
+            }
+        }
+        if open >= openMax {
+            if fresh, let oldest = idle.first {
+                // A fresh connection is wanted and idle ones hold the places: one of them makes room.
+                oldest.close()
+            } else {
+                let deadline = worker.loop.now + service.settings.timeouts.connect
+                waiting.append(Waiting(client: client, exchange: exchange, deadline: deadline))
+                client.stream.deadline = deadline
+                return .queued
+            }
+        }
+        guard let connection = BackendConnection.connect(in: self, for: client) else { return .failed }
+        return .connecting(connection)
+    }
+
+    /// Takes back a connection that has finished an exchange and can serve another.
+    func release(_ connection: BackendConnection) {
+        while !waiting.isEmpty {
+            let next = waiting.removeFirst()
+            if let client = next.client, client.isWaiting(exchange: next.exchange) {
+                client.backendAvailable(connection)
+                return
+            }
+        }
+        guard idle.count < idleMax else {
+            connection.close()
+            return
+        }
+        connection.stream.deadline = worker.loop.now + service.settings.timeouts.idle
+        idle.append(connection)
+    }
+
+    func opened() { open += 1 }
+
+    /// A connection has closed: whoever waits may open one.
+    func closed(_ connection: BackendConnection) {
+        open -= 1
+        if let index = idle.lastIndex(where: { $0 === connection }) { idle.remove(at: index) }
+        while open < openMax, !waiting.isEmpty {
+            let next = waiting.removeFirst()
+            if let client = next.client, client.isWaiting(exchange: next.exchange) {
+                client.placeAvailable(in: self)
+                return
+            }
+        }
+    }
+
+    func closeIdle() {
+        let connections = idle
+        idle.removeAll()
+        for connection in connections { connection.close() }
+    }
+}

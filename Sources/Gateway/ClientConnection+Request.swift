@@ -1,0 +1,422 @@
+// From a parsed head to a backend that has the request.
+
+import Balancing
+import Configuration
+import EventLoop
+import HTTP1
+import Identity
+import LinuxIO
+import Primitives
+import RateLimiting
+
+extension ClientConnection: LimitRequester {
+    /// What is kept of a request so that it can be sent again, and what one read may add: beyond it a request is not
+    /// retried.
+    private static let replayBytesMax = 64 << 10
+
+    // MARK: Head, route, identify, limit
+
+    /// Takes up the request whose head is complete.
+    func begin(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
+        let node = worker.node
+        startedAt = worker.loop.now
+        method = head.method
+        version = head.version
+        expectsContinue = head.expectsContinue
+        request = BodyDecoder(head.framing, limits: node.headLimits)
+        requestChunked = head.framing == .chunked
+        requestBytes = 0
+        responseStarted = false
+        responseBytes = 0
+        status = 0
+        service = nil
+        limiterOutcome = .none
+        retriesLeft = 1
+        uploadBroken = false
+        usedBackend = false
+        let requestsMax = node.limits.requestsPerConnection
+        keepAlive = head.keepAlive && (requestsMax == 0 || exchange < UInt64(requestsMax)) && !worker.draining
+        if node.accessLog {
+            logged.clear()
+            logged.append(bytes.extracting(head.methodBytes))
+            logged.append(UInt8(ascii: " "))
+            logged.append(bytes.extracting(head.target))
+        }
+        resolveClient(head, bytes)
+
+        let path = bytes.extracting(head.path)
+        guard let (index, prefixLength) = node.routes.service(of: path), head.form != .asterisk else {
+            refuse(.serviceNotFound)
+            return
+        }
+        guard !Self.escapes(PathHazard(path: path)) else {
+            refuse(.pathEscapes)
+            return
+        }
+        let service = node.services[index]
+        self.service = service
+        if service.bodyBytesMax > 0 {
+            request = BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax))
+            if case .length(let length) = head.framing, length > Int64(service.bodyBytesMax) {
+                refuse(.malformed(Violation(.bodyTooLarge, at: 0)), keepAlive: false)
+                return
+            }
+        }
+        hash = node.hashing[index].hash(head, bytes, client: client)
+        let rewrite = RequestRewrite(
+            stripped: service.settings.stripPrefix ? prefixLength : 0, peer: peer, peerTrusted: peerTrusted,
+            replacesHost: service.settings.hostHeader == .backend, via: node.via)
+        outbound.clear()
+        outboundSent = 0
+        replayable = true
+        rewrite.write(head, bytes, to: &outbound)
+        tailStart = outbound.count
+        tailLength = 0
+        limit()
+    }
+
+    /// `/api/users/../admin` must not reach what lies beside the service. An encoded slash alone is a legitimate part of a
+    /// name, and stays as it was written.
+    private static func escapes(_ hazard: PathHazard) -> Bool {
+        switch hazard {
+        case .dotSegment, .backslash, .encodedNUL, .malformedEscape: true
+        case .none, .encodedSlash: false
+        }
+    }
+
+    private func resolveClient(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
+        client = peer
+        guard peerTrusted, head.fields.contains(.xForwardedFor) else { return }
+        var walk = ForwardedWalk(peer: peer, trusted: worker.node.trusted)
+        var index = head.fields.count
+        while index > 0 {
+            index -= 1
+            let field = head.fields[index]
+            guard field.id == .xForwardedFor else { continue }
+            switch walk.walk(line: bytes.extracting(field.value)) {
+            case .goesOn: continue
+            case .done: index = 0
+            }
+        }
+        client = walk.client
+    }
+
+    private func limit() {
+        let decision: LimitDecision
+        if let limiter = worker.limiter {
+            decision = limiter.check(SubjectKey(client), requester: self, token: exchange)
+        } else if let store = worker.tokenBuckets {
+            decision = .decided(store.take(SubjectKey(client), at: worker.loop.now))
+        } else {
+            dispatch()
+            return
+        }
+        switch decision {
+        case .decided(let verdict): decided(verdict)
+        case .pending: phase = .deciding
+        }
+    }
+
+    /// The limiter's answer to a request that had to wait for it.
+    package func limitDecided(token: UInt64, verdict: Verdict) {
+        guard phase == .deciding, token == exchange else { return }
+        decided(verdict)
+        if phase == .exchanging { flushOutbound() }
+        // The body, or the next request, may be here already.
+        if phase != .closed { stream.wakeSoon() }
+    }
+
+    private func decided(_ verdict: Verdict) {
+        switch verdict {
+        case .admit:
+            limiterOutcome = .admitted
+            dispatch()
+        case .refuse(let retryAfter):
+            limiterOutcome = .refused
+            refuse(.rateLimited(retryAfter: retryAfter))
+        }
+    }
+
+    // MARK: Pick, connect
+
+    private func dispatch(excluding: Int? = nil, fresh: Bool = false) {
+        guard let service else { return }
+        guard let index = worker.balancers[service.index].pick(hash: hash, excluding: excluding) else {
+            refuse(.noHealthyBackend)
+            return
+        }
+        connect(index, fresh: fresh)
+    }
+
+    private func connect(_ index: Int, fresh: Bool) {
+        guard let service else { return }
+        backendIndex = index
+        setTail(service.backends[index].headTail)
+        service.state.began(index)
+        counted = true
+        usedBackend = true
+        phase = .exchanging
+        acquire(from: worker.pools[service.index][index], fresh: fresh)
+    }
+
+    private func acquire(from pool: BackendPool, fresh: Bool) {
+        switch pool.acquire(for: self, exchange: exchange, fresh: fresh) {
+        case .reused(let connection):
+            connection.client = self
+            backend = connection
+            connection.stream.deadline = .distantFuture
+        case .connecting(let connection): backend = connection
+        case .queued: phase = .waiting
+        case .failed: backendFailed(nil, .refused)
+        }
+    }
+
+    func isWaiting(exchange: UInt64) -> Bool { phase == .waiting && self.exchange == exchange }
+
+    /// A connection that another exchange has finished with.
+    func backendAvailable(_ connection: BackendConnection) {
+        phase = .exchanging
+        connection.client = self
+        backend = connection
+        stream.deadline = .distantFuture
+        flushOutbound()
+        stream.wakeSoon()
+    }
+
+    /// The pool has a place for a new connection.
+    func placeAvailable(in pool: BackendPool) {
+        phase = .exchanging
+        stream.deadline = .distantFuture
+        acquire(from: pool, fresh: true)
+    }
+
+    func backendConnected(_ connection: BackendConnection) {
+        flushOutbound()
+        if !request.isComplete { stream.wakeSoon() }
+    }
+
+    /// Puts the fields that name the backend behind the head, in the place of another's.
+    private func setTail(_ tail: [UInt8]) {
+        if outbound.count == tailStart + tailLength {
+            outbound.truncate(to: tailStart)
+            outbound.append(tail.span)
+        } else {
+            // A part of the body follows already: a request that is sent again.
+            var again = ByteBuffer()
+            Self.splice(outbound, tailStart, tailLength, tail, into: &again)
+            swap(&again, &outbound)
+        }
+        tailLength = tail.count
+    }
+
+    private static func splice(
+        _ old: borrowing ByteBuffer, _ start: Int, _ length: Int, _ tail: [UInt8], into new: inout ByteBuffer
+    ) {
+        new.append(old.bytes.extracting(0..<start))
+        new.append(tail.span)
+        new.append(old.bytes.extracting((start + length)..<old.count))
+    }
+
+    // MARK: Send
+
+    /// Whether the backend can take more of the body now.
+    var backendTakesBody: Bool {
+        guard let backend else { return false }
+        return backend.isConnected && backend.stream.pendingOutput == 0 && !uploadBroken
+    }
+
+    /// Takes body bytes; returns how many: none while the backend is not ready, so that the caller keeps them and stops
+    /// reading. What can go directly goes directly, behind what is gathered in `outbound`.
+    func forwardBody(_ bytes: Span<UInt8>) -> Int {
+        guard backendTakesBody, let backend else { return 0 }
+        var offset = 0
+        while offset < bytes.count, !request.isComplete {
+            let before = request
+            switch request.next(bytes, at: offset) {
+            case .data(let range):
+                requestBytes += range.count
+                if requestChunked {
+                    outbound.appendChunk(bytes.extracting(range))
+                } else if outbound.count + range.count <= Self.replayBytesMax, replayable, method.isIdempotent {
+                    outbound.append(bytes.extracting(range))
+                } else {
+                    let nothingSent = outboundSent == 0 && replayable
+                    if case .failed = sendPending(outbound, bytes.extracting(range), backend) {
+                        if nothingSent {
+                            // All of it can go to another connection yet.
+                            request = before
+                            requestBytes -= range.count
+                        }
+                        sendFailed(nothingSent: nothingSent)
+                        return nothingSent ? offset : bytes.count
+                    }
+                    replayable = false
+                    outbound.clear()
+                    outboundSent = 0
+                }
+                offset = range.upperBound
+            case .needMore(let consumed): offset = consumed
+            case .end(let consumed): offset = consumed
+            case .malformed(let violation):
+                refuseOrAbort(.malformed(violation))
+                return bytes.count
+            }
+        }
+        if request.isComplete, requestChunked { outbound.appendLastChunk() }
+        return offset
+    }
+
+    private func sendPending(
+        _ pending: borrowing ByteBuffer, _ body: Span<UInt8>, _ backend: BackendConnection
+    ) -> IOOutcome {
+        backend.stream.send(pending.bytes.extracting(outboundSent..<pending.count), body)
+    }
+
+    /// Sends what has gathered for the backend, and sets the clocks that now run.
+    func flushOutbound() {
+        guard phase == .exchanging, let backend, backend.isConnected else { return }
+        if outboundSent < outbound.count {
+            let nothingSent = outboundSent == 0 && replayable
+            let outcome = sendPending(outbound, Span<UInt8>(), backend)
+            if case .failed = outcome {
+                sendFailed(nothingSent: nothingSent)
+                return
+            }
+            outboundSent = outbound.count
+            if !replayable || !method.isIdempotent || outbound.count > Self.replayBytesMax {
+                replayable = false
+                outbound.clear()
+                outboundSent = 0
+            }
+        }
+        // The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent.
+        let backendsTurn = request.isComplete || backend.stream.pendingOutput > 0
+        backend.stream.deadline =
+            backendsTurn && stream.pendingOutput == 0
+            ? Self.deadline(worker.loop.now, backend.pool.service.settings.timeouts.response) : .distantFuture
+        armRequestDeadline()
+    }
+
+    /// Everything that was sent has left for the backend: the client may go on.
+    func backendDrained() {
+        flushOutbound()
+        if phase == .exchanging, !request.isComplete { stream.wakeSoon() }
+    }
+
+    // MARK: Failure and retry
+
+    private func sendFailed(nothingSent: Bool) {
+        guard let connection = backend else { return }
+        // An answer may lie in the socket although the backend reads no more: it is looked for before giving up.
+        if !nothingSent, connection.stream.mayHaveBytes {
+            uploadBroken = true
+            connection.stream.resumeReading()
+            return
+        }
+        backend = nil
+        connection.close()
+        failed(.reset, reused: connection.exchangesServed > 0, nothingSent: nothingSent)
+    }
+
+    /// A connection could not be made, or broke before the answer began.
+    func backendFailed(_ connection: BackendConnection?, _ fault: BackendFault) {
+        backend = nil
+        failed(fault, reused: (connection?.exchangesServed ?? 0) > 0, nothingSent: fault == .refused || fault == .connectTimeout)
+    }
+
+    func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool) {
+        guard phase == .exchanging, let service else { return }
+        leaveBackend()
+        // A pooled connection that the backend has closed meanwhile says nothing of the backend's health.
+        let stale = reused && fault == .reset && !responseStarted
+        if !stale { worker.report(service, backendIndex, fault) }
+        if responseStarted {
+            abortAfterStart()
+            return
+        }
+        // RFC 9110 §9.2.2: what was sent may have been acted on, so only idempotent requests are sent twice.
+        let safe = nothingSent || replayable && method.isIdempotent
+        if retriesLeft > 0, safe, replayable, fault != .malformed, fault != .responseTimeout || nothingSent {
+            retriesLeft -= 1
+            outboundSent = 0
+            if stale {
+                connect(backendIndex, fresh: true)
+            } else {
+                let next = worker.balancers[service.index].pick(hash: hash, excluding: backendIndex)
+                connect(next ?? backendIndex, fresh: false)
+            }
+            flushOutbound()
+            return
+        }
+        switch fault {
+        case .responseTimeout, .connectTimeout: refuse(.backendTimedOut)
+        case .malformed: refuse(.backendMalformed)
+        case .refused, .reset, .serverError: refuse(.backendFailed)
+        }
+    }
+
+    private func abortAfterStart() {
+        logExchange()
+        abortResponse()
+    }
+
+    /// Lets go of the backend connection, which is in the midst of an exchange and of no more use.
+    func releaseBackend() {
+        leaveBackend()
+        guard let connection = backend else { return }
+        backend = nil
+        connection.close()
+    }
+
+    /// The exchange is no longer in flight at its backend.
+    func leaveBackend() {
+        guard counted else { return }
+        counted = false
+        service?.state.ended(backendIndex)
+    }
+
+    func refuseOrAbort(_ refusal: Refusal) {
+        if responseStarted {
+            releaseBackend()
+            abortAfterStart()
+        } else {
+            refuse(refusal, keepAlive: false)
+        }
+    }
+
+    // MARK: Refuse
+
+    /// Answers the request here. The connection lives on where the rest of the request can be told from what follows.
+    func refuse(_ refusal: Refusal, keepAlive wanted: Bool? = nil) {
+        // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
+        let bodyAwaited = !request.isComplete
+        let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
+        let keep = (wanted ?? keepAlive) && !(bodyAwaited && (expectsContinue || tooLong))
+        releaseBackend()
+        status = refusal.status
+        worker.output.clear()
+        var options: ResponseOptions = keep ? (version == .http10 ? .keepAlive : []) : .close
+        if method == .head { options.insert(.head) }
+        refusal.write(to: &worker.output, options: options, limit: worker.node.rateLimitFields)
+        responseBytes = worker.output.count
+        send(worker.output)
+        logExchange()
+        guard phase != .closed else { return }
+        if !keep {
+            lingerOrClose()
+        } else if bodyAwaited {
+            phase = .discarding
+            stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+        } else {
+            ready()
+        }
+    }
+
+    private func send(_ buffer: borrowing ByteBuffer) {
+        if case .failed = stream.send(buffer.bytes) {
+            close()
+        } else if stream.pendingOutput > 0 {
+            watchOutput()
+        }
+    }
+}

@@ -1,0 +1,199 @@
+// From a backend's bytes to the client.
+
+import Configuration
+import EventLoop
+import HTTP1
+import LinuxIO
+import Primitives
+
+/// What became of bytes from a backend.
+enum ResponseProgress {
+    case all
+    /// The bytes from `consumed` on are the beginning of a head.
+    case needsMore(consumed: Int)
+    case finished(reusable: Bool)
+    /// The exchange has ended otherwise, and the connection with it.
+    case abandoned
+}
+
+extension ClientConnection {
+    /// Whether more of the response can be taken: while the client is slow, the rest stays in the backend's socket.
+    var takesResponse: Bool { phase == .exchanging && stream.pendingOutput == 0 }
+
+    /// Takes bytes of the backend's answer and passes them on.
+    func takeResponse(_ bytes: Span<UInt8>, from connection: BackendConnection) -> ResponseProgress {
+        guard phase == .exchanging, backend === connection else { return .abandoned }
+        worker.output.clear()
+        var offset = 0
+        while !responseStarted {
+            switch takeHead(bytes.extracting(offset..<bytes.count), connection) {
+            case .interim(let length): offset += length
+            case .final(let length): offset += length
+            case .needsMore:
+                sendOutput(Span<UInt8>())
+                return phase == .exchanging ? .needsMore(consumed: offset) : .abandoned
+            case .malformed:
+                backend = nil
+                connection.close()
+                failed(.malformed, reused: false, nothingSent: false)
+                return .abandoned
+            }
+        }
+        if let progress = takeBody(bytes, from: &offset, connection) { return progress }
+        guard phase == .exchanging else { return .abandoned }
+        if response.isComplete { return finish(connection, surplus: offset < bytes.count) }
+        connection.stream.deadline =
+            stream.pendingOutput > 0 || !request.isComplete
+            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.response)
+        return .all
+    }
+
+    // MARK: Head
+
+    private enum HeadProgress {
+        case interim(Int)
+        case final(Int)
+        case needsMore
+        case malformed
+    }
+
+    private func takeHead(_ bytes: Span<UInt8>, _ connection: BackendConnection) -> HeadProgress {
+        guard !bytes.isEmpty else { return .needsMore }
+        switch worker.responseHead.parse(bytes, limits: worker.node.headLimits) {
+        case .needMore: return .needsMore
+        case .malformed: return .malformed
+        case .complete(let length):
+            return begin(worker.responseHead, bytes, connection) ? .final(length) : interim(worker.responseHead, bytes, length)
+        }
+    }
+
+    /// RFC 9110 §15.2: interim answers are passed on to clients that know them. 101 answers an Upgrade, and none was sent.
+    private func interim(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int) -> HeadProgress {
+        guard head.status != 101 else { return .malformed }
+        if version == .http11 {
+            let rewrite = ResponseRewrite(
+                delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via)
+            rewrite.write(head, bytes, to: &worker.output)
+        }
+        return .interim(length)
+    }
+
+    /// Returns whether the head is that of the final answer, which has then begun.
+    private func begin(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ connection: BackendConnection) -> Bool {
+        guard head.status >= 200, let service else { return false }
+        let framing = head.framing(requestMethod: method)
+        response = BodyDecoder(framing, limits: worker.node.headLimits)
+        switch framing {
+        case .none, .length: delivery = .asAnnounced
+        case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
+        }
+        if delivery == .untilClose { keepAlive = false }
+        // Without the whole request there is no telling where the next one begins.
+        if !request.isComplete { keepAlive = false }
+        backendKeepsAlive = head.isReusable(requestMethod: method)
+        status = head.status
+        responseStarted = true
+        replayable = false
+        let rewrite = ResponseRewrite(
+            delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via)
+        rewrite.write(head, bytes, to: &worker.output)
+        if status >= 500 {
+            worker.report(service, backendIndex, .serverError)
+        } else {
+            worker.reportSuccess(service, backendIndex)
+        }
+        return true
+    }
+
+    // MARK: Body
+
+    private func takeBody(
+        _ bytes: Span<UInt8>, from offset: inout Int, _ connection: BackendConnection
+    ) -> ResponseProgress? {
+        while offset < bytes.count, !response.isComplete {
+            switch response.next(bytes, at: offset) {
+            case .data(let range):
+                offset = range.upperBound
+                responseBytes += range.count
+                switch delivery {
+                case .chunked:
+                    worker.output.appendChunk(bytes.extracting(range))
+                case .asAnnounced, .untilClose:
+                    // Head and body leave in one call, and the body is not copied.
+                    sendOutput(bytes.extracting(range))
+                    if phase != .exchanging { return .abandoned }
+                }
+            case .needMore(let consumed), .end(let consumed): offset = consumed
+            case .malformed:
+                backend = nil
+                connection.close()
+                failed(.malformed, reused: false, nothingSent: false)
+                return .abandoned
+            }
+        }
+        if response.isComplete, delivery == .chunked { worker.output.appendLastChunk() }
+        sendOutput(Span<UInt8>())
+        return nil
+    }
+
+    private func sendOutput(_ body: Span<UInt8>) {
+        guard !worker.output.isEmpty || !body.isEmpty else { return }
+        let outcome = send(worker.output, body)
+        worker.output.clear()
+        switch outcome {
+        case .failed: aborted()
+        case .bytes, .wouldBlock, .endOfFile: if stream.pendingOutput > 0 { watchOutput() }
+        }
+    }
+
+    private func send(_ head: borrowing ByteBuffer, _ body: Span<UInt8>) -> IOOutcome { stream.send(head.bytes, body) }
+
+    // MARK: End
+
+    private func finish(_ connection: BackendConnection, surplus: Bool) -> ResponseProgress {
+        backend = nil
+        leaveBackend()
+        let reusable = backendKeepsAlive && !surplus && request.isComplete
+        finishExchange()
+        return .finished(reusable: reusable)
+    }
+
+    private func finishExchange() {
+        logExchange()
+        outbound.clear()
+        if outbound.capacity > Self.outboundKept { outbound.release() }
+        if keepAlive && request.isComplete { ready() } else { lingerOrClose() }
+    }
+
+    /// What a connection keeps for the next request's head.
+    private static let outboundKept = 2048
+
+    /// The backend has ended its side, or the connection broke.
+    func backendEnded(_ connection: BackendConnection, _ error: SystemError?) {
+        guard backend === connection else {
+            connection.close()
+            return
+        }
+        if responseStarted, error == nil, response.endOfInput == .complete {
+            worker.output.clear()
+            if delivery == .chunked { worker.output.appendLastChunk() }
+            sendOutput(Span<UInt8>())
+            guard phase == .exchanging else { return }
+            backend = nil
+            leaveBackend()
+            connection.close()
+            finishExchange()
+            return
+        }
+        backend = nil
+        let reused = connection.exchangesServed > 0
+        connection.close()
+        failed(.reset, reused: reused, nothingSent: false)
+        if phase == .exchanging { stream.wakeSoon() }
+    }
+
+    func logExchange() {
+        worker.count(self)
+        outboundSent = 0
+    }
+}

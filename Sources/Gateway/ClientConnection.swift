@@ -1,0 +1,391 @@
+// One client's connection: it reads requests one after the other and takes each through its life.
+//
+//   head → route → identify → limit → pick → connect → send → relay → log
+//
+// This file holds the connection itself: reading, phases, ending. `ClientConnection+Request` takes a request to its
+// backend, `ClientConnection+Response` takes the answer back.
+
+import Configuration
+import EventLoop
+import HTTP1
+import Identity
+import LinuxIO
+import Primitives
+
+final class ClientConnection: StreamHandler {
+    enum Phase {
+        /// A request head is awaited or arriving.
+        case head
+        /// The limiter is being asked.
+        case deciding
+        /// A place among the connections to the chosen backend is awaited.
+        case waiting
+        /// A backend connection, perhaps not made yet, is bound to the exchange.
+        case exchanging
+        /// The gateway has answered by itself; the rest of the request's body is read and dropped.
+        case discarding
+        /// Nothing more will be answered; what still arrives is dropped, so that no reset overtakes the answer.
+        case lingering
+        case closed
+    }
+
+    let worker: Worker
+    private(set) var stream: Stream!
+    let peer: IPAddress
+    let peerTrusted: Bool
+
+    var phase = Phase.head
+    /// Its place in the worker's list of clients.
+    var place = 0
+    /// Counts the requests of this connection, and tells a late answer for one from an answer for the next.
+    var exchange: UInt64 = 0
+    var keepAlive = true
+    /// Bytes received and not yet understood: the beginning of a head, or what follows the current request.
+    private var held = ByteBuffer()
+    private var headBegun = false
+    private var progress = HeadProgress()
+    private var peerEnded = false
+    private var discarded = 0
+    var stalledOutput = 0
+
+    // The exchange at hand; set by `begin`, read until it is logged.
+    var service: Service?
+    var backend: BackendConnection?
+    var backendIndex = 0
+    var client: IPAddress
+    var hash: UInt64 = 0
+    var method = Method.get
+    var version = HTTPVersion.http11
+    var expectsContinue = false
+    var startedAt = MonotonicTime(nanoseconds: 0)
+    var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
+    var requestChunked = false
+    var requestBytes = 0
+    /// What goes to the backend: the head, and the body as far as it was not sent directly.
+    var outbound = ByteBuffer()
+    var outboundSent = 0
+    /// Where the part of the head that depends on the backend begins, and how long it is.
+    var tailStart = 0
+    var tailLength = 0
+    /// Whether `outbound` still holds all that this exchange sent.
+    var replayable = true
+    var retriesLeft = 0
+    /// The backend reads no more of the request, but its answer may be on the way.
+    var uploadBroken = false
+    /// Whether this exchange is among those in flight at its backend.
+    var counted = false
+    /// Whether a backend was picked, for the log.
+    var usedBackend = false
+    var responseStarted = false
+    var response = BodyDecoder(ResponseFraming.none, limits: HeadLimits())
+    var delivery = ResponseDelivery.asAnnounced
+    var status = 0
+    var responseBytes = 0
+    var backendKeepsAlive = false
+    /// The request line's method and target for the access log; empty when there is none.
+    var logged = ByteBuffer()
+    var limiterOutcome = LimiterOutcome.none
+
+    /// Reads of a turn: what one fast client may take before the others have their turn.
+    private static let readsPerTurn = 4
+    /// How long and how much is read from a client after the last answer, before the connection is cut.
+    private static let lingerTime = TimeSpan.seconds(2)
+    private static let lingerBytesMax = 1 << 20
+    /// A body that nobody wants is read up to here to keep the connection; beyond it, closing is cheaper.
+    static let discardBytesMax = 256 << 10
+
+    init(_ connection: consuming Accepted, worker: Worker) throws(SystemError) {
+        self.worker = worker
+        peer = connection.peer.ip.unmapped
+        client = peer
+        peerTrusted = worker.node.trusted.contains(peer)
+        stream = try worker.loop.adopt(connection.take(), handler: self)
+        let limits = worker.node.limits
+        stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
+    }
+
+    static func deadline(_ now: MonotonicTime, _ span: TimeSpan) -> MonotonicTime {
+        span == .zero ? .distantFuture : now + span
+    }
+
+    var isIdle: Bool { phase == .head && !headBegun && exchange > 0 }
+
+    // MARK: Reading
+
+    /// Whether bytes from the client are of use now. Otherwise they stay in the kernel, which slows the client down.
+    private var takesInput: Bool {
+        switch phase {
+        case .head, .discarding, .lingering: true
+        case .exchanging: !request.isComplete && backendTakesBody
+        case .deciding, .waiting, .closed: false
+        }
+    }
+
+    func streamReadable(_ stream: Stream) {
+        if !held.isEmpty, takesInput { consumeHeld() }
+        var reads = Self.readsPerTurn
+        while takesInput, stream.mayHaveBytes {
+            guard reads > 0 else {
+                stream.resumeReading()
+                return
+            }
+            reads -= 1
+            let outcome: IOOutcome
+            if held.isEmpty {
+                worker.input.clear()
+                outcome = stream.receive(into: &worker.input, room: Worker.readSize)
+                if case .bytes = outcome { consumeInput(worker.input) }
+            } else {
+                outcome = stream.receive(into: &held, room: Worker.readSize)
+                if case .bytes = outcome { consumeHeld() }
+            }
+            switch outcome {
+            case .bytes, .wouldBlock: break
+            case .endOfFile: ended()
+            case .failed: aborted()
+            }
+        }
+    }
+
+    private func consumeInput(_ input: borrowing ByteBuffer) {
+        let bytes = input.bytes
+        let consumed = consume(bytes)
+        if consumed < bytes.count, phase != .closed { held.append(bytes.extracting(consumed..<bytes.count)) }
+    }
+
+    private func consumeHeld() {
+        // Moved out meanwhile: what runs below may look at this connection, and must find it consistent.
+        var mine = ByteBuffer()
+        swap(&mine, &held)
+        let consumed = consumeAll(mine)
+        guard phase != .closed else { return }
+        mine.consume(consumed)
+        if mine.isEmpty { mine.release() }
+        swap(&mine, &held)
+    }
+
+    private func consumeAll(_ buffer: borrowing ByteBuffer) -> Int { consume(buffer.bytes) }
+
+    /// Takes what it can of the bytes; returns how many.
+    private func consume(_ bytes: Span<UInt8>) -> Int {
+        var offset = 0
+        loop: while offset < bytes.count {
+            let rest = bytes.extracting(offset..<bytes.count)
+            switch phase {
+            case .head:
+                let n = takeHead(rest)
+                if n == 0 { break loop }
+                offset += n
+            case .exchanging:
+                guard !request.isComplete else { break loop }
+                let n = forwardBody(rest)
+                if n == 0 { break loop }
+                offset += n
+            case .discarding:
+                offset += discardBody(rest)
+            case .lingering:
+                discarded += rest.count
+                if discarded > Self.lingerBytesMax { close() }
+                return bytes.count
+            case .deciding, .waiting, .closed: break loop
+            }
+        }
+        if phase == .exchanging { flushOutbound() }
+        return min(offset, bytes.count)
+    }
+
+    private func takeHead(_ bytes: Span<UInt8>) -> Int {
+        let limits = worker.node.limits
+        guard progress.hasNews(in: bytes) else { return 0 }
+        switch worker.requestHead.parse(bytes, limits: worker.node.headLimits) {
+        case .complete(let length):
+            headBegun = false
+            progress.reset()
+            exchange += 1
+            begin(worker.requestHead, bytes)
+            return length
+        case .needMore:
+            if !headBegun {
+                headBegun = true
+                stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
+            }
+            return 0
+        case .malformed(let violation):
+            exchange += 1
+            prepareRefusalWithoutHead()
+            refuse(.malformed(violation), keepAlive: false)
+            return bytes.count
+        }
+    }
+
+    private func prepareRefusalWithoutHead() {
+        startedAt = worker.loop.now
+        service = nil
+        method = .get
+        version = .http11
+        request = BodyDecoder(RequestFraming.none, limits: worker.node.headLimits)
+        logged.clear()
+        limiterOutcome = .none
+    }
+
+    private func discardBody(_ bytes: Span<UInt8>) -> Int {
+        var offset = 0
+        while offset < bytes.count, !request.isComplete {
+            switch request.next(bytes, at: offset) {
+            case .data(let range):
+                discarded += range.count
+                offset = range.upperBound
+            case .needMore(let consumed): offset = consumed
+            case .end(let consumed): offset = consumed
+            case .malformed:
+                lingerOrClose()
+                return bytes.count
+            }
+        }
+        if request.isComplete {
+            ready()
+        } else if discarded > Self.discardBytesMax {
+            lingerOrClose()
+        }
+        return offset
+    }
+
+    // MARK: Phases
+
+    /// The exchange is over and logged, and the connection may serve another.
+    func ready() {
+        phase = .head
+        headBegun = false
+        discarded = 0
+        let limits = worker.node.limits
+        if worker.draining || peerEnded && held.isEmpty {
+            lingerOrClose()
+            return
+        }
+        stream.deadline = Self.deadline(worker.loop.now, limits.idleTimeout)
+        // Pipelined requests wait their turn on the loop: nobody recurses over them.
+        if !held.isEmpty || stream.mayHaveBytes { stream.wakeSoon() }
+    }
+
+    /// Ends the connection once its output is with the kernel.
+    func lingerOrClose() {
+        phase = .lingering
+        discarded = 0
+        if stream.pendingOutput == 0 { outputEnded() } else { watchOutput() }
+    }
+
+    private func outputEnded() {
+        guard phase == .lingering else { return }
+        // Closing while bytes of the client's are unread sends a reset that may destroy the answer on its way
+        // (RFC 9112 §9.6). Where the request was read to its end there are none.
+        if request.isComplete && held.isEmpty && !stream.mayHaveBytes || peerEnded {
+            close()
+            return
+        }
+        held.release()
+        stream.shutdownWriting()
+        stream.deadline = worker.loop.now + Self.lingerTime
+        stream.resumeReading()
+    }
+
+    private func ended() {
+        peerEnded = true
+        switch phase {
+        case .head:
+            // Between requests, or in the midst of a head: nobody waits for an answer.
+            close()
+        case .exchanging, .discarding, .lingering: aborted()
+        case .deciding, .waiting, .closed: break
+        }
+    }
+
+    /// The client is gone: the exchange ends without an answer.
+    func aborted() {
+        if phase == .exchanging || phase == .waiting || phase == .deciding {
+            status = 499
+            releaseBackend()
+            logExchange()
+        }
+        close()
+    }
+
+    func close() {
+        guard phase != .closed else { return }
+        if phase == .exchanging { releaseBackend() }
+        phase = .closed
+        held.release()
+        outbound.release()
+        logged.release()
+        stream.close()
+        worker.closed(self)
+    }
+
+    /// Closes in the middle of a response: with a reset, so that half is not taken for the whole.
+    func abortResponse() {
+        guard phase != .closed else { return }
+        stream.abortOnClose()
+        close()
+    }
+
+    // MARK: Stream
+
+    func streamConnected(_ stream: Stream) {}
+
+    func streamDrained(_ stream: Stream) {
+        switch phase {
+        case .exchanging:
+            stream.deadline = .distantFuture
+            armRequestDeadline()
+            backend?.stream.resumeReading()
+        case .lingering: outputEnded()
+        case .head: stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.idleTimeout)
+        case .deciding, .waiting, .discarding, .closed: break
+        }
+    }
+
+    func streamFailed(_ stream: Stream, _ error: SystemError) { aborted() }
+
+    func streamDeadlinePassed(_ stream: Stream) {
+        if stream.pendingOutput > 0, phase == .exchanging || phase == .lingering || phase == .head {
+            // The client reads slowly. As long as something moves it may.
+            if stream.pendingOutput < stalledOutput {
+                watchOutput()
+            } else {
+                aborted()
+            }
+            return
+        }
+        switch phase {
+        case .head:
+            if headBegun {
+                exchange += 1
+                prepareRefusalWithoutHead()
+                refuse(.headTimedOut, keepAlive: false)
+            } else {
+                close()
+            }
+        case .waiting: refuse(.backendsBusy, keepAlive: keepAlive)
+        case .exchanging:
+            if responseStarted {
+                aborted()
+            } else {
+                refuse(.bodyTimedOut, keepAlive: false)
+            }
+        case .discarding, .lingering: close()
+        case .deciding, .closed: break
+        }
+    }
+
+    /// Bounds how long the client may leave everything unread.
+    func watchOutput() {
+        stalledOutput = stream.pendingOutput
+        stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+    }
+
+    func armRequestDeadline() {
+        guard phase == .exchanging, stream.pendingOutput == 0 else { return }
+        stream.deadline =
+            request.isComplete || !backendTakesBody
+            ? .distantFuture : Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+    }
+}

@@ -1,0 +1,84 @@
+// The answers that the gateway gives by itself, as problem details (RFC 9457).
+
+import HTTP1
+import LinuxIO
+import Primitives
+import RateLimiting
+
+/// Why a request is answered by the gateway and not by a backend.
+enum Refusal {
+    case serviceNotFound
+    case noHealthyBackend
+    /// The time until a slot frees; never earlier than the truth.
+    case rateLimited(retryAfter: TimeSpan)
+    case malformed(Violation)
+    case pathEscapes
+    case headTimedOut
+    case bodyTimedOut
+    /// The backend could not be reached, or broke off before its answer.
+    case backendFailed
+    /// The backend's answer is no HTTP.
+    case backendMalformed
+    case backendTimedOut
+    case backendsBusy
+
+    var status: Int {
+        switch self {
+        case .serviceNotFound: 404
+        case .noHealthyBackend, .backendsBusy: 503
+        case .rateLimited: 429
+        case .malformed(let violation): violation.rule.status
+        case .pathEscapes: 400
+        case .headTimedOut, .bodyTimedOut: 408
+        case .backendFailed, .backendMalformed: 502
+        case .backendTimedOut: 504
+        }
+    }
+
+    var title: StaticString {
+        switch self {
+        case .serviceNotFound: "Service not found"
+        case .noHealthyBackend: "No healthy backends available"
+        case .rateLimited: "Rate limit exceeded"
+        case .malformed(let violation): violation.rule.title
+        case .pathEscapes: "Bad request"
+        case .headTimedOut, .bodyTimedOut: "Request timeout"
+        case .backendFailed, .backendMalformed: "Bad gateway"
+        case .backendTimedOut: "Gateway timeout"
+        case .backendsBusy: "Backends are busy"
+        }
+    }
+
+    var detail: StaticString {
+        switch self {
+        case .serviceNotFound: "no service is configured for this path"
+        case .noHealthyBackend: "every backend of this service is down"
+        case .rateLimited: "this client has used up its limit; Retry-After says when the next request may pass"
+        case .malformed(let violation): violation.rule.detail
+        case .pathEscapes: "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
+        case .headTimedOut: "the request head did not arrive in time"
+        case .bodyTimedOut: "the request body made no progress"
+        case .backendFailed: "the backend could not be reached or closed the connection before its answer"
+        case .backendMalformed: "the backend's answer breaks HTTP/1.1"
+        case .backendTimedOut: "the backend did not answer in time"
+        case .backendsBusy: "no connection to a backend became free in time"
+        }
+    }
+
+    /// Writes the whole response.
+    func write(to output: inout ByteBuffer, options: ResponseOptions, limit: RateLimitFields?) {
+        var fields = ByteBuffer()
+        switch self {
+        case .rateLimited(let retryAfter): limit?.write(retryAfter: retryAfter, to: &fields)
+        case .noHealthyBackend, .backendsBusy: fields.append("Retry-After: 1\r\n")
+        case .serviceNotFound, .malformed, .pathEscapes, .headTimedOut, .bodyTimedOut, .backendFailed,
+            .backendMalformed, .backendTimedOut:
+            break
+        }
+        write(fields, options, to: &output)
+    }
+
+    private func write(_ fields: borrowing ByteBuffer, _ options: ResponseOptions, to output: inout ByteBuffer) {
+        output.appendProblem(status: status, title: title, detail: detail, fields: fields.bytes, options: options)
+    }
+}

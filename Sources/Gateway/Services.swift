@@ -1,0 +1,90 @@
+// What the workers of a node share of a service: immutable facts, and atomics.
+
+import Balancing
+package import Configuration
+import Primitives
+import Synchronization
+
+/// One backend of a service.
+package final class Backend: Sendable {
+    /// Its place in the service's list of instances.
+    package let index: Int
+    package let serviceIndex: Int
+    package let url: String
+    package let host: String
+    package let port: UInt16
+    /// The end of every request head sent to it: the fields that name the backend, and the empty line.
+    let headTail: [UInt8]
+
+    /// Failures of real traffic in a row, over all workers.
+    let consecutiveFailures = Atomic<Int>(0)
+    /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
+    private let addressList = Mutex<[IPAddress]>([])
+
+    init(_ instance: Configuration.Backend, index: Int, service: Configuration.Service, serviceIndex: Int) {
+        self.index = index
+        self.serviceIndex = serviceIndex
+        url = instance.url
+        host = instance.host
+        port = instance.port
+        let authority = instance.authority
+        var tail = "X-Origin-Host: \(authority)\r\n"
+        switch service.hostHeader {
+        case .client: break
+        case .backend: tail += "Host: \(authority)\r\n"
+        }
+        headTail = Array((tail + "\r\n").utf8)
+    }
+
+    var addresses: [IPAddress] { addressList.withLock { $0 } }
+
+    /// Returns whether the addresses are others than before.
+    func replaceAddresses(_ addresses: [IPAddress]) -> Bool {
+        addressList.withLock { list in
+            if list == addresses { return false }
+            list = addresses
+            return true
+        }
+    }
+}
+
+/// One service: what a request needs to know of it.
+package final class Service: Sendable {
+    package let index: Int
+    package let settings: Configuration.Service
+    package let backends: [Backend]
+    let nameBytes: [UInt8]
+    let prefix: [UInt8]
+    let state: BalancerState
+    /// 0: no limit.
+    let bodyBytesMax: Int
+
+    init(_ settings: Configuration.Service, index: Int, limits: Configuration.Limits) {
+        self.index = index
+        self.settings = settings
+        backends = settings.instances.enumerated().map { position, instance in
+            Backend(instance, index: position, service: settings, serviceIndex: index)
+        }
+        nameBytes = Array(settings.name.utf8)
+        var prefix = Array(settings.path.utf8)
+        while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
+        self.prefix = prefix
+        state = BalancerState(backendCount: settings.instances.count)
+        bodyBytesMax = (settings.bodyBytes ?? limits.bodyBytes).bytes
+    }
+
+    /// The order of those backends that `isAvailable` lets take part.
+    func balancer(_ isAvailable: (Backend) -> Bool) -> BalancerSnapshot {
+        let members = backends.filter(isAvailable).map { backend in
+            BalancerMember(index: backend.index, weight: settings.instances[backend.index].weight, url: backend.url)
+        }
+        let strategy: BalancingStrategy =
+            switch settings.strategy {
+            case .roundRobin: .roundRobin
+            case .weightedRoundRobin: .weightedRoundRobin
+            case .leastConnections: .leastConnections
+            case .consistentHash: .consistentHash
+            }
+        return BalancerSnapshot(strategy, members: members, state: state)
+    }
+}

@@ -1,0 +1,178 @@
+// One event-loop thread: its listener, its clients, its backend connections, its Redis connection. Nothing on it is
+// shared but atomics and immutable snapshots, which arrive through its mailbox.
+
+import Balancing
+import Configuration
+import EventLoop
+import HTTP1
+import LinuxIO
+import Primitives
+import RateLimiting
+import Synchronization
+
+/// What other threads tell a worker.
+enum WorkerMessage: Sendable {
+    /// The backends of a service that may be used have changed.
+    case balancer(service: Int, BalancerSnapshot)
+    /// Finish what is in flight and accept nothing more.
+    case drain
+    case stop
+}
+
+final class Worker: ListenerHandler, WakeHandler {
+    let node: NodeContext
+    let loop: Loop
+    let index: Int
+    var count: Int { node.workerCount }
+    let mailbox: Mailbox<WorkerMessage>
+    private let control: Mailbox<ControlMessage>
+
+    /// Shared scratch: bytes stay here within one call only, so an idle connection holds no buffer.
+    var input = ByteBuffer(capacity: Worker.readSize)
+    var output = ByteBuffer(capacity: Worker.readSize)
+    var requestHead = RequestHead()
+    var responseHead = ResponseHead()
+
+    var balancers: [BalancerSnapshot]
+    private(set) var pools: [[BackendPool]] = []
+    private(set) var limiter: Limiter?
+    let tokenBuckets: TokenBucketStore?
+    private(set) var draining = false
+    private var listeners: [Listener] = []
+    private var clients: [ClientConnection] = []
+    private var accessLog: AccessLog?
+    private var pausedLogged = false
+
+    /// One read: as much as a loopback segment train holds; more would only push caches aside.
+    static let readSize = 64 << 10
+    /// Idle connections that are closed at once when descriptors run out.
+    private static let shedCount = 64
+
+    init(
+        node: NodeContext, index: Int, loop: Loop, mailbox: Mailbox<WorkerMessage>, control: Mailbox<ControlMessage>,
+        balancers: [BalancerSnapshot]
+    ) {
+        self.node = node
+        self.index = index
+        self.loop = loop
+        self.mailbox = mailbox
+        self.control = control
+        self.balancers = balancers
+        switch node.limiterSetup {
+        case .memory(let store): tokenBuckets = store
+        case .none, .redis: tokenBuckets = nil
+        }
+        loop.addWakeHandler(self)
+        pools = node.services.map { service in
+            service.backends.map { BackendPool($0, service: service, worker: self) }
+        }
+        limiter = node.makeLimiter(loop, index) { event in control.post(.limiter(worker: index, event)) }
+        if let sink = node.accessLogSink { accessLog = AccessLog(sink, format: node.accessLogFormat, loop: loop) }
+    }
+
+    func listen(on sockets: [ListeningSocket]) throws(SystemError) {
+        for socket in sockets { listeners.append(try loop.listen(on: socket, handler: self)) }
+    }
+
+    // MARK: Connections
+
+    func accepted(_ connection: consuming Accepted, by listener: Listener) {
+        pausedLogged = false
+        let peer = connection.peer.ip
+        switch node.connections.admit(peer) {
+        case .admitted: break
+        case .tooManyOfClient: return
+        case .tooMany:
+            // One more would take what others need: the idle make room, and accepting rests meanwhile.
+            shedIdle()
+            pause(listener, reason: "the limit on connections is reached")
+            return
+        }
+        Socket.setNoDelay(connection.descriptor)
+        guard let client = try? ClientConnection(connection, worker: self) else {
+            node.connections.left(peer)
+            return
+        }
+        client.place = clients.count
+        clients.append(client)
+    }
+
+    func acceptPaused(_ listener: Listener, _ error: SystemError) {
+        shedIdle()
+        if !pausedLogged { control.post(.acceptPaused(worker: index, reason: error.reason)) }
+        pausedLogged = true
+    }
+
+    private func pause(_ listener: Listener, reason: String) {
+        listener.suspend()
+        if !pausedLogged { control.post(.acceptPaused(worker: index, reason: reason)) }
+        pausedLogged = true
+    }
+
+    private func shedIdle() {
+        for pool in pools.joined() { pool.closeIdle() }
+        var shed = 0
+        for client in clients where client.isIdle && shed < Self.shedCount {
+            shed += 1
+            client.close()
+        }
+    }
+
+    func closed(_ client: ClientConnection) {
+        node.connections.left(client.peer)
+        let last = clients.count - 1
+        let place = client.place
+        guard place <= last, clients[place] === client else { return }
+        clients.swapAt(place, last)
+        clients[place].place = place
+        clients.removeLast()
+        if draining, clients.isEmpty { finishDraining() }
+    }
+
+    // MARK: Messages
+
+    func woken() {
+        for message in mailbox.take() {
+            switch message {
+            case .balancer(let service, let snapshot): balancers[service] = snapshot
+            case .drain: drain()
+            case .stop: loop.stop()
+            }
+        }
+    }
+
+    private func drain() {
+        guard !draining else { return }
+        draining = true
+        for listener in listeners {
+            // What the kernel has queued was promised an answer.
+            listener.acceptReady()
+            listener.close()
+        }
+        listeners.removeAll()
+        for pool in pools.joined() { pool.closeIdle() }
+        for client in clients where client.isIdle { client.close() }
+        if clients.isEmpty { finishDraining() }
+    }
+
+    private func finishDraining() { control.post(.drained(worker: index)) }
+
+    // MARK: Evidence and log
+
+    /// A request's outcome speaks against its backend.
+    func report(_ service: Service, _ backend: Int, _ fault: BackendFault) {
+        let failures = service.backends[backend].consecutiveFailures.add(1, ordering: .relaxed).newValue
+        // Beyond the threshold more of the same is no news.
+        guard failures <= service.settings.health.failures else { return }
+        control.post(.trafficFailed(service: service.index, backend: backend, fault))
+    }
+
+    func reportSuccess(_ service: Service, _ backend: Int) {
+        let failures = service.backends[backend].consecutiveFailures.load(ordering: .relaxed)
+        guard failures > 0 else { return }
+        service.backends[backend].consecutiveFailures.store(0, ordering: .relaxed)
+        control.post(.trafficRecovered(service: service.index, backend: backend))
+    }
+
+    func count(_ client: ClientConnection) { accessLog?.write(client, now: loop.now) }
+}

@@ -1,0 +1,73 @@
+// The character sets of HTTP/1 (RFC 9110 §5.6.2, §5.5; RFC 9112 §3.2) as comparisons and one 128-bit mask: two
+// constants in registers are as fast as a 256-entry table and touch no memory.
+
+enum ASCII {
+    static var tab: UInt8 { 0x09 }
+    static var lineFeed: UInt8 { 0x0a }
+    static var carriageReturn: UInt8 { 0x0d }
+    static var space: UInt8 { 0x20 }
+    static var asterisk: UInt8 { 0x2a }
+    static var comma: UInt8 { 0x2c }
+    static var slash: UInt8 { 0x2f }
+    static var colon: UInt8 { 0x3a }
+    static var semicolon: UInt8 { 0x3b }
+    static var questionMark: UInt8 { 0x3f }
+}
+
+/// `tchar` of RFC 9110 §5.6.2: letters, digits and ``!#$%&'*+-.^_`|~``.
+@inline(__always)
+func isToken(_ byte: UInt8) -> Bool {
+    let mask: UInt64 = byte & 0x40 == 0 ? 0x03ff_6cfa_0000_0000 : 0x57ff_ffff_c7ff_fffe
+    return byte < 0x80 && (mask >> UInt64(byte & 63)) & 1 != 0
+}
+
+/// Whether all of these bytes are; true for none.
+func isToken(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+    for i in range where !isToken(bytes[i]) { return false }
+    return true
+}
+
+/// What a field value may hold (RFC 9110 §5.5): tab, space, visible characters and opaque bytes from 0x80 on. NUL, CR,
+/// LF and the other controls end or split lines in some parser downstream.
+@inline(__always)
+func isFieldValue(_ byte: UInt8) -> Bool {
+    (byte >= 0x20 && byte != 0x7f) || byte == 0x09
+}
+
+/// What a request target may hold: visible ASCII without `#`. RFC 3986 forbids a few more (`|`, `{`, `"`), but browsers
+/// send them raw in queries and no parser splits a line there. A fragment never belongs on the wire (RFC 9112 §3.2),
+/// and parsers disagree about where a path with one ends.
+@inline(__always)
+func isTarget(_ byte: UInt8) -> Bool {
+    byte &- 0x21 < 0x5e && byte != 0x23
+}
+
+@inline(__always)
+func isDigit(_ byte: UInt8) -> Bool { byte &- 0x30 < 10 }
+
+@inline(__always)
+func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+
+/// The value of a hexadecimal digit, or 255.
+@inline(__always)
+func hexadecimalValue(_ byte: UInt8) -> UInt8 {
+    if isDigit(byte) { return byte &- 0x30 }
+    let letter = (byte | 0x20) &- 0x61
+    return letter < 6 ? letter &+ 10 : 255
+}
+
+/// Whether two stretches of tokens are the same but for the case of letters.
+func equalsIgnoringCase(_ a: Span<UInt8>, _ rangeA: Range<Int>, _ b: Span<UInt8>, _ rangeB: Range<Int>) -> Bool {
+    guard rangeA.count == rangeB.count else { return false }
+    var j = rangeB.lowerBound
+    for i in rangeA {
+        guard lowercased(a[i]) == lowercased(b[j]) else { return false }
+        j += 1
+    }
+    return true
+}
+
+@inline(__always)
+private func lowercased(_ byte: UInt8) -> UInt8 {
+    byte &- 0x41 < 26 ? byte | 0x20 : byte
+}
