@@ -206,12 +206,22 @@ package struct HealthMachine: Sendable {
         nextReread = min(nextReread, now.monotonic + Self.rereadAfterFailure)
     }
 
-    /// The living nodes have changed, as membership sees them.
+    /// The living nodes have changed, as membership sees them. What a node that is gone has said goes with it; what one
+    /// that has come said before, perhaps in an earlier run, is in the hashes.
     package mutating func liveNodesChanged(
         _ nodes: [NodeID], at now: HealthMoment, into actions: inout [HealthAction]
     ) {
-        liveNodes = Set(nodes).union([node]).sorted()
-        for s in services.indices { evaluate(s, now, &actions) }
+        let before = Set(liveNodes)
+        let after = Set(nodes).union([node])
+        liveNodes = after.sorted()
+        let gone = before.subtracting(after)
+        for s in services.indices {
+            for b in services[s].backends.indices {
+                for other in gone { services[s].backends[b].verdicts.forget(other) }
+            }
+            evaluate(s, now, &actions)
+        }
+        if isJoined, !after.isSubset(of: before) { readAll(now, &actions) }
     }
 
     // MARK: Redis comes and goes

@@ -50,14 +50,13 @@ package enum MembershipEvent: Equatable, Sendable, CustomStringConvertible {
     case joined(NodeID, address: String?)
     case left(NodeID)
     /// Another process announces itself under this node's id. Told once for each such process.
-    case sharedID(NodeID, otherBoot: BootID, address: String?)
+    case sharedID(NodeID, otherBoot: BootID)
 
     package var description: String {
         switch self {
         case .joined(let id, let address): "node \(id) joined\(address.map { " at \($0)" } ?? "")"
         case .left(let id): "node \(id) is gone"
-        case .sharedID(let id, let boot, let address):
-            "another process (boot \(boot)\(address.map { ", at \($0)" } ?? "")) uses this node's id \(id)"
+        case .sharedID(let id, let boot): "another process (boot \(boot)) uses this node's id \(id)"
         }
     }
 }
@@ -169,7 +168,7 @@ package struct MembershipView: Sendable {
         }
         if sightings == 1 {
             foreignBoots[boot] = 2
-            events.append(.sharedID(id, otherBoot: boot, address: reply.info[id]?.address))
+            events.append(.sharedID(id, otherBoot: boot))
         }
     }
 

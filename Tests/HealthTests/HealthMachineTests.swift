@@ -341,6 +341,22 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         #expect(rig.isAvailable(first))
     }
 
+    @Test("what a node said goes with it, and the hashes are read when one comes")
+    func comingAndGoing() {
+        var rig = Rig()
+        rig.join(live: ["x"])
+        rig.hear("x", first, verdict(.down))
+        rig.settle(firstIsDead)
+        #expect(rig.machine.condition(of: first) == .downForAll(down: 2, live: 2))
+        rig.give { $0.liveNodesChanged([node("me")], at: $1, into: &$2) }
+        rig.actions = []
+        rig.give { $0.liveNodesChanged(["me", "x"].map(node), at: $1, into: &$2) }
+        #expect(rig.actions.contains(.readSnapshot(service: users)))
+        #expect(rig.machine.condition(of: first) == .avoidedHere(down: 1, live: 2))
+        rig.give { $0.snapshot(service: users, [field(first, "x", verdict(.down))], at: $1, into: &$2) }
+        #expect(rig.machine.condition(of: first) == .downForAll(down: 2, live: 2))
+    }
+
     @Test("without Redis the others' verdicts are forgotten, and they come back with the hashes")
     func lost() {
         var rig = Rig()

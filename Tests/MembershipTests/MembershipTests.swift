@@ -254,7 +254,7 @@ private func cluster(_ names: [String], _ server: inout ModelServer) -> [ModelNo
         }
         for (index, member) in nodes.enumerated() {
             let told = member.events.compactMap { event -> BootID? in
-                if case .sharedID(_, let boot, _) = event { return boot }
+                if case .sharedID(_, let boot) = event { return boot }
                 return nil
             }
             let others = [BootID(1), BootID(2), BootID(3)].filter { $0 != BootID(UInt64(index + 1)) }
