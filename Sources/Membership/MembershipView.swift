@@ -95,19 +95,6 @@ package struct MembershipView: Sendable {
 
     package var liveCount: Int { liveNodes.count }
 
-    /// The server's time as far as it is known: what the last reply said, and the time since then.
-    /// `nil` before the first reply.
-    package func serverTime(at now: MonotonicTime) -> RedisTime? {
-        lastReply.map { $0.serverTime + (now - $0.at) }
-    }
-
-    /// Takes the answer to a plain `TIME`, which a node asks for before its first heartbeat, so that its first score is
-    /// in the server's time.
-    package mutating func learn(serverTime: RedisTime, at now: MonotonicTime) {
-        noticePauseOrJump(serverTime, now)
-        lastReply = (serverTime, now)
-    }
-
     /// Takes the reply to one heartbeat and tells what has changed.
     package mutating func received(
         _ reply: HeartbeatReply, at now: MonotonicTime, into events: inout [MembershipEvent]

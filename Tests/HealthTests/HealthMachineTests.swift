@@ -172,6 +172,20 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         #expect(rig.published.map(\.backend) == [first])
     }
 
+    @Test("what is found out while the hash is being read is told once it has been read")
+    func joiningMeanwhile() {
+        var rig = Rig()
+        rig.pass(.seconds(1))
+        rig.give { $0.redisRestored(at: $1, into: &$2) }
+        rig.fail(first)
+        #expect(rig.switches == ["http://a:1 off"])
+        #expect(rig.published.isEmpty)
+        rig.give { $0.snapshot(service: users, [], at: $1, into: &$2) }
+        #expect(rig.published.map(\.verdict.kind) == [.traffic])
+        rig.settle(firstIsDead)
+        #expect(rig.published.map(\.verdict.kind) == [.traffic, .probe])
+    }
+
     @Test("a recovery that happened while Redis was away is told when it is back")
     func recoveryTold() {
         var rig = Rig()
@@ -367,6 +381,8 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         rig.give { $0.redisLost(at: $1, into: &$2) }
         #expect(rig.switches == ["http://a:1 off", "http://a:1 on"])
         rig.hear("x", first, verdict(.down, sequence: 8))
+        #expect(rig.isAvailable(first))
+        rig.join(live: ["x", "y"])
         #expect(rig.isAvailable(first))
         rig.join(live: ["x", "y"], fields: [field(first, "x", verdict(.down)), field(first, "y", verdict(.down))])
         #expect(!rig.isAvailable(first))
