@@ -31,6 +31,8 @@ package struct HealthMachine: Sendable {
         var own: HealthVerdict?
         /// The table holds what an earlier run of this node said, until this run knows better.
         var isInherited = false
+        /// What `verdicts` comes to among the nodes whose votes count.
+        var votes = Votes(live: 1)
         var condition: BackendCondition
         var agreed = AgreedState.up
         var since: UnixTime
@@ -85,8 +87,8 @@ package struct HealthMachine: Sendable {
     }
 
     package mutating func tick(at now: HealthMoment, into actions: inout [HealthAction]) {
-        for (s, service) in services.enumerated() {
-            for b in service.backends.indices {
+        for s in services.indices {
+            for b in services[s].backends.indices {
                 let change = services[s].backends[b].monitor.tick(at: now.monotonic, random: &random)
                 took(change, s, b, now, &actions)
                 startProbeIfDue(s, b, now, &actions)
@@ -159,7 +161,7 @@ package struct HealthMachine: Sendable {
         _ = services[s].backends[b].verdicts.merge(verdict, of: node, at: now.monotonic)
         actions.append(.log(.opinion(backend.key, verdict)))
         publish(s, b, &actions)
-        evaluate(s, now, &actions)
+        evaluate(s, heard: b, now, &actions)
     }
 
     func publish(_ s: Int, _ b: Int, _ actions: inout [HealthAction]) {
@@ -175,7 +177,7 @@ package struct HealthMachine: Sendable {
         took(
             services[s].backends[b].verdicts.merge(news.verdict, of: news.node, at: now.monotonic), s, b, news.verdict,
             now)
-        if services[s].isShared { evaluate(s, now, &actions) }
+        if services[s].isShared { evaluate(s, heard: b, now, &actions) }
         startProbeIfDue(s, b, now, &actions)
     }
 
@@ -327,10 +329,17 @@ package struct HealthMachine: Sendable {
 
     // MARK: What follows
 
-    mutating func evaluate(_ s: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+    /// Decides anew about a service. `heard` is the only backend of which a verdict has changed; without it all votes
+    /// are counted anew.
+    mutating func evaluate(
+        _ s: Int, heard: Int? = nil, _ now: HealthMoment, _ actions: inout [HealthAction]
+    ) {
         let quorum = services[s].settings.quorum
         let live = countedNodes(services[s])
-        let votes = services[s].backends.map { $0.verdicts.count(live: live) }
+        for b in heard.map({ $0..<$0 + 1 }) ?? services[s].backends.indices {
+            services[s].backends[b].votes = services[s].backends[b].verdicts.count(live: live)
+        }
+        let votes = services[s].backends.map(\.votes)
         let agreed = HealthView.agree(votes, quorum: quorum)
         let conditions = HealthView.assess(votes, own: services[s].backends.map(\.monitor.standing), quorum: quorum)
         for b in services[s].backends.indices {
