@@ -45,7 +45,7 @@ let package = Package(
         module("Balancing", ["Primitives"]),
         module("Identity", ["Primitives"]),
         module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
-        module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient"]),
+        module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity"]),
         module("Health", ["Primitives", "RedisClient"]),
         module("Membership", ["Primitives", "RedisClient"]),
         module(

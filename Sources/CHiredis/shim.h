@@ -3,4 +3,11 @@
 #define SLUICE_CHIREDIS_H
 #include <hiredis/hiredis.h>
 #include <hiredis/read.h>
+
+// The count of an array's elements became size_t with hiredis 1.0.
+#if HIREDIS_MAJOR >= 1
+typedef size_t sluice_element_count;
+#else
+typedef int sluice_element_count;
+#endif
 #endif

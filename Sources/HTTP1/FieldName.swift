@@ -1,119 +1,185 @@
-import Primitives
+// Field names that the gateway acts upon, as one byte each.
+//
+// A name is classified by exact comparison of its lower-cased bytes, packed into three words while the name is being
+// scanned; an open-addressed table of 128 slots finds the candidate. A perfect hash or a switch over lengths was as
+// fast and had to be redone for every new name.
 
-/// The header fields that a gateway looks at or changes.
-package enum FieldName: UInt8, Sendable, CaseIterable {
+/// A field name that the gateway cares about; every other one is `other`. At most 64 cases: `FieldSet` is one word.
+package enum FieldName: UInt8, CaseIterable, Sendable {
     case other
-    case host, connection, contentLength, transferEncoding
-    case te, trailer, upgrade, keepAlive, proxyConnection, proxyAuthenticate, proxyAuthorization, proxyAuthenticationInfo
-    case expect, via, maxForwards
-    case forwarded, xForwardedFor, xForwardedHost, xForwardedProto, xForwardedPort, xRealIP, xOriginHost
-    case authorization, cookie, date, server, contentType
+    case host, connection, contentLength, transferEncoding, te, trailer, upgrade, keepAlive
+    case proxyConnection, proxyAuthenticate, proxyAuthorization
+    case expect, forwarded, via, maxForwards
+    case xForwardedFor, xForwardedHost, xForwardedProto, xForwardedPort, xForwardedPrefix, xRealIP, xOriginHost
+    case authorization, cookie, setCookie, xAPIKey, xRequestID, userAgent
+    case date, server, contentType, location, cacheControl
+    case retryAfter, rateLimit, rateLimitPolicy
 
-    private var text: String {
+    /// The name as it is usually written; empty for `other`.
+    package var spelling: StaticString {
         switch self {
         case .other: ""
-        case .host: "host"
-        case .connection: "connection"
-        case .contentLength: "content-length"
-        case .transferEncoding: "transfer-encoding"
-        case .te: "te"
-        case .trailer: "trailer"
-        case .upgrade: "upgrade"
-        case .keepAlive: "keep-alive"
-        case .proxyConnection: "proxy-connection"
-        case .proxyAuthenticate: "proxy-authenticate"
-        case .proxyAuthorization: "proxy-authorization"
-        case .proxyAuthenticationInfo: "proxy-authentication-info"
-        case .expect: "expect"
-        case .via: "via"
-        case .maxForwards: "max-forwards"
-        case .forwarded: "forwarded"
-        case .xForwardedFor: "x-forwarded-for"
-        case .xForwardedHost: "x-forwarded-host"
-        case .xForwardedProto: "x-forwarded-proto"
-        case .xForwardedPort: "x-forwarded-port"
-        case .xRealIP: "x-real-ip"
-        case .xOriginHost: "x-origin-host"
-        case .authorization: "authorization"
-        case .cookie: "cookie"
-        case .date: "date"
-        case .server: "server"
-        case .contentType: "content-type"
+        case .host: "Host"
+        case .connection: "Connection"
+        case .contentLength: "Content-Length"
+        case .transferEncoding: "Transfer-Encoding"
+        case .te: "TE"
+        case .trailer: "Trailer"
+        case .upgrade: "Upgrade"
+        case .keepAlive: "Keep-Alive"
+        case .proxyConnection: "Proxy-Connection"
+        case .proxyAuthenticate: "Proxy-Authenticate"
+        case .proxyAuthorization: "Proxy-Authorization"
+        case .expect: "Expect"
+        case .forwarded: "Forwarded"
+        case .via: "Via"
+        case .maxForwards: "Max-Forwards"
+        case .xForwardedFor: "X-Forwarded-For"
+        case .xForwardedHost: "X-Forwarded-Host"
+        case .xForwardedProto: "X-Forwarded-Proto"
+        case .xForwardedPort: "X-Forwarded-Port"
+        case .xForwardedPrefix: "X-Forwarded-Prefix"
+        case .xRealIP: "X-Real-IP"
+        case .xOriginHost: "X-Origin-Host"
+        case .authorization: "Authorization"
+        case .cookie: "Cookie"
+        case .setCookie: "Set-Cookie"
+        case .xAPIKey: "X-API-Key"
+        case .xRequestID: "X-Request-ID"
+        case .userAgent: "User-Agent"
+        case .date: "Date"
+        case .server: "Server"
+        case .contentType: "Content-Type"
+        case .location: "Location"
+        case .cacheControl: "Cache-Control"
+        case .retryAfter: "Retry-After"
+        case .rateLimit: "RateLimit"
+        case .rateLimitPolicy: "RateLimit-Policy"
         }
     }
 
-    /// Known names in an open-addressed table, found by a hash that the parser computes while it checks the letters.
-    private struct Table: Sendable {
-        /// Hash, name and lower-case letters by slot; an empty slot has no letters.
-        var slots: [(hash: UInt64, name: FieldName, letters: [UInt8])]
-
-        init() {
-            slots = Array(repeating: (0, .other, []), count: 128)
-            for name in FieldName.allCases where name != .other {
-                let letters = Array(name.text.utf8)
-                let hash = letters.reduce(FieldName.hashSeed) { FieldName.hashStep($0, $1) }
-                var slot = Int(truncatingIfNeeded: hash >> 32) & 127
-                while !slots[slot].letters.isEmpty { slot = (slot + 1) & 127 }
-                slots[slot] = (hash, name, letters)
+    /// The name of these bytes, whatever their case.
+    package init(_ bytes: Span<UInt8>) {
+        var key = NameKey()
+        for i in bytes.indices {
+            guard isToken(bytes[i]) else {
+                self = .other
+                return
             }
+            key.push(bytes[i])
         }
+        self = FieldNameTable.shared.name(for: key)
     }
+}
 
-    private static let table = Table()
+/// A set of known field names, written `[.host, .forwarded]`. One word; sets that are used for every request are best
+/// kept in a `static let`.
+package struct FieldSet: Equatable, Sendable, ExpressibleByArrayLiteral {
+    package private(set) var rawValue: UInt64
 
-    static let hashSeed: UInt64 = 0xcbf2_9ce4_8422_2325
-
-    /// Adds a letter, upper case counting as lower.
     @inline(__always)
-    static func hashStep(_ hash: UInt64, _ byte: UInt8) -> UInt64 {
-        let lower = byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte
-        return (hash ^ UInt64(lower)) &* 0x0000_0100_0000_01b3
+    init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    package init(arrayLiteral names: FieldName...) {
+        rawValue = 0
+        for name in names { insert(name) }
     }
 
-    /// The name that the bytes spell, in any case. `hash` is `hashStep` over all of them.
-    @inline(__always)
-    static func classify(_ bytes: Span<UInt8>, _ range: Range<Int>, hash: UInt64) -> FieldName {
-        var slot = Int(truncatingIfNeeded: hash >> 32) & 127
-        while !table.slots[slot].letters.isEmpty {
-            if table.slots[slot].hash == hash, equalsIgnoringCase(bytes, range, table.slots[slot].letters) {
-                return table.slots[slot].name
-            }
-            slot = (slot + 1) & 127
-        }
-        return .other
-    }
+    package func contains(_ name: FieldName) -> Bool { rawValue & (1 << UInt64(name.rawValue)) != 0 }
+    package mutating func insert(_ name: FieldName) { rawValue |= 1 << UInt64(name.rawValue) }
+    package mutating func remove(_ name: FieldName) { rawValue &= ~(1 << UInt64(name.rawValue)) }
+    package func union(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue | other.rawValue) }
+    package func subtracting(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue & ~other.rawValue) }
+    package var isEmpty: Bool { rawValue == 0 }
+}
 
-    static func classify(_ bytes: Span<UInt8>, _ range: Range<Int>) -> FieldName {
-        var hash = hashSeed
-        for i in range { hash = hashStep(hash, bytes[i]) }
-        return classify(bytes, range, hash: hash)
-    }
-
-    /// Fields that concern one connection only and are never passed on (RFC 9110 §7.6.1), whether `Connection` names
-    /// them or not. `Transfer-Encoding` is written anew by whoever frames the message.
-    static let hopByHop: FieldSet = [
-        .connection, .transferEncoding, .te, .trailer, .upgrade, .keepAlive, .proxyConnection, .proxyAuthenticate,
-        .proxyAuthorization, .proxyAuthenticationInfo,
+extension FieldSet {
+    /// Fields that concern one connection and are never passed on: those of RFC 9110 §7.6.1 and, because they are
+    /// meant for the next proxy alone (§11.7), the two of proxy authentication. `Trailer` goes because trailers do.
+    package static let hopByHop: FieldSet = [
+        .connection, .keepAlive, .proxyConnection, .te, .trailer, .transferEncoding, .upgrade,
+        .proxyAuthenticate, .proxyAuthorization,
     ]
 
-    /// Fields that naming them in `Connection` does not remove. An attacker could otherwise take away what the backend
-    /// needs to tell messages, hosts or clients apart ("hop-by-hop header abuse").
-    static let endToEnd: FieldSet = [
-        .host, .contentLength, .transferEncoding, .via, .forwarded, .xForwardedFor, .xForwardedHost, .xForwardedProto,
-        .xForwardedPort, .xRealIP, .xOriginHost, .authorization, .cookie, .contentType, .date,
+    /// Fields that a `Connection` option cannot take away. Framing and routing are ours to decide, and a client that
+    /// has `Connection: X-Forwarded-For` or `Connection: Authorization` strip what a gateway in front has set or
+    /// checked reaches a backend under a false name (CVE-2022-31813, CVE-2022-1388).
+    package static let connectionProof: FieldSet = [
+        .host, .contentLength, .expect, .forwarded, .via, .maxForwards,
+        .xForwardedFor, .xForwardedHost, .xForwardedProto, .xForwardedPort, .xForwardedPrefix, .xRealIP, .xOriginHost,
+        .authorization, .cookie, .setCookie, .xAPIKey, .xRequestID, .userAgent,
+        .date, .server, .contentType, .location, .cacheControl, .retryAfter, .rateLimit, .rateLimitPolicy,
     ]
 }
 
-/// A set of field names.
-package struct FieldSet: Sendable, ExpressibleByArrayLiteral {
-    private var bits: UInt64 = 0
-
-    package init(arrayLiteral names: FieldName...) { for name in names { insert(name) } }
-
-    private static func bit(_ name: FieldName) -> UInt64 { 1 << UInt64(name.rawValue) }
+/// The last 24 bytes of a token, in lower case, as one number; exact for tokens up to 24 bytes, as no token holds a
+/// zero byte. Setting bit 5 lower-cases letters and leaves `-` and digits; of the other characters of a token it
+/// changes only `^` and `_`, to `~` and 0x7f, which no known name has.
+struct NameKey: Equatable, Sendable {
+    private var low: UInt64 = 0
+    private var middle: UInt64 = 0
+    private var high: UInt64 = 0
 
     @inline(__always)
-    package func contains(_ name: FieldName) -> Bool { bits & Self.bit(name) != 0 }
+    init() {}
 
-    package mutating func insert(_ name: FieldName) { bits |= Self.bit(name) }
+    init(_ bytes: Span<UInt8>, _ range: Range<Int>) {
+        self.init()
+        for i in range { push(bytes[i]) }
+    }
+
+    @inline(__always)
+    mutating func push(_ byte: UInt8) {
+        high = high << 8 | middle >> 56
+        middle = middle << 8 | low >> 56
+        low = low << 8 | UInt64(byte | 0x20)
+    }
+
+    /// The connection option that is no field name.
+    static var close: NameKey { NameKey(0, 0x63_6c_6f_73_65) }
+    static var chunked: NameKey { NameKey(0, 0x63_68_75_6e_6b_65_64) }
+    static var continue100: NameKey { NameKey(0x31_30_30_2d, 0x63_6f_6e_74_69_6e_75_65) }
+
+    private init(_ middle: UInt64, _ low: UInt64) {
+        self.middle = middle
+        self.low = low
+    }
+
+    @inline(__always)
+    var slot: Int {
+        let mixed = (low ^ middle &* 0x9e37_79b9_7f4a_7c15 ^ high) &* 0xff51_afd7_ed55_8ccd
+        return Int(truncatingIfNeeded: mixed >> 57)
+    }
+}
+
+struct FieldNameTable: Sendable {
+    private struct Slot {
+        var key = NameKey()
+        var name = FieldName.other
+    }
+
+    static let shared = FieldNameTable()
+
+    private var slots: [Slot]
+
+    private init() {
+        slots = [Slot](repeating: Slot(), count: 128)
+        for name in FieldName.allCases where name != .other {
+            var key = NameKey()
+            for byte in name.spelling.description.utf8 { key.push(byte) }
+            var slot = key.slot
+            while slots[slot].name != .other { slot = (slot + 1) & 127 }
+            slots[slot] = Slot(key: key, name: name)
+        }
+    }
+
+    @inline(__always)
+    func name(for key: NameKey) -> FieldName {
+        var slot = key.slot
+        while true {
+            let candidate = slots[slot]
+            if candidate.key == key || candidate.name == .other { return candidate.name }
+            slot = (slot + 1) & 127
+        }
+    }
 }

@@ -1,312 +1,286 @@
-// The lines between the first line of a head and its empty line: shared by requests and responses.
+// The field lines of a head (RFC 9112 §5), for requests and responses alike: one pass over the bytes that checks,
+// trims and classifies each line and interprets the fields on which framing and persistence depend.
+//
+// The verdict depends on the bytes up to the first offending one and on nothing behind it, so that it is the same
+// however the bytes were cut on their way.
 
-package import LinuxIO
-
-/// The bounds of a head; 0 means none.
-package struct HeadLimits: Sendable {
-    /// Bytes of the first line, its line ending included.
-    package var requestLineBytes: Int
-    /// Bytes of all field lines together.
-    package var headerBytes: Int
-    package var headerCount: Int
-
-    package init(requestLineBytes: Int = 8 << 10, headerBytes: Int = 32 << 10, headerCount: Int = 100) {
-        self.requestLineBytes = requestLineBytes
-        self.headerBytes = headerBytes
-        self.headerCount = headerCount
-    }
-}
-
-/// One header field: where its parts are in the head's bytes.
-package struct HeaderField: Equatable, Sendable {
-    package let id: FieldName
-    /// Whether `Connection` names it, so that it goes no further than here.
-    package fileprivate(set) var namedInConnection = false
-    private let nameStart: Int32
-    private let nameEnd: Int32
-    private let valueStart: Int32
-    private let valueEnd: Int32
-    private let lineEnd: Int32
-
-    init(id: FieldName, name: Range<Int>, value: Range<Int>, lineEnd: Int) {
-        self.id = id
-        nameStart = Int32(truncatingIfNeeded: name.lowerBound)
-        nameEnd = Int32(truncatingIfNeeded: name.upperBound)
-        valueStart = Int32(truncatingIfNeeded: value.lowerBound)
-        valueEnd = Int32(truncatingIfNeeded: value.upperBound)
-        self.lineEnd = Int32(truncatingIfNeeded: lineEnd)
-    }
-
-    package var name: Range<Int> { Int(nameStart)..<Int(nameEnd) }
-    /// Without the white space around it.
-    package var value: Range<Int> { Int(valueStart)..<Int(valueEnd) }
-    /// The whole line with its CR LF.
-    package var line: Range<Int> { Int(nameStart)..<Int(lineEnd) }
-}
-
-/// The answer of a parser.
-package enum HeadOutcome: Equatable, Sendable {
-    /// The head ends after so many bytes.
-    case complete(length: Int)
+/// What a scanner found: the offset behind what it read, or why it stopped.
+enum Scan {
+    case next(Int)
     case needMore
     case malformed(Violation)
+
+    @inline(__always)
+    static func refuse(_ rule: Rule, at offset: Int) -> Scan { .malformed(Violation(rule, at: offset)) }
+
+    /// The scanner ran out of bytes at `end`: either all that arrived are read, or a limit was reached.
+    static func ranOut(at end: Int, of bytes: Span<UInt8>, limit: Rule) -> Scan {
+        end < bytes.count ? .refuse(limit, at: end) : .needMore
+    }
 }
 
-/// Where one line ended.
-enum LineEnd {
-    /// The line's bytes end at `end`; the next line begins at `next`.
-    case found(end: Int, next: Int)
-    case needMore
-    case malformed(Violation)
+/// The rule that a byte breaks which ends a field name and is no colon.
+func nameViolation(_ byte: UInt8, isFirst: Bool) -> Rule {
+    switch byte {
+    case ASCII.lineFeed:
+        // RFC 9112 §2.2 lets a recipient accept a bare LF as a line end; a peer that does not sees other lines.
+        .bareLineFeed
+    case ASCII.carriageReturn:
+        .missingColon
+    case ASCII.space, ASCII.tab:
+        // RFC 9112 §2.2, §5.2: a folded line is a value for some parsers and a field for others.
+        // RFC 9112 §5.1: `Transfer-Encoding : chunked` is ignored by some parsers and obeyed by others.
+        isFirst ? .foldedLine : .whitespaceBeforeColon
+    case ASCII.colon:
+        .emptyFieldName
+    default:
+        .invalidFieldName
+    }
 }
 
-/// Finds the end of the line that begins at `start`. Only CR LF ends a line: a bare LF or CR that one reader takes for
-/// an ending and another for content lets a field hide from one of them (RFC 9112 §2.2).
-@inline(__always)
-func lineEnd(_ bytes: Span<UInt8>, from start: Int) -> LineEnd {
-    var i = start
-    while i < bytes.count {
-        let byte = bytes[i]
-        if byte <= carriageReturn {
-            if byte == carriageReturn {
-                guard i + 1 < bytes.count else { return .needMore }
-                guard bytes[i + 1] == lineFeed else { return .malformed(Violation(.lineEnding, at: i)) }
-                return .found(end: i, next: i + 2)
-            }
-            if byte == lineFeed { return .malformed(Violation(.lineEnding, at: i)) }
-        }
-        i += 1
-    }
-    return .needMore
+/// The rule that a byte breaks which a field value cannot hold. RFC 9110 §5.5: NUL, CR and LF are dangerous because
+/// other parsers end the value there and read the rest as a field of its own.
+func valueViolation(_ byte: UInt8) -> Rule {
+    byte == ASCII.lineFeed ? .bareLineFeed : .invalidFieldValue
 }
 
-/// The field lines of a head, with what was learned of them in passing. Reused from one head to the next.
-package struct FieldSection: Sendable {
-    package private(set) var fields: [HeaderField] = []
-    package private(set) var present: FieldSet = []
+struct FieldSection: Sendable {
+    /// Options that one head may list in `Connection`. Each is looked for among all fields, so the product is bounded;
+    /// no client lists more than three.
+    static var connectionOptionsMax: Int { 32 }
 
-    // What framing and persistence depend on.
-    private(set) var contentLength: Int64?
-    private(set) var codingIsChunked = false
-    private(set) var connectionClose = false
-    private(set) var connectionKeepAlive = false
-    private(set) var host: Range<Int>?
+    private let isRequest: Bool
+    /// -1 where there is no Content-Length.
+    private(set) var contentLength: Int64 = -1
+    private(set) var expectsContinue = false
+    private var chunkedCodings = 0
+    private var otherCodings = 0
+    private var endsInChunked = false
+    private(set) var close = false
+    private(set) var keepAlive = false
+    private(set) var upgrade = false
+    private var connectionOptions = 0
+    private var named: FieldSet = []
+    private var namesOthers = false
 
-    /// Lengths of 19 digits and more may exceed 63 bits; nobody sends an exabyte.
-    private static let lengthDigitsMax = 18
+    init(isRequest: Bool) { self.isRequest = isRequest }
 
-    init() { fields.reserveCapacity(32) }
-
-    mutating func reset() {
-        fields.removeAll(keepingCapacity: true)
-        present = []
-        contentLength = nil
-        codingIsChunked = false
-        connectionClose = false
-        connectionKeepAlive = false
-        host = nil
-    }
-
-    /// Parses lines from `start` up to and with the empty line.
-    mutating func parse(_ bytes: Span<UInt8>, from start: Int, limits: HeadLimits, request: Bool) -> HeadOutcome {
-        var position = start
-        while true {
-            guard position < bytes.count else { return bounded(bytes.count - start, limits, at: position) }
-            let byte = bytes[position]
-            if byte == carriageReturn {
-                guard position + 1 < bytes.count else { return .needMore }
-                guard bytes[position + 1] == lineFeed else { return .malformed(Violation(.lineEnding, at: position)) }
-                let length = position + 2
-                if case .malformed(let violation) = bounded(length - start, limits, at: position) {
-                    return .malformed(violation)
-                }
-                markConnectionOptions(bytes)
-                return .complete(length: length)
-            }
-            // A line that begins with white space continues the one before, for some; RFC 9112 §5.2 lets us refuse.
-            if byte == space || byte == tab { return .malformed(Violation(.lineFolding, at: position)) }
-            switch parseLine(bytes, position, request: request) {
-            case .found(_, let next): position = next
-            case .needMore: return bounded(bytes.count - start, limits, at: position)
-            case .malformed(let violation): return .malformed(violation)
-            }
-            if limits.headerCount > 0, fields.count > limits.headerCount {
-                return .malformed(Violation(.headerCount, at: position))
-            }
-            if case .malformed(let violation) = bounded(position - start, limits, at: position) {
-                return .malformed(violation)
-            }
-        }
-    }
-
-    private func bounded(_ length: Int, _ limits: HeadLimits, at offset: Int) -> HeadOutcome {
-        limits.headerBytes > 0 && length > limits.headerBytes
-            ? .malformed(Violation(.headerBytes, at: offset)) : .needMore
-    }
-
-    private mutating func parseLine(_ bytes: Span<UInt8>, _ start: Int, request: Bool) -> LineEnd {
+    /// Reads field lines from `start` up to and including the empty line that ends them.
+    mutating func parse(
+        _ bytes: Span<UInt8>, from start: Int, limits: HeadLimits, into fields: inout HeaderFields
+    ) -> Scan {
+        let limit = limits.fieldsEnd(from: start)
+        let end = min(bytes.count, limit)
+        let countMax = limits.fieldCountMax
+        let table = FieldNameTable.shared
+        let hopByHop = FieldSet.hopByHop
         var i = start
-        var hash = FieldName.hashSeed
-        while i < bytes.count, Characters.token.contains(bytes[i]) {
-            hash = FieldName.hashStep(hash, bytes[i])
+        while i < end {
+            let lineStart = i
+            var byte = bytes[i]
+            if byte == ASCII.carriageReturn {
+                i += 1
+                guard i < end else { break }
+                guard bytes[i] == ASCII.lineFeed else { return .refuse(.bareCarriageReturn, at: i - 1) }
+                if !named.isEmpty || namesOthers { markNamed(bytes, &fields) }
+                return .next(i + 1)
+            }
+            guard fields.lines.count < countMax else { return .refuse(.headerCount, at: i) }
+
+            var key = NameKey()
+            while isToken(byte) {
+                key.push(byte)
+                i += 1
+                guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
+                byte = bytes[i]
+            }
+            guard byte == ASCII.colon, i > lineStart else {
+                return .refuse(nameViolation(byte, isFirst: i == lineStart), at: i)
+            }
+            let nameEnd = i
+
+            repeat {
+                i += 1
+                guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
+                byte = bytes[i]
+            } while isBlank(byte)
+            let valueStart = i
+            while isFieldValue(byte) {
+                i += 1
+                guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
+                byte = bytes[i]
+            }
+            guard byte == ASCII.carriageReturn else { return .refuse(valueViolation(byte), at: i) }
+            var valueEnd = i
+            while valueEnd > valueStart, isBlank(bytes[valueEnd - 1]) { valueEnd -= 1 }
+            i += 1
+            guard i < end else { break }
+            // RFC 9112 §2.2: a bare CR is a line end to some parsers and a space to others.
+            guard bytes[i] == ASCII.lineFeed else { return .refuse(.bareCarriageReturn, at: i - 1) }
+            i += 1
+
+            let id = table.name(for: key)
+            let value = valueStart..<valueEnd
+            fields.lines.append(
+                HeaderField(
+                    line: lineStart..<i, nameEnd: nameEnd, value: value, id: id, hopByHop: hopByHop.contains(id)))
+            if id != .other, let rule = interpret(id, value, bytes, &fields) { return .refuse(rule, at: valueStart) }
+        }
+        return .ranOut(at: end, of: bytes, limit: .headerBytes)
+    }
+
+    /// Takes note of a known field; returns the rule that it breaks, if any.
+    private mutating func interpret(
+        _ id: FieldName, _ value: Range<Int>, _ bytes: Span<UInt8>, _ fields: inout HeaderFields
+    ) -> Rule? {
+        if fields.present.contains(id) { fields.repeated.insert(id) }
+        fields.present.insert(id)
+        let isRepeated = fields.repeated.contains(id)
+        if id == .contentLength { return noteContentLength(value, bytes, isRepeated: isRepeated) }
+        if id == .transferEncoding { return noteTransferEncoding(value, bytes) }
+        if id == .connection { return noteConnection(value, bytes) }
+        if isRequest, id == .host { return noteHost(value, bytes, isRepeated: isRepeated) }
+        if isRequest, id == .expect { return noteExpect(value, bytes, isRepeated: isRepeated) }
+        return nil
+    }
+
+    /// RFC 9112 §3.2: two hosts, or one that is none, are routed by the first here and by the last there.
+    private func noteHost(_ value: Range<Int>, _ bytes: Span<UInt8>, isRepeated: Bool) -> Rule? {
+        if isRepeated { return .repeatedHost }
+        return isHost(bytes, value) ? nil : .malformedHost
+    }
+
+    /// RFC 9110 §10.1.1: an expectation that is not understood is better refused than silently not met.
+    private mutating func noteExpect(_ value: Range<Int>, _ bytes: Span<UInt8>, isRepeated: Bool) -> Rule? {
+        guard !isRepeated, NameKey(bytes, value) == .continue100 else { return .unknownExpectation }
+        expectsContinue = true
+        return nil
+    }
+
+    /// RFC 9110 §8.6: digits and nothing else. A sign, a list or white space within is read as one length here and as
+    /// another one there, and the difference is the start of a request of the attacker's. RFC 9112 §6.3 would let us
+    /// accept identical repeats; whoever sends them is broken or probing.
+    private mutating func noteContentLength(_ value: Range<Int>, _ bytes: Span<UInt8>, isRepeated: Bool) -> Rule? {
+        if isRepeated { return .repeatedContentLength }
+        // 19 digits hold every length up to 2^63 - 1.
+        guard !value.isEmpty, value.count <= 19 else { return .malformedContentLength }
+        var length: UInt64 = 0
+        for i in value {
+            guard isDigit(bytes[i]) else { return .malformedContentLength }
+            length = length &* 10 &+ UInt64(bytes[i] &- 0x30)
+        }
+        guard let length = Int64(exactly: length) else { return .malformedContentLength }
+        contentLength = length
+        return nil
+    }
+
+    /// RFC 9112 §6.1. Only names are read: `chunked` takes no parameters (§7), and empty list elements, which §5.6.1 of
+    /// RFC 9110 tolerates, are how `Transfer-Encoding: ,chunked` hides from a filter.
+    private mutating func noteTransferEncoding(_ value: Range<Int>, _ bytes: Span<UInt8>) -> Rule? {
+        var i = value.lowerBound
+        while true {
+            while i < value.upperBound, isBlank(bytes[i]) { i += 1 }
+            let start = i
+            var key = NameKey()
+            while i < value.upperBound, isToken(bytes[i]) {
+                key.push(bytes[i])
+                i += 1
+            }
+            guard i > start else { return .malformedTransferEncoding }
+            endsInChunked = key == .chunked
+            if endsInChunked { chunkedCodings += 1 } else { otherCodings += 1 }
+            while i < value.upperBound, isBlank(bytes[i]) { i += 1 }
+            if i == value.upperBound { return nil }
+            guard bytes[i] == ASCII.comma else { return .malformedTransferEncoding }
             i += 1
         }
-        guard i < bytes.count else { return .needMore }
-        guard bytes[i] == UInt8(ascii: ":") else {
-            // RFC 9112 §5.1: `Content-Length : 5` is one field to some and another to others.
-            let rule: Rule = bytes[i] == space || bytes[i] == tab ? .whitespaceBeforeColon : .fieldName
-            return .malformed(Violation(bytes[i] == lineFeed || bytes[i] == carriageReturn ? .lineEnding : rule, at: i))
-        }
-        guard i > start else { return .malformed(Violation(.fieldName, at: i)) }
-        let name = start..<i
-        i += 1
-        while i < bytes.count, bytes[i] == space || bytes[i] == tab { i += 1 }
-        let valueStart = i
-        while i < bytes.count, Characters.fieldValue.contains(bytes[i]) { i += 1 }
-        guard i < bytes.count else { return .needMore }
-        guard bytes[i] == carriageReturn else {
-            // RFC 9110 §5.5: NUL, bare LF and their like are where parsers disagree.
-            return .malformed(Violation(bytes[i] == lineFeed ? .lineEnding : .fieldValue, at: i))
-        }
-        guard i + 1 < bytes.count else { return .needMore }
-        guard bytes[i + 1] == lineFeed else { return .malformed(Violation(.lineEnding, at: i)) }
-        var valueEnd = i
-        while valueEnd > valueStart, bytes[valueEnd - 1] == space || bytes[valueEnd - 1] == tab { valueEnd -= 1 }
-        let id = FieldName.classify(bytes, name, hash: hash)
-        if let violation = note(id, bytes, valueStart..<valueEnd, request: request) { return .malformed(violation) }
-        fields.append(HeaderField(id: id, name: name, value: valueStart..<valueEnd, lineEnd: i + 2))
-        present.insert(id)
-        return .found(end: i, next: i + 2)
     }
 
-    /// Learns what a field says of framing, persistence and host.
-    private mutating func note(
-        _ id: FieldName, _ bytes: Span<UInt8>, _ value: Range<Int>, request: Bool
-    ) -> Violation? {
-        switch id {
-        case .contentLength:
-            // RFC 9112 §6.3: two lengths, even equal ones, are how a request hides in another's body.
-            if contentLength != nil { return Violation(.contentLengthRepeated, at: value.lowerBound) }
-            guard let length = Self.length(bytes, value) else {
-                return Violation(.contentLengthMalformed, at: value.lowerBound)
+    var isChunked: Bool { endsInChunked }
+
+    /// The contradictions between framing fields, judged when all of them are known.
+    func framingViolation(version: HTTPVersion) -> Rule? {
+        guard chunkedCodings + otherCodings > 0 else { return nil }
+        // RFC 9112 §6.1: a 1.0 agent in the chain may have passed on a coding that it did not understand.
+        if version == .http10 { return .transferEncodingInHTTP10 }
+        // RFC 9112 §6.3: both framings present: refuse, or a second message hides in the body.
+        if contentLength >= 0 { return .transferEncodingWithContentLength }
+        // RFC 9112 §6.3: without a final chunked the length of the body is anybody's guess.
+        if chunkedCodings != 1 || !endsInChunked { return .chunkedNotFinal }
+        return otherCodings > 0 ? .unknownTransferCoding : nil
+    }
+
+    /// RFC 9112 §9.3.
+    func persists(version: HTTPVersion) -> Bool {
+        switch version {
+        case .http11: !close
+        case .http10: keepAlive && !close
+        }
+    }
+}
+
+// `Connection` (RFC 9110 §7.6.1)
+extension FieldSection {
+    private mutating func noteConnection(_ value: Range<Int>, _ bytes: Span<UInt8>) -> Rule? {
+        let table = FieldNameTable.shared
+        var options = ListElements(value)
+        while let option = options.next(bytes) {
+            guard isToken(bytes, option) else { return .malformedConnection }
+            connectionOptions += 1
+            guard connectionOptions <= Self.connectionOptionsMax else { return .malformedConnection }
+            let key = NameKey(bytes, option)
+            if key == .close {
+                close = true
+                continue
             }
-            contentLength = length
-        case .transferEncoding:
-            var elements = ListElements(value)
-            var any = false
-            while let element = elements.next(bytes) {
-                any = true
-                guard equalsIgnoringCase(bytes, element, Words.chunked) else {
-                    // A coding behind chunked, or one we cannot undo, leaves the length of the message unknown.
-                    return Violation(codingIsChunked ? .codingNotFinal : .codingUnknown, at: element.lowerBound)
-                }
-                if codingIsChunked { return Violation(.codingNotFinal, at: element.lowerBound) }
-                codingIsChunked = true
+            switch table.name(for: key) {
+            case .keepAlive: keepAlive = true
+            case .upgrade: upgrade = true
+            case .other: namesOthers = true
+            case let name: named.insert(name)
             }
-            if !any { return Violation(.codingNotFinal, at: value.lowerBound) }
-        case .connection:
-            var elements = ListElements(value)
-            while let element = elements.next(bytes) {
-                if equalsIgnoringCase(bytes, element, Words.close) { connectionClose = true }
-                if equalsIgnoringCase(bytes, element, Words.keepAlive) { connectionKeepAlive = true }
-            }
-        case .host:
-            guard request else { return nil }
-            // RFC 9112 §3.2: with two of them the gateway and the backend may serve two different hosts.
-            if host != nil { return Violation(.hostRepeated, at: value.lowerBound) }
-            guard Self.isAuthority(bytes, value) else { return Violation(.hostMalformed, at: value.lowerBound) }
-            host = value
-        case .other, .te, .trailer, .upgrade, .keepAlive, .proxyConnection, .proxyAuthenticate, .proxyAuthorization,
-            .proxyAuthenticationInfo, .expect, .via, .maxForwards, .forwarded, .xForwardedFor, .xForwardedHost,
-            .xForwardedProto, .xForwardedPort, .xRealIP, .xOriginHost, .authorization, .cookie, .date, .server,
-            .contentType:
-            break
         }
         return nil
     }
 
-    /// RFC 9110 §8.6: digits only. `+5`, `5, 5`, ` 5` and `0x5` are lengths to some parsers and none to others.
-    private static func length(_ bytes: Span<UInt8>, _ value: Range<Int>) -> Int64? {
-        guard !value.isEmpty, value.count <= lengthDigitsMax else { return nil }
-        var length: Int64 = 0
-        for i in value {
-            guard bytes[i] >= 0x30, bytes[i] <= 0x39 else { return nil }
-            length = length * 10 + Int64(bytes[i] - 0x30)
-        }
-        return length
-    }
-
-    /// `host [":" port]` (RFC 3986 §3.2), not empty.
-    static func isAuthority(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
-        guard !range.isEmpty else { return false }
-        var i = range.lowerBound
-        if bytes[i] == UInt8(ascii: "[") {
-            i += 1
-            let start = i
-            while i < range.upperBound, bytes[i] != UInt8(ascii: "]") {
-                let byte = bytes[i]
-                let hex = byte >= 0x30 && byte <= 0x3a || byte | 0x20 >= 0x61 && byte | 0x20 <= 0x66
-                guard hex || byte == UInt8(ascii: ".") else { return false }
-                i += 1
-            }
-            guard i < range.upperBound, i > start else { return false }
-            i += 1
-        } else {
-            let start = i
-            while i < range.upperBound, bytes[i] != UInt8(ascii: ":") {
-                let byte = bytes[i]
-                guard Characters.authority.contains(byte), byte != UInt8(ascii: "["), byte != UInt8(ascii: "]") else {
-                    return false
-                }
-                i += 1
-            }
-            guard i > start else { return false }
-        }
-        guard i < range.upperBound else { return true }
-        guard bytes[i] == UInt8(ascii: ":"), range.upperBound - i <= 6 else { return false }
-        for j in (i + 1)..<range.upperBound where bytes[j] < 0x30 || bytes[j] > 0x39 { return false }
-        return true
-    }
-
-    /// Marks the fields that `Connection` names (RFC 9110 §7.6.1).
-    private mutating func markConnectionOptions(_ bytes: Span<UInt8>) {
-        guard present.contains(.connection) else { return }
-        for index in 0..<fields.count where fields[index].id == .connection {
-            var elements = ListElements(fields[index].value)
-            while let option = elements.next(bytes) { mark(option, bytes) }
+    /// Marks the fields that `Connection` names, before or behind it.
+    private func markNamed(_ bytes: Span<UInt8>, _ fields: inout HeaderFields) {
+        let named = named.subtracting(.connectionProof)
+        for i in fields.lines.indices where named.contains(fields.lines[i].id) { fields.lines[i].hopByHop = true }
+        guard namesOthers else { return }
+        for i in fields.lines.indices where fields.lines[i].id == .connection {
+            var options = ListElements(fields.lines[i].value)
+            while let option = options.next(bytes) { markOthers(option, bytes, &fields) }
         }
     }
 
-    private mutating func mark(_ option: Range<Int>, _ bytes: Span<UInt8>) {
-        for index in 0..<fields.count {
-            let name = fields[index].name
-            guard name.count == option.count, !FieldName.endToEnd.contains(fields[index].id) else { continue }
-            var equal = true
-            for i in 0..<name.count {
-                let a = bytes[name.lowerBound + i]
-                let b = bytes[option.lowerBound + i]
-                if FieldName.hashStep(0, a) != FieldName.hashStep(0, b) { equal = false }
-            }
-            if equal { fields[index].namedInConnection = true }
+    private func markOthers(_ option: Range<Int>, _ bytes: Span<UInt8>, _ fields: inout HeaderFields) {
+        for i in fields.lines.indices where fields.lines[i].id == .other {
+            if equalsIgnoringCase(bytes, option, bytes, fields.lines[i].name) { fields.lines[i].hopByHop = true }
         }
     }
+}
 
-    /// Copies the field lines that go on to the other side, adjacent ones in one piece: all but hop-by-hop fields, those
-    /// that `Connection` names, and `dropping`.
-    package func copy(from bytes: Span<UInt8>, to output: inout ByteBuffer, dropping: FieldSet) {
-        var run = 0..<0
-        for field in fields {
-            if FieldName.hopByHop.contains(field.id) || field.namedInConnection || dropping.contains(field.id) {
-                continue
-            }
-            let line = field.line
-            if line.lowerBound == run.upperBound {
-                run = run.lowerBound..<line.upperBound
-            } else {
-                if !run.isEmpty { output.append(bytes.extracting(run)) }
-                run = line
-            }
+/// The elements of a comma-separated list, trimmed; empty ones are skipped (RFC 9110 §5.6.1.2).
+struct ListElements {
+    private var position: Int
+    private let end: Int
+
+    init(_ value: Range<Int>) {
+        position = value.lowerBound
+        end = value.upperBound
+    }
+
+    mutating func next(_ bytes: Span<UInt8>) -> Range<Int>? {
+        while position < end {
+            while position < end, isBlank(bytes[position]) { position += 1 }
+            let start = position
+            while position < end, bytes[position] != ASCII.comma { position += 1 }
+            var last = position
+            position = min(position + 1, end)
+            while last > start, isBlank(bytes[last - 1]) { last -= 1 }
+            if last > start { return start..<last }
         }
-        if !run.isEmpty { output.append(bytes.extracting(run)) }
+        return nil
     }
 }

@@ -1,279 +1,230 @@
-// The head of a request (RFC 9112 §3): parsed into offsets, nothing is copied.
+// The head of a request (RFC 9112 §3 and §5) as offsets into the bytes in which it was found.
+//
+// Parsing keeps no state between calls: with all bytes so far, it says complete, need more, or which rule is broken
+// where. A resumable parser would save re-reading heads that arrive in pieces, which few do; `HeadProgress` makes
+// those cheap. The verdict is that of the first offending byte, so every cut of the same bytes gets the same one.
 
-package import LinuxIO
-
-/// Request methods (RFC 9110 §9); any other token passes as `other`.
-package enum Method: UInt8, Sendable {
-    case get, head, post, put, delete, patch, options, trace, connect, other
-
-    /// RFC 9110 §9.2.2: sending it twice has the effect of sending it once.
-    package var isIdempotent: Bool {
-        switch self {
-        case .get, .head, .put, .delete, .options, .trace: true
-        case .post, .patch, .connect, .other: false
-        }
-    }
-
-    /// Methods are case-sensitive (RFC 9110 §9.1).
-    static func classify(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Method {
-        var word: UInt64 = 0
-        guard range.count <= 8 else { return .other }
-        for i in range { word = word << 8 | UInt64(bytes[i]) }
-        switch word {
-        case 0x474554: return .get
-        case 0x4845_4144: return .head
-        case 0x504f_5354: return .post
-        case 0x505554: return .put
-        case 0x4445_4c45_5445: return .delete
-        case 0x50_4154_4348: return .patch
-        case 0x4f_5054_494f_4e53: return .options
-        case 0x54_5241_4345: return .trace
-        case 0x43_4f4e_4e45_4354: return .connect
-        default: return .other
-        }
-    }
+package enum HeadOutcome: Equatable, Sendable {
+    /// The head is the first `length` bytes, and everything about it is known.
+    case complete(length: Int)
+    case needMore
+    case malformed(Violation)
 }
 
-package enum HTTPVersion: UInt8, Sendable {
-    case http10, http11
-}
-
-/// The forms of a request target (RFC 9112 §3.2); the authority form belongs to CONNECT, which is refused.
+/// The four forms of RFC 9112 §3.2 without authority-form, which belongs to CONNECT and is refused.
 package enum TargetForm: UInt8, Sendable {
     case origin, absolute, asterisk
 }
 
-/// How long a request's body is (RFC 9112 §6.3).
+/// How the body of a request is framed (RFC 9112 §6.3).
 package enum RequestFraming: Equatable, Sendable {
     case none
     case length(Int64)
     case chunked
 }
 
-/// One parsed request head. Reuse it: its storage serves the next one.
+/// Reusable: parsing keeps the storage of `fields`, so that after the first few requests none is allocated. All ranges
+/// are offsets into the span that was parsed, and mean something only after `complete`.
 package struct RequestHead: Sendable {
-    package private(set) var method = Method.get
+    package private(set) var method = Method.other
     package private(set) var methodBytes = 0..<0
-    /// The target as sent.
+    /// The whole request target.
     package private(set) var target = 0..<0
     package private(set) var form = TargetForm.origin
-    /// Without the query; empty for an absolute form without a path.
+    /// The path of the target, without the query. Empty in asterisk-form, and in absolute-form where the path is `/`
+    /// but was not written (RFC 9110 §4.2.3); `appendRequestLine` writes it.
     package private(set) var path = 0..<0
+    /// The path and, with its `?`, the query; the whole target in asterisk-form.
     package private(set) var pathAndQuery = 0..<0
-    /// The target's authority where it has one, else Host; empty for HTTP/1.0 without either.
+    /// Host and port: of an absolute target, which overrides the Host field (RFC 9112 §3.2.2), else of that field.
+    /// Empty only in an HTTP/1.0 request with neither.
     package private(set) var authority = 0..<0
     package private(set) var version = HTTPVersion.http11
+    package private(set) var fields = HeaderFields()
     package private(set) var framing = RequestFraming.none
+    /// Whether the client wants the connection to stay open (RFC 9112 §9.3).
+    package private(set) var keepAlive = false
+    /// Whether the client waits for 100 before it sends the body (RFC 9110 §10.1.1).
     package private(set) var expectsContinue = false
-    package private(set) var section = FieldSection()
+    /// The value of the Upgrade field, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8).
+    package private(set) var upgrade: Range<Int>?
+    /// Bytes of the head, including an empty line before it and the one that ends it.
+    package private(set) var length = 0
 
     package init() {}
 
-    package var fields: [HeaderField] { section.fields }
-    package func contains(_ name: FieldName) -> Bool { section.present.contains(name) }
-
-    /// RFC 9112 §9.3.
-    package var keepAlive: Bool {
-        if section.connectionClose { return false }
-        return version == .http11 || section.connectionKeepAlive
-    }
-
-    /// Empty lines that a client may have left behind its last body (RFC 9112 §2.2) and that are skipped.
-    private static let emptyLinesMax = 2
-
-    /// Parses a head from the beginning of `bytes`. Give it all that has arrived so far: it keeps no state between calls,
-    /// judges every complete line at once, and finds the same however the bytes were cut.
+    /// Reads one head from the beginning of `bytes`.
     package mutating func parse(_ bytes: Span<UInt8>, limits: HeadLimits) -> HeadOutcome {
+        fields.removeAll()
         var start = 0
-        for _ in 0..<Self.emptyLinesMax {
-            guard start < bytes.count, bytes[start] == carriageReturn else { break }
-            guard start + 1 < bytes.count else { return .needMore }
-            guard bytes[start + 1] == lineFeed else { return .malformed(Violation(.lineEnding, at: start)) }
-            start += 2
-        }
-        guard start < bytes.count else { return .needMore }
-        let next: Int
-        switch parseLine(bytes, start, limits) {
-        case .found(_, let position): next = position
+        // RFC 9112 §2.2: some clients send CR LF behind a body. One is skipped; more would be a way to keep a
+        // connection busy with nothing.
+        switch skipEmptyLine(bytes) {
+        case .next(let offset): start = offset
         case .needMore: return .needMore
         case .malformed(let violation): return .malformed(violation)
         }
-        section.reset()
-        switch section.parse(bytes, from: next, limits: limits, request: true) {
-        case .complete(let length):
-            if let violation = conclude(bytes, length) { return .malformed(violation) }
-            return .complete(length: length)
+        let fieldsStart: Int
+        switch parseRequestLine(bytes, from: start, limits) {
+        case .next(let offset): fieldsStart = offset
         case .needMore: return .needMore
         case .malformed(let violation): return .malformed(violation)
         }
+        var section = FieldSection(isRequest: true)
+        switch section.parse(bytes, from: fieldsStart, limits: limits, into: &fields) {
+        case .next(let offset): length = offset
+        case .needMore: return .needMore
+        case .malformed(let violation): return .malformed(violation)
+        }
+        if let rule = section.framingViolation(version: version) {
+            return .malformed(Violation(rule, at: fields.first(.transferEncoding)?.line.lowerBound ?? fieldsStart))
+        }
+        return conclude(section, start: start)
     }
 
-    // MARK: Request line
+    private func skipEmptyLine(_ bytes: Span<UInt8>) -> Scan {
+        guard bytes.count > 0 else { return .needMore }
+        if bytes[0] == ASCII.lineFeed { return .refuse(.bareLineFeed, at: 0) }
+        guard bytes[0] == ASCII.carriageReturn else { return .next(0) }
+        guard bytes.count > 1 else { return .needMore }
+        guard bytes[1] == ASCII.lineFeed else { return .refuse(.bareCarriageReturn, at: 0) }
+        guard bytes.count > 2 else { return .needMore }
+        return bytes[2] == ASCII.carriageReturn ? .refuse(.emptyLines, at: 2) : .next(2)
+    }
 
-    private mutating func parseLine(_ bytes: Span<UInt8>, _ start: Int, _ limits: HeadLimits) -> LineEnd {
-        // Methods are short; a first byte that begins none (a TLS hello, say) is refused before a line is complete.
+    private mutating func conclude(_ section: FieldSection, start: Int) -> HeadOutcome {
+        let host = fields.first(.host)?.value
+        if host == nil, version == .http11 { return .malformed(Violation(.missingHost, at: start)) }
+        if form != .absolute { authority = host ?? 0..<0 }
+        framing =
+            if section.isChunked {
+                .chunked
+            } else if section.contentLength >= 0 {
+                .length(section.contentLength)
+            } else {
+                .none
+            }
+        keepAlive = section.persists(version: version)
+        // RFC 9110 §7.8, §10.1.1: neither an upgrade nor an expectation counts in HTTP/1.0.
+        expectsContinue = section.expectsContinue && version == .http11
+        upgrade = nil
+        if section.upgrade, version == .http11, !fields.repeated.contains(.upgrade) {
+            upgrade = fields.first(.upgrade)?.value
+        }
+        return .complete(length: length)
+    }
+}
+
+// The request line
+extension RequestHead {
+    /// Bytes of the longest method that is passed on: twice the longest registered one (17, UPDATEREDIRECTREF). A
+    /// longer one gets 501 (RFC 9112 §3) and ends connections that do not speak HTTP early.
+    package static var methodBytesMax: Int { 34 }
+
+    private mutating func parseRequestLine(_ bytes: Span<UInt8>, from start: Int, _ limits: HeadLimits) -> Scan {
+        let end = min(bytes.count, limits.startLineEnd(from: start))
         var i = start
-        while i < bytes.count, Characters.token.contains(bytes[i]) { i += 1 }
-        if tooLong(i - start, limits) { return .malformed(Violation(.requestLineLength, at: i)) }
-        guard i < bytes.count else { return .needMore }
-        guard bytes[i] == space, i > start else { return .malformed(Violation(.method, at: i)) }
-        let methodRange = start..<i
+
+        var packed: UInt64 = 0
+        while i < end, isToken(bytes[i]) {
+            guard i - start < Self.methodBytesMax else { return .refuse(.methodTooLong, at: i) }
+            packed = packed << 8 | UInt64(bytes[i])
+            i += 1
+        }
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        // A TLS ClientHello begins with 0x16 and ends here, on its first byte.
+        guard bytes[i] == ASCII.space, i > start else { return .refuse(lineViolation(bytes[i], .invalidMethod), at: i) }
+        methodBytes = start..<i
+        method = Method(packed: packed, length: i - start)
+        // RFC 9110 §9.3.6: a tunnel would lead past every rule that the gateway enforces.
+        if method == .connect { return .refuse(.connectMethod, at: start) }
         i += 1
+
         let targetStart = i
-        while i < bytes.count, Characters.target.contains(bytes[i]) { i += 1 }
-        if tooLong(i - start, limits) { return .malformed(Violation(.requestLineLength, at: i)) }
-        guard i < bytes.count else { return .needMore }
-        guard bytes[i] == space else {
-            let endsLine = bytes[i] == carriageReturn || bytes[i] == lineFeed
-            return .malformed(Violation(endsLine ? .requestLine : .target, at: i))
+        var query = -1
+        while i < end, isTarget(bytes[i]) {
+            if bytes[i] == ASCII.questionMark, query < 0 { query = i }
+            i += 1
         }
-        guard i > targetStart else { return .malformed(Violation(.requestLine, at: i)) }
-        let targetRange = targetStart..<i
-        switch parseVersion(bytes, i + 1) {
-        case .found(let end, let next):
-            if tooLong(next - start, limits) { return .malformed(Violation(.requestLineLength, at: end)) }
-            methodBytes = methodRange
-            method = Method.classify(bytes, methodRange)
-            if let violation = parseTarget(bytes, targetRange) { return .malformed(violation) }
-            return .found(end: end, next: next)
-        case .needMore: return .needMore
-        case .malformed(let violation): return .malformed(violation)
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        guard bytes[i] == ASCII.space else { return .refuse(targetViolation(bytes[i]), at: i) }
+        guard i > targetStart else { return .refuse(.malformedRequestLine, at: i) }
+        target = targetStart..<i
+        if let violation = classifyTarget(bytes, query: query < 0 ? i : query) { return .malformed(violation) }
+        i += 1
+
+        switch parseVersion(bytes, from: i, end: end, .malformedRequestLine, limit: .startLineTooLong) {
+        case .version(let version, let offset):
+            self.version = version
+            i = offset
+        case .stopped(let scan): return scan
+        }
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        guard bytes[i] == ASCII.carriageReturn else {
+            return .refuse(lineViolation(bytes[i], .malformedRequestLine), at: i)
+        }
+        i += 1
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        guard bytes[i] == ASCII.lineFeed else { return .refuse(.bareCarriageReturn, at: i - 1) }
+        // RFC 9112 §3.2.4.
+        if form == .asterisk, method != .options { return .refuse(.asteriskForm, at: targetStart) }
+        return .next(i + 1)
+    }
+
+    private func lineViolation(_ byte: UInt8, _ otherwise: Rule) -> Rule {
+        byte == ASCII.lineFeed ? .bareLineFeed : otherwise
+    }
+
+    /// A line that ends behind the target is HTTP/0.9, which has neither fields nor statuses: a gateway that took it
+    /// would answer with something that the client cannot tell from a body.
+    private func targetViolation(_ byte: UInt8) -> Rule {
+        switch byte {
+        case ASCII.lineFeed: .bareLineFeed
+        case ASCII.carriageReturn: .malformedRequestLine
+        default: .invalidTarget
         }
     }
 
-    private func tooLong(_ length: Int, _ limits: HeadLimits) -> Bool {
-        limits.requestLineBytes > 0 && length > limits.requestLineBytes
-    }
-
-    private mutating func parseVersion(_ bytes: Span<UInt8>, _ start: Int) -> LineEnd {
-        switch HTTPVersion.parse(bytes, start) {
-        case .found(let parsed, let end):
-            version = parsed
-            guard end < bytes.count else { return .needMore }
-            guard bytes[end] == carriageReturn else {
-                return .malformed(Violation(bytes[end] == lineFeed ? .lineEnding : .requestLine, at: end))
-            }
-            guard end + 1 < bytes.count else { return .needMore }
-            guard bytes[end + 1] == lineFeed else { return .malformed(Violation(.lineEnding, at: end)) }
-            return .found(end: end, next: end + 2)
-        case .needMore: return .needMore
-        case .malformed(let violation): return .malformed(violation)
-        }
-    }
-
-    private mutating func parseTarget(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Violation? {
-        target = range
-        authority = range.lowerBound..<range.lowerBound
-        if method == .connect { return Violation(.connect, at: methodBytes.lowerBound) }
-        let first = bytes[range.lowerBound]
-        if first == UInt8(ascii: "/") {
+    /// Sets form, path and authority from `target`, whose query begins at `query`.
+    private mutating func classifyTarget(_ bytes: Span<UInt8>, query: Int) -> Violation? {
+        let start = target.lowerBound
+        let end = target.upperBound
+        if bytes[start] == ASCII.slash {
             form = .origin
-            setPath(bytes, range)
+            path = start..<query
+            pathAndQuery = target
             return nil
         }
-        if first == UInt8(ascii: "*"), range.count == 1 {
-            // RFC 9112 §3.2.4: only OPTIONS asks about the server as a whole.
-            guard method == .options else { return Violation(.target, at: range.lowerBound) }
+        if bytes[start] == UInt8(ascii: "*"), target.count == 1 {
             form = .asterisk
-            path = range
-            pathAndQuery = range
+            path = end..<end
+            pathAndQuery = target
             return nil
         }
-        return parseAbsolute(bytes, range)
-    }
-
-    /// RFC 9112 §3.2.2: `http://host/path`, as clients of a forward proxy send it.
-    private mutating func parseAbsolute(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Violation? {
-        var i = range.lowerBound
-        while i < range.upperBound, bytes[i] != UInt8(ascii: ":") { i += 1 }
-        let scheme = range.lowerBound..<i
-        guard equalsIgnoringCase(bytes, scheme, Words.http) || equalsIgnoringCase(bytes, scheme, Words.https),
-            i + 2 < range.upperBound, bytes[i + 1] == UInt8(ascii: "/"), bytes[i + 2] == UInt8(ascii: "/")
-        else { return Violation(.target, at: range.lowerBound) }
-        let start = i + 3
-        i = start
-        while i < range.upperBound, bytes[i] != UInt8(ascii: "/"), bytes[i] != UInt8(ascii: "?") { i += 1 }
-        guard FieldSection.isAuthority(bytes, start..<i) else { return Violation(.target, at: start) }
+        // RFC 9112 §3.2.2: a server accepts absolute-form. Other schemes, and authority-form outside CONNECT, are
+        // attempts to reach a proxy behind us.
+        guard let hostStart = authorityStart(bytes) else { return Violation(.targetForm, at: start) }
+        var hostEnd = hostStart
+        while hostEnd < query, bytes[hostEnd] != ASCII.slash { hostEnd += 1 }
+        guard isHost(bytes, hostStart..<hostEnd) else { return Violation(.malformedHost, at: hostStart) }
         form = .absolute
-        authority = start..<i
-        setPath(bytes, i..<range.upperBound)
+        authority = hostStart..<hostEnd
+        path = hostEnd..<query
+        pathAndQuery = hostEnd..<end
         return nil
     }
 
-    private mutating func setPath(_ bytes: Span<UInt8>, _ range: Range<Int>) {
-        pathAndQuery = range
-        var i = range.lowerBound
-        while i < range.upperBound, bytes[i] != UInt8(ascii: "?") { i += 1 }
-        path = range.lowerBound..<i
-    }
-
-    // MARK: Conclusions
-
-    private mutating func conclude(_ bytes: Span<UInt8>, _ length: Int) -> Violation? {
-        // RFC 9112 §3.2: without Host the gateway cannot tell what the client asks for.
-        if version == .http11, section.host == nil { return Violation(.hostMissing, at: length) }
-        if form != .absolute { authority = section.host ?? authority }
-        if present(.transferEncoding) {
-            // RFC 9112 §6.1: both framings present: refuse, or a second request hides in the body.
-            if section.contentLength != nil { return Violation(.lengthAndCoding, at: length) }
-            // An HTTP/1.0 sender does not know chunked; a gateway before us may have read the body by other rules.
-            if version == .http10 { return Violation(.codingInHTTP10, at: length) }
-            framing = .chunked
-        } else if let contentLength = section.contentLength {
-            framing = .length(contentLength)
-        } else {
-            framing = .none
+    /// The offset behind `http://` or `https://` at the beginning of the target.
+    private func authorityStart(_ bytes: Span<UInt8>) -> Int? {
+        let end = target.upperBound
+        var i = target.lowerBound
+        var scheme: UInt64 = 0
+        while i < end, i - target.lowerBound < 8, bytes[i] != ASCII.colon {
+            scheme = scheme << 8 | UInt64(bytes[i] | 0x20)
+            i += 1
         }
-        expectsContinue = false
-        if present(.expect), version == .http11 {
-            for field in section.fields where field.id == .expect {
-                if equalsIgnoringCase(bytes, field.value, Words.expectContinue) { expectsContinue = true }
-            }
-        }
-        return nil
-    }
-
-    private func present(_ name: FieldName) -> Bool { section.present.contains(name) }
-
-    /// Copies the field lines that go on to the backend; see `FieldSection.copy`.
-    package func copyFields(from bytes: Span<UInt8>, to output: inout ByteBuffer, dropping: FieldSet) {
-        section.copy(from: bytes, to: &output, dropping: dropping)
+        guard scheme == 0x68_74_74_70 || scheme == 0x68_74_74_70_73, end - i >= 3 else { return nil }
+        guard bytes[i + 1] == ASCII.slash, bytes[i + 2] == ASCII.slash else { return nil }
+        return bytes[i] == ASCII.colon ? i + 3 : nil
     }
 }
-
-extension HTTPVersion {
-    enum Parsed {
-        case found(HTTPVersion, end: Int)
-        case needMore
-        case malformed(Violation)
-    }
-
-    /// `HTTP/1.1` at `start` (RFC 9112 §2.3).
-    static func parse(_ bytes: Span<UInt8>, _ start: Int) -> Parsed {
-        var expected: UInt64 = 0x4854_5450_2f00_0000
-        for i in 0..<5 {
-            guard start + i < bytes.count else { return .needMore }
-            guard bytes[start + i] == UInt8(truncatingIfNeeded: expected >> 56) else {
-                return .malformed(Violation(.version, at: start + i))
-            }
-            expected <<= 8
-        }
-        guard start + 5 < bytes.count else { return .needMore }
-        guard isDigit(bytes[start + 5]) else { return .malformed(Violation(.version, at: start + 5)) }
-        guard start + 6 < bytes.count else { return .needMore }
-        guard bytes[start + 6] == UInt8(ascii: ".") else { return .malformed(Violation(.version, at: start + 6)) }
-        guard start + 7 < bytes.count else { return .needMore }
-        guard isDigit(bytes[start + 7]) else { return .malformed(Violation(.version, at: start + 7)) }
-        guard bytes[start + 5] == UInt8(ascii: "1") else {
-            return .malformed(Violation(.versionUnsupported, at: start + 5))
-        }
-        switch bytes[start + 7] {
-        case UInt8(ascii: "0"): return .found(.http10, end: start + 8)
-        case UInt8(ascii: "1"): return .found(.http11, end: start + 8)
-        default: return .malformed(Violation(.versionUnsupported, at: start + 7))
-        }
-    }
-}
-
-@inline(__always)
-func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }

@@ -1,104 +1,131 @@
-// The head of a response (RFC 9112 §4). Backends are no more trusted than clients: what is ambiguous is a 502.
-
-package import LinuxIO
-
-/// How long a response's body is (RFC 9112 §6.3).
+/// How the body of a response is framed (RFC 9112 §6.3).
 package enum ResponseFraming: Equatable, Sendable {
     case none
     case length(Int64)
     case chunked
-    /// Until the backend closes the connection.
+    /// To the end of the connection.
     case untilClose
 }
 
-/// One parsed response head. Reuse it: its storage serves the next one.
+/// The head of a response (RFC 9112 §4 and §5), parsed as `RequestHead` is: reusable, no state between calls, strict.
+/// A backend that answers ambiguously is as dangerous as a client that asks so: what it sends behind the response that
+/// we saw would be taken for the answer to somebody else's request.
 package struct ResponseHead: Sendable {
-    /// 100...599, or up to 999 from backends that use codes of their own.
+    /// 100...999.
     package private(set) var status = 0
+    /// The reason phrase; may be empty.
     package private(set) var reason = 0..<0
     package private(set) var version = HTTPVersion.http11
-    package private(set) var section = FieldSection()
+    package private(set) var fields = HeaderFields()
+    /// Whether the backend lets the connection stay open (RFC 9112 §9.3). `isReusable` also asks the framing.
+    package private(set) var keepAlive = false
+    /// The value of the Upgrade field, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8).
+    package private(set) var upgrade: Range<Int>?
+    /// Bytes of the head, including the empty line that ends it.
+    package private(set) var length = 0
+    /// What the fields say, before status and method are asked.
+    private var announced = ResponseFraming.untilClose
 
     package init() {}
 
-    package var fields: [HeaderField] { section.fields }
-    package func contains(_ name: FieldName) -> Bool { section.present.contains(name) }
-
-    package var keepAlive: Bool {
-        if section.connectionClose { return false }
-        return version == .http11 || section.connectionKeepAlive
-    }
-
-    /// Parses a head from the beginning of `bytes`; see `RequestHead.parse`.
+    /// Reads one head from the beginning of `bytes`.
     package mutating func parse(_ bytes: Span<UInt8>, limits: HeadLimits) -> HeadOutcome {
-        let next: Int
-        switch parseLine(bytes, limits) {
-        case .found(_, let position): next = position
+        fields.removeAll()
+        let fieldsStart: Int
+        switch parseStatusLine(bytes, limits) {
+        case .next(let offset): fieldsStart = offset
         case .needMore: return .needMore
         case .malformed(let violation): return .malformed(violation)
         }
-        section.reset()
-        switch section.parse(bytes, from: next, limits: limits, request: false) {
-        case .complete(let length):
-            if section.present.contains(.transferEncoding) {
-                // RFC 9112 §6.1: a response that is framed twice may be split by whoever reads it next.
-                if section.contentLength != nil { return .malformed(Violation(.lengthAndCoding, at: length)) }
-                if version == .http10 { return .malformed(Violation(.codingInHTTP10, at: length)) }
+        var section = FieldSection(isRequest: false)
+        switch section.parse(bytes, from: fieldsStart, limits: limits, into: &fields) {
+        case .next(let offset): length = offset
+        case .needMore: return .needMore
+        case .malformed(let violation): return .malformed(violation)
+        }
+        if let rule = section.framingViolation(version: version) {
+            return .malformed(Violation(rule, at: fields.first(.transferEncoding)?.line.lowerBound ?? fieldsStart))
+        }
+        announced =
+            if section.isChunked {
+                .chunked
+            } else if section.contentLength >= 0 {
+                .length(section.contentLength)
+            } else {
+                .untilClose
             }
-            return .complete(length: length)
-        case .needMore: return .needMore
-        case .malformed(let violation): return .malformed(violation)
+        keepAlive = section.persists(version: version)
+        upgrade = nil
+        if section.upgrade, version == .http11, !fields.repeated.contains(.upgrade) {
+            upgrade = fields.first(.upgrade)?.value
         }
+        return .complete(length: length)
     }
 
-    private mutating func parseLine(_ bytes: Span<UInt8>, _ limits: HeadLimits) -> LineEnd {
-        let afterVersion: Int
-        switch HTTPVersion.parse(bytes, 0) {
-        case .found(let parsed, let end):
-            version = parsed
-            afterVersion = end
-        case .needMore: return .needMore
-        case .malformed(let violation): return .malformed(violation)
-        }
-        guard afterVersion < bytes.count else { return .needMore }
-        guard bytes[afterVersion] == space else { return .malformed(Violation(.statusLine, at: afterVersion)) }
-        var code = 0
-        for i in (afterVersion + 1)..<(afterVersion + 4) {
-            guard i < bytes.count else { return .needMore }
-            guard isDigit(bytes[i]) else { return .malformed(Violation(.statusLine, at: i)) }
-            code = code * 10 + Int(bytes[i] - 0x30)
-        }
-        guard code >= 100 else { return .malformed(Violation(.statusLine, at: afterVersion + 1)) }
-        status = code
-        var i = afterVersion + 4
-        guard i < bytes.count else { return .needMore }
-        // The space before an empty reason is often forgotten.
-        if bytes[i] == space { i += 1 } else if bytes[i] != carriageReturn {
-            return .malformed(Violation(.statusLine, at: i))
-        }
-        let start = i
-        while i < bytes.count, Characters.fieldValue.contains(bytes[i]) { i += 1 }
-        if limits.requestLineBytes > 0, i > limits.requestLineBytes {
-            return .malformed(Violation(.statusLine, at: i))
-        }
-        guard i < bytes.count else { return .needMore }
-        guard bytes[i] == carriageReturn else { return .malformed(Violation(.lineEnding, at: i)) }
-        guard i + 1 < bytes.count else { return .needMore }
-        guard bytes[i + 1] == lineFeed else { return .malformed(Violation(.lineEnding, at: i)) }
-        reason = start..<i
-        return .found(end: i, next: i + 2)
-    }
-
-    /// RFC 9112 §6.3: which body follows depends on the request as well.
+    /// The framing of the body, in the order of RFC 9112 §6.3. For 101 it is none: what follows is another protocol.
     package func framing(requestMethod: Method) -> ResponseFraming {
         if requestMethod == .head || status < 200 || status == 204 || status == 304 { return .none }
-        if section.present.contains(.transferEncoding) { return .chunked }
-        if let length = section.contentLength { return .length(length) }
-        return .untilClose
+        if requestMethod == .connect, status < 300 { return .none }
+        return announced
     }
 
-    /// Copies the field lines that go on to the client; see `FieldSection.copy`.
-    package func copyFields(from bytes: Span<UInt8>, to output: inout ByteBuffer, dropping: FieldSet) {
-        section.copy(from: bytes, to: &output, dropping: dropping)
+    /// Whether the connection may carry another request when the body has ended. Not where the end of the connection
+    /// ends the body, after a switch of protocols, or where a response that has no body announces one all the same
+    /// (RFC 9112 §6.1, RFC 9110 §8.6): some servers send it, and it would be read as the next response.
+    package func isReusable(requestMethod: Method) -> Bool {
+        guard keepAlive, status != 101 else { return false }
+        if status < 200 || status == 204 {
+            switch announced {
+            case .none, .untilClose, .length(0): return true
+            case .length, .chunked: return false
+            }
+        }
+        return framing(requestMethod: requestMethod) != .untilClose
+    }
+}
+
+// The status line
+extension ResponseHead {
+    private mutating func parseStatusLine(_ bytes: Span<UInt8>, _ limits: HeadLimits) -> Scan {
+        let end = min(bytes.count, limits.startLineEnd(from: 0))
+        var i: Int
+        switch parseVersion(bytes, from: 0, end: end, .malformedStatusLine, limit: .startLineTooLong) {
+        case .version(let version, let offset):
+            self.version = version
+            i = offset
+        case .stopped(let scan): return scan
+        }
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        guard bytes[i] == ASCII.space else { return .refuse(.malformedStatusLine, at: i) }
+        i += 1
+
+        status = 0
+        let digitsEnd = i + 3
+        while i < digitsEnd {
+            guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+            guard isDigit(bytes[i]) else { return .refuse(.malformedStatusLine, at: i) }
+            status = status * 10 + Int(bytes[i] &- 0x30)
+            // RFC 9110 §15: the first digit is the class of the response; there is no class 0.
+            guard status > 0 else { return .refuse(.malformedStatusLine, at: i) }
+            i += 1
+        }
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        // RFC 9112 §4 wants a space even before an empty reason; servers that leave it out are harmless.
+        if bytes[i] == ASCII.space {
+            i += 1
+        } else if bytes[i] != ASCII.carriageReturn {
+            return .refuse(bytes[i] == ASCII.lineFeed ? .bareLineFeed : .malformedStatusLine, at: i)
+        }
+        let reasonStart = i
+        while i < end, isFieldValue(bytes[i]) { i += 1 }
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        guard bytes[i] == ASCII.carriageReturn else {
+            return .refuse(bytes[i] == ASCII.lineFeed ? .bareLineFeed : .malformedStatusLine, at: i)
+        }
+        reason = reasonStart..<i
+        i += 1
+        guard i < end else { return .ranOut(at: end, of: bytes, limit: .startLineTooLong) }
+        guard bytes[i] == ASCII.lineFeed else { return .refuse(.bareCarriageReturn, at: i - 1) }
+        return .next(i + 1)
     }
 }

@@ -1,8 +1,11 @@
-/// A rule of HTTP/1.1 that a message breaks, and where.
-package struct Violation: Equatable, Sendable {
-    package let rule: Rule
-    /// Bytes from the beginning of what was parsed.
-    package let offset: Int
+// Every reason for which a message is refused, named once: the status, the problem+json and the counters derive from
+// the same enum.
+
+/// A rule that was broken, and where.
+package struct Violation: Error, Equatable, Sendable {
+    package var rule: Rule
+    /// Offset into the span that was parsed; never beyond its end.
+    package var offset: Int
 
     package init(_ rule: Rule, at offset: Int) {
         self.rule = rule
@@ -10,71 +13,145 @@ package struct Violation: Equatable, Sendable {
     }
 }
 
-/// The rules, each with the status that its breach is answered with and a sentence that names it.
-package enum Rule: UInt8, Sendable, CaseIterable {
-    case requestLine, method, target, connect, version, versionUnsupported, requestLineLength
-    case statusLine
-    case lineEnding, fieldName, fieldValue, whitespaceBeforeColon, lineFolding, headerBytes, headerCount
-    case hostMissing, hostRepeated, hostMalformed
-    case contentLengthMalformed, contentLengthRepeated, lengthAndCoding
-    case codingUnknown, codingNotFinal, codingInHTTP10
-    case chunkSize, chunkExtension, chunkEnd, trailerField, trailerBytes
+/// What a message can do wrong. Requests are refused with `status`; a backend's response that breaks any rule is
+/// answered with 502, whatever the rule.
+package enum Rule: UInt8, CaseIterable, Sendable {
+    // The start line
+    case invalidMethod, methodTooLong, connectMethod
+    case malformedRequestLine, malformedStatusLine, startLineTooLong, emptyLines
+    case invalidTarget, targetForm, asteriskForm, unsupportedVersion
+    // Field lines
+    case bareLineFeed, bareCarriageReturn, foldedLine
+    case emptyFieldName, invalidFieldName, whitespaceBeforeColon, missingColon, invalidFieldValue
+    case headerBytes, headerCount
+    // What fields say
+    case missingHost, repeatedHost, malformedHost
+    case malformedContentLength, repeatedContentLength
+    case malformedTransferEncoding, chunkedNotFinal, unknownTransferCoding
+    case transferEncodingWithContentLength, transferEncodingInHTTP10
+    case malformedConnection, unknownExpectation
+    // The body
+    case malformedChunkSize, chunkSizeTooLarge, malformedChunkExtension, chunkExtensionTooLong, malformedChunkEnd
+    case bodyTooLarge, truncatedBody
+    // Time, found by the connection and not by the codec
+    case headTimeout, bodyTimeout
+}
 
+extension Rule {
+    /// The status code that answers a request which breaks the rule.
     package var status: Int {
         switch self {
-        case .requestLine, .method, .target, .version, .statusLine, .lineEnding, .fieldName, .fieldValue,
-            .whitespaceBeforeColon, .lineFolding, .hostMissing, .hostRepeated, .hostMalformed, .contentLengthMalformed,
-            .contentLengthRepeated, .lengthAndCoding, .codingNotFinal, .codingInHTTP10, .chunkSize, .chunkExtension,
-            .chunkEnd, .trailerField:
+        case .headTimeout, .bodyTimeout: 408
+        case .bodyTooLarge: 413
+        case .startLineTooLong: 414
+        case .unknownExpectation: 417
+        case .headerBytes, .headerCount: 431
+        case .methodTooLong, .connectMethod, .unknownTransferCoding: 501
+        case .unsupportedVersion: 505
+        case .invalidMethod, .malformedRequestLine, .malformedStatusLine, .emptyLines, .invalidTarget, .targetForm,
+            .asteriskForm, .bareLineFeed, .bareCarriageReturn, .foldedLine, .emptyFieldName, .invalidFieldName,
+            .whitespaceBeforeColon, .missingColon, .invalidFieldValue, .missingHost, .repeatedHost, .malformedHost,
+            .malformedContentLength, .repeatedContentLength, .malformedTransferEncoding, .chunkedNotFinal,
+            .transferEncodingWithContentLength, .transferEncodingInHTTP10, .malformedConnection, .malformedChunkSize,
+            .chunkSizeTooLarge, .malformedChunkExtension, .chunkExtensionTooLong, .malformedChunkEnd, .truncatedBody:
             400
-        case .requestLineLength: 414
-        case .headerBytes, .headerCount, .trailerBytes: 431
-        case .connect, .codingUnknown: 501
-        case .versionUnsupported: 505
         }
     }
 
+    /// The title of the problem: what is wrong, in a few words.
     package var title: StaticString {
-        switch status {
-        case 414: "URI too long"
-        case 431: "Request header fields too large"
-        case 501: "Not implemented"
-        case 505: "HTTP version not supported"
-        default: "Bad request"
+        switch self {
+        case .invalidMethod: "Invalid method"
+        case .methodTooLong: "Method too long"
+        case .connectMethod: "CONNECT is not implemented"
+        case .malformedRequestLine: "Malformed request line"
+        case .malformedStatusLine: "Malformed status line"
+        case .startLineTooLong: "Request line too long"
+        case .emptyLines: "Empty lines before the request"
+        case .invalidTarget: "Invalid character in the request target"
+        case .targetForm: "Unsupported form of request target"
+        case .asteriskForm: "Asterisk target without OPTIONS"
+        case .unsupportedVersion: "HTTP version not supported"
+        case .bareLineFeed: "Line feed without carriage return"
+        case .bareCarriageReturn: "Carriage return without line feed"
+        case .foldedLine: "Folded header line"
+        case .emptyFieldName: "Empty field name"
+        case .invalidFieldName: "Invalid character in a field name"
+        case .whitespaceBeforeColon: "Whitespace before a colon"
+        case .missingColon: "Header line without a colon"
+        case .invalidFieldValue: "Control character in a field value"
+        case .headerBytes: "Header too large"
+        case .headerCount: "Too many header fields"
+        case .missingHost: "Missing Host"
+        case .repeatedHost: "Repeated Host"
+        case .malformedHost: "Malformed Host"
+        case .malformedContentLength: "Malformed Content-Length"
+        case .repeatedContentLength: "Repeated Content-Length"
+        case .malformedTransferEncoding: "Malformed Transfer-Encoding"
+        case .chunkedNotFinal: "Transfer-Encoding does not end in one chunked"
+        case .unknownTransferCoding: "Transfer coding not implemented"
+        case .transferEncodingWithContentLength: "Transfer-Encoding and Content-Length"
+        case .transferEncodingInHTTP10: "Transfer-Encoding in HTTP/1.0"
+        case .malformedConnection: "Malformed Connection"
+        case .unknownExpectation: "Unknown expectation"
+        case .malformedChunkSize: "Malformed chunk size"
+        case .chunkSizeTooLarge: "Chunk size too large"
+        case .malformedChunkExtension: "Malformed chunk extension"
+        case .chunkExtensionTooLong: "Chunk extension too long"
+        case .malformedChunkEnd: "Chunk data does not end in a line end"
+        case .bodyTooLarge: "Body too large"
+        case .truncatedBody: "Body ended early"
+        case .headTimeout: "Request head timed out"
+        case .bodyTimeout: "Request body timed out"
         }
     }
 
+    /// One sentence that names the rule and its source.
     package var detail: StaticString {
         switch self {
-        case .requestLine: "the request line is not METHOD SP TARGET SP VERSION (RFC 9112 section 3)"
-        case .method: "the method is not a token (RFC 9110 section 9.1)"
-        case .target: "the request target is malformed (RFC 9112 section 3.2)"
-        case .connect: "this gateway opens no tunnels by CONNECT (RFC 9110 section 9.3.6)"
-        case .version: "the HTTP version is malformed (RFC 9112 section 2.3)"
-        case .versionUnsupported: "only HTTP/1.0 and HTTP/1.1 are spoken here (RFC 9110 section 15.6.6)"
-        case .requestLineLength: "the request line is longer than the limit (RFC 9112 section 3)"
-        case .statusLine: "the status line is malformed (RFC 9112 section 4)"
-        case .lineEnding: "a line does not end with CR LF (RFC 9112 section 2.2)"
-        case .fieldName: "a field name is not a token (RFC 9110 section 5.1)"
-        case .fieldValue: "a field value holds control characters (RFC 9110 section 5.5)"
-        case .whitespaceBeforeColon: "white space stands before a colon (RFC 9112 section 5.1)"
-        case .lineFolding: "a field is folded over lines (RFC 9112 section 5.2)"
-        case .headerBytes: "the header fields are larger than the limit (RFC 6585 section 5)"
-        case .headerCount: "there are more header fields than the limit (RFC 6585 section 5)"
-        case .hostMissing: "there is no Host (RFC 9112 section 3.2)"
-        case .hostRepeated: "there is more than one Host (RFC 9112 section 3.2)"
-        case .hostMalformed: "Host is malformed (RFC 9110 section 7.2)"
-        case .contentLengthMalformed: "Content-Length is not one decimal number (RFC 9110 section 8.6)"
-        case .contentLengthRepeated: "there is more than one Content-Length (RFC 9112 section 6.3)"
-        case .lengthAndCoding: "both Content-Length and Transfer-Encoding are present (RFC 9112 section 6.1)"
-        case .codingUnknown: "the transfer coding is not known here (RFC 9112 section 6.1)"
-        case .codingNotFinal: "chunked is not the one and final transfer coding (RFC 9112 section 6.1)"
-        case .codingInHTTP10: "HTTP/1.0 has no Transfer-Encoding (RFC 9112 section 6.1)"
-        case .chunkSize: "a chunk size is not a hexadecimal number within bounds (RFC 9112 section 7.1)"
-        case .chunkExtension: "a chunk extension is malformed or too long (RFC 9112 section 7.1.1)"
-        case .chunkEnd: "a chunk does not end where its size says (RFC 9112 section 7.1)"
-        case .trailerField: "a trailer field is malformed (RFC 9112 section 7.1.2)"
-        case .trailerBytes: "the trailer section is larger than the limit (RFC 9112 section 7.1.2)"
+        case .invalidMethod: "A request begins with a method, which is a token (RFC 9110 section 9.1)."
+        case .methodTooLong: "The method is longer than any that is implemented (RFC 9112 section 3)."
+        case .connectMethod: "A gateway opens no tunnels (RFC 9110 section 9.3.6)."
+        case .malformedRequestLine:
+            "A request line is a method, a target and a version, separated by single spaces (RFC 9112 section 3)."
+        case .malformedStatusLine: "A status line is a version, three digits and a reason (RFC 9112 section 4)."
+        case .startLineTooLong: "The request line exceeds the configured limit (RFC 9112 section 3)."
+        case .emptyLines: "At most one empty line may precede a request line (RFC 9112 section 2.2)."
+        case .invalidTarget: "A request target is visible ASCII without a fragment (RFC 9112 section 3.2)."
+        case .targetForm: "A target is a path or an http or https URI with a host (RFC 9112 section 3.2)."
+        case .asteriskForm: "The target * belongs to OPTIONS alone (RFC 9112 section 3.2.4)."
+        case .unsupportedVersion: "HTTP/1.1 and HTTP/1.0 are supported here (RFC 9110 section 15.6.6)."
+        case .bareLineFeed: "A line ends in CR LF (RFC 9112 section 2.2)."
+        case .bareCarriageReturn: "A CR stands only before an LF (RFC 9112 section 2.2)."
+        case .foldedLine: "A header line must not begin with whitespace (RFC 9112 sections 2.2 and 5.2)."
+        case .emptyFieldName: "A field name has at least one character (RFC 9110 section 5.1)."
+        case .invalidFieldName: "A field name is a token (RFC 9110 section 5.1)."
+        case .whitespaceBeforeColon: "No whitespace is allowed between field name and colon (RFC 9112 section 5.1)."
+        case .missingColon: "A header line is a name, a colon and a value (RFC 9112 section 5)."
+        case .invalidFieldValue: "A field value holds no control characters (RFC 9110 section 5.5)."
+        case .headerBytes: "The header fields exceed the configured size (RFC 6585 section 5)."
+        case .headerCount: "The header fields exceed the configured number (RFC 6585 section 5)."
+        case .missingHost: "An HTTP/1.1 request has a Host field (RFC 9112 section 3.2)."
+        case .repeatedHost: "A request has one Host field at most (RFC 9112 section 3.2)."
+        case .malformedHost: "Host is a host name or address and an optional port (RFC 9110 section 7.2)."
+        case .malformedContentLength: "Content-Length is one decimal number (RFC 9110 section 8.6)."
+        case .repeatedContentLength: "A message has one Content-Length at most (RFC 9112 section 6.3)."
+        case .malformedTransferEncoding: "Transfer-Encoding is a list of coding names (RFC 9112 section 6.1)."
+        case .chunkedNotFinal: "The last coding, and no other, is chunked (RFC 9112 sections 6.1 and 6.3)."
+        case .unknownTransferCoding: "chunked is the only implemented transfer coding (RFC 9112 section 6.1)."
+        case .transferEncodingWithContentLength: "A message is framed by one of the two (RFC 9112 section 6.3)."
+        case .transferEncodingInHTTP10: "HTTP/1.0 has no transfer codings (RFC 9112 section 6.1)."
+        case .malformedConnection: "Connection is a short list of tokens (RFC 9110 section 7.6.1)."
+        case .unknownExpectation: "100-continue is the only defined expectation (RFC 9110 section 10.1.1)."
+        case .malformedChunkSize: "A chunk begins with its size in hexadecimal digits (RFC 9112 section 7.1)."
+        case .chunkSizeTooLarge: "A chunk size has up to 16 digits and fits 63 bits (RFC 9112 section 7.1)."
+        case .malformedChunkExtension: "Extensions follow a semicolon and hold no controls (RFC 9112 section 7.1.1)."
+        case .chunkExtensionTooLong: "The chunk extensions exceed what is accepted (RFC 9112 section 7.1.1)."
+        case .malformedChunkEnd: "The data of a chunk ends in CR LF (RFC 9112 section 7.1)."
+        case .bodyTooLarge: "The body exceeds the configured limit (RFC 9110 section 15.5.14)."
+        case .truncatedBody: "The connection ended before the body did (RFC 9112 section 8)."
+        case .headTimeout: "The head did not arrive in time (RFC 9110 section 15.5.9)."
+        case .bodyTimeout: "The body made no progress in time (RFC 9110 section 15.5.9)."
         }
     }
 }

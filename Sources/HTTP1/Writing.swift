@@ -1,93 +1,105 @@
-// Pieces of messages that the gateway writes itself.
+// What the gateway writes: start lines, kept field lines, chunk framing and small responses of its own. All of it
+// appends to the buffer of a connection; nothing is built on the side.
 
 package import LinuxIO
 
-extension ByteBuffer {
-    /// The line before a chunk's bytes; CR LF goes behind them.
-    package mutating func appendChunkHeader(_ size: Int) {
-        append(hexadecimal: UInt64(size.magnitude))
-        append("\r\n")
+/// Appends the field lines of `head` that belong to the next hop, byte for byte and in order. `bytes` are those that
+/// were parsed. Neighbouring lines are copied in one go.
+///
+/// Hop-by-hop fields and those named in `Connection` are never among them; `dropping` says which others to leave out.
+/// Transfer-Encoding is dropped too: who relays a chunked body writes the field and the chunks anew.
+package func copyFields(
+    of head: borrowing RequestHead, from bytes: Span<UInt8>, to output: inout ByteBuffer, dropping: FieldSet = []
+) {
+    copyFields(head.fields, from: bytes, to: &output, dropping: dropping)
+}
+
+/// As for requests. Where the response has no body by its status (1xx, 204), `dropping` should hold `contentLength`
+/// (RFC 9110 §8.6).
+package func copyFields(
+    of head: borrowing ResponseHead, from bytes: Span<UInt8>, to output: inout ByteBuffer, dropping: FieldSet = []
+) {
+    copyFields(head.fields, from: bytes, to: &output, dropping: dropping)
+}
+
+private func copyFields(
+    _ fields: borrowing HeaderFields, from bytes: Span<UInt8>, to output: inout ByteBuffer, dropping: FieldSet
+) {
+    var start = 0
+    var end = 0
+    for i in fields.lines.indices {
+        if fields.lines[i].hopByHop || dropping.contains(fields.lines[i].id) { continue }
+        let line = fields.lines[i].line
+        if line.lowerBound != end {
+            output.append(bytes.extracting(start..<end))
+            start = line.lowerBound
+        }
+        end = line.upperBound
     }
+    output.append(bytes.extracting(start..<end))
+}
 
-    /// The last chunk and an empty trailer section.
-    package mutating func appendLastChunk() { append("0\r\n\r\n") }
+/// Appends the request line for the next hop: method, target in origin-form (or `*`), HTTP/1.1.
+///
+/// `strippingPrefix`: bytes of the path to leave out at its beginning; a path that does not begin with `/` afterwards
+/// gets one. `/api` stripped from `/api?x=1` makes `/?x=1`.
+package func appendRequestLine(
+    of head: borrowing RequestHead, from bytes: Span<UInt8>, strippingPrefix prefix: Int = 0,
+    to output: inout ByteBuffer
+) {
+    output.append(bytes.extracting(head.methodBytes))
+    output.append(ASCII.space)
+    switch head.form {
+    case .asterisk:
+        output.append(ASCII.asterisk)
+    case .origin, .absolute:
+        let start = min(head.path.lowerBound + max(prefix, 0), head.path.upperBound)
+        // RFC 9112 §3.2.1: an empty path is sent as `/`.
+        if start == head.path.upperBound || bytes[start] != ASCII.slash { output.append(ASCII.slash) }
+        output.append(bytes.extracting(start..<head.pathAndQuery.upperBound))
+    }
+    output.append(" HTTP/1.1\r\n")
+}
 
-    /// The status line of an answer of the gateway's own, with the registered phrase (RFC 9110 §15).
-    package mutating func appendStatusLine(_ status: Int) {
+extension ByteBuffer {
+    package mutating func appendLineEnd() { append("\r\n") }
+
+    /// Appends a status line of HTTP/1.1 (RFC 9112 §4).
+    package mutating func appendStatusLine(status: Int, reason: StaticString) {
         append("HTTP/1.1 ")
         append(decimal: status)
-        append(" ")
-        append(reasonPhrase(status))
+        append(ASCII.space)
+        append(reason)
         append("\r\n")
     }
-}
 
-/// The phrases of the statuses that a gateway gives by itself.
-package func reasonPhrase(_ status: Int) -> StaticString {
-    switch status {
-    case 200: "OK"
-    case 400: "Bad Request"
-    case 404: "Not Found"
-    case 405: "Method Not Allowed"
-    case 408: "Request Timeout"
-    case 411: "Length Required"
-    case 413: "Content Too Large"
-    case 414: "URI Too Long"
-    case 417: "Expectation Failed"
-    case 421: "Misdirected Request"
-    case 426: "Upgrade Required"
-    case 429: "Too Many Requests"
-    case 431: "Request Header Fields Too Large"
-    case 500: "Internal Server Error"
-    case 501: "Not Implemented"
-    case 502: "Bad Gateway"
-    case 503: "Service Unavailable"
-    case 504: "Gateway Timeout"
-    case 505: "HTTP Version Not Supported"
-    default: "Unknown"
+    /// Appends the status line of a backend's response as HTTP/1.1, with the backend's reason. `bytes` are those that
+    /// were parsed.
+    package mutating func appendStatusLine(of head: borrowing ResponseHead, from bytes: Span<UInt8>) {
+        append("HTTP/1.1 ")
+        append(decimal: head.status)
+        append(ASCII.space)
+        append(bytes.extracting(head.reason))
+        append("\r\n")
     }
-}
 
-/// What in a path could lead a backend elsewhere than where the gateway routed it.
-package enum PathHazard: Equatable, Sendable {
-    case none
-    /// `.` or `..` as a segment, plain or encoded.
-    case dotSegment
-    /// An encoded slash or backslash, or a plain backslash: some servers take them for borders of segments.
-    case encodedSlash
-}
-
-/// Looks for hazards in a path without its query (RFC 3986 §3.3, §5.2.4).
-package func pathHazard(_ path: Span<UInt8>) -> PathHazard {
-    // One pass; a segment is a dot segment as long as all it held so far were one or two dots.
-    var dots = 0
-    var onlyDots = true
-    var i = 0
-    while i < path.count {
-        var byte = path[i]
-        var length = 1
-        if byte == UInt8(ascii: "%"), i + 2 < path.count {
-            let code = (path[i + 1], path[i + 2] | 0x20)
-            if code.0 == UInt8(ascii: "2"), code.1 == UInt8(ascii: "e") {
-                byte = UInt8(ascii: ".")
-                length = 3
-            } else if code.0 == UInt8(ascii: "2") && code.1 == UInt8(ascii: "f")
-                || code.0 == UInt8(ascii: "5") && code.1 == UInt8(ascii: "c")
-            {
-                return .encodedSlash
-            }
-        }
-        if byte == UInt8(ascii: "\\") { return .encodedSlash }
-        if byte == UInt8(ascii: "/"), length == 1 {
-            if onlyDots, dots == 1 || dots == 2 { return .dotSegment }
-            dots = 0
-            onlyDots = true
-        } else if byte == UInt8(ascii: ".") {
-            dots += 1
-        } else {
-            onlyDots = false
-        }
-        i += length
+    /// Appends the line before the data of a chunk (RFC 9112 §7.1); `appendLineEnd` follows the data. Nothing for an
+    /// empty chunk, which would end the body.
+    package mutating func appendChunkHeader(size: Int) {
+        guard size > 0 else { return }
+        append(hexadecimal: UInt64(size))
+        append("\r\n")
     }
-    return onlyDots && (dots == 1 || dots == 2) ? .dotSegment : .none
+
+    /// Appends a whole chunk; nothing where `data` is empty.
+    package mutating func appendChunk(_ data: Span<UInt8>) {
+        guard data.count > 0 else { return }
+        reserve(data.count + 20)
+        appendChunkHeader(size: data.count)
+        append(data)
+        append("\r\n")
+    }
+
+    /// Appends the chunk that ends a body, with no trailers.
+    package mutating func appendLastChunk() { append("0\r\n\r\n") }
 }
