@@ -46,12 +46,12 @@ let package = Package(
         module("Identity", ["Primitives"]),
         module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
         module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity"]),
-        module("Health", ["Primitives", "RedisClient"]),
-        module("Membership", ["Primitives", "RedisClient"]),
+        module("Membership", ["Primitives", "EventLoop", "RedisClient"]),
+        module("Health", ["Primitives", "EventLoop", "RedisClient", "Membership"]),
         module(
             "Gateway",
             [
-                "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "Balancing", "Identity",
+                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "RedisClient", "Balancing", "Identity",
                 "Configuration", "RateLimiting", "Health", "Membership",
                 .product(name: "Logging", package: "swift-log"),
             ]),
@@ -59,7 +59,7 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Configuration", "Gateway", "Admin",
+                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Configuration", "Membership", "Gateway", "Admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -79,8 +79,9 @@ let package = Package(
         tests(of: "Identity", ["Primitives"]),
         tests(of: "Configuration", ["Primitives"]),
         tests(of: "RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient", "Hiredis", "TestSupport"]),
-        tests(of: "Health", ["Primitives", "RedisClient", "EventLoop", "TestSupport"]),
-        tests(of: "Membership", ["Primitives", "RedisClient", "EventLoop", "TestSupport"]),
+        tests(of: "Membership", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "TestSupport"]),
+        tests(
+            of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),
         tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Configuration", "TestSupport"]),
         .testTarget(
             name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport"],

@@ -38,7 +38,7 @@ package final class Listener {
         watching = true
     }
 
-    func acceptReady() {
+    package func acceptReady() {
         for _ in 0..<Self.acceptsPerTurn {
             guard watching, let handler else { return }
             do throws(SystemError) {

@@ -149,7 +149,7 @@ final class AccessLog: EndOfTurnHandler {
         lines.append(decimal: duration(client))
         lines.append("us ")
         if let service = client.service {
-            lines.append(service.nameBytes.span)
+            lines.append(service.nameBytes)
             lines.append(" ")
             if client.usedBackend { lines.append(service.backends[client.backendIndex].url) } else { lines.append("-") }
         } else {
@@ -177,7 +177,7 @@ final class AccessLog: EndOfTurnHandler {
         lines.append(decimal: duration(client))
         if let service = client.service {
             lines.append(",\"service\":\"")
-            lines.append(service.nameBytes.span)
+            lines.append(service.nameBytes)
             if client.usedBackend {
                 lines.append("\",\"backend\":\"")
                 lines.append(service.backends[client.backendIndex].url)

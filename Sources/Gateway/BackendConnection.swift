@@ -1,5 +1,6 @@
 // One connection to a backend. It carries bytes; what they mean to the exchange is the client connection's business.
 
+import Configuration
 import EventLoop
 import HTTP1
 import LinuxIO

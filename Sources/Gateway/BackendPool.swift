@@ -1,5 +1,6 @@
 // One worker's connections to one backend: idle ones to use again, a bound on all, and a queue for those who wait.
 
+import Configuration
 import EventLoop
 import LinuxIO
 import Primitives

@@ -1,6 +1,7 @@
 // From a parsed head to a backend that has the request.
 
 import Balancing
+import Configuration
 import EventLoop
 import HTTP1
 import Identity
@@ -22,7 +23,7 @@ extension ClientConnection: LimitRequester {
         method = head.method
         version = head.version
         expectsContinue = head.expectsContinue
-        request = BodyDecoder(head.framing)
+        request = BodyDecoder(head.framing, limits: node.headLimits)
         requestChunked = head.framing == .chunked
         requestBytes = 0
         responseStarted = false
@@ -48,16 +49,18 @@ extension ClientConnection: LimitRequester {
             refuse(.serviceNotFound)
             return
         }
-        guard pathHazard(path) == .none else {
-            // `/api/users/../admin` must not reach what lies beside the service.
+        guard !Self.escapes(PathHazard(path: path)) else {
             refuse(.pathEscapes)
             return
         }
         let service = node.services[index]
         self.service = service
-        if service.bodyBytesMax > 0, case .length(let length) = head.framing, length > Int64(service.bodyBytesMax) {
-            refuse(.bodyTooLarge)
-            return
+        if service.bodyBytesMax > 0 {
+            request = BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax))
+            if case .length(let length) = head.framing, length > Int64(service.bodyBytesMax) {
+                refuse(.malformed(Violation(.bodyTooLarge, at: 0)), keepAlive: false)
+                return
+            }
         }
         hash = node.hashing[index].hash(head, bytes, client: client)
         let rewrite = RequestRewrite(
@@ -72,9 +75,18 @@ extension ClientConnection: LimitRequester {
         limit()
     }
 
+    /// `/api/users/../admin` must not reach what lies beside the service. An encoded slash alone is a legitimate part of a
+    /// name, and stays as it was written.
+    private static func escapes(_ hazard: PathHazard) -> Bool {
+        switch hazard {
+        case .dotSegment, .backslash, .encodedNUL, .malformedEscape: true
+        case .none, .encodedSlash: false
+        }
+    }
+
     private func resolveClient(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
         client = peer
-        guard peerTrusted, head.contains(.xForwardedFor) else { return }
+        guard peerTrusted, head.fields.contains(.xForwardedFor) else { return }
         var walk = ForwardedWalk(peer: peer, trusted: worker.node.trusted)
         var index = head.fields.count
         while index > 0 {
@@ -90,11 +102,16 @@ extension ClientConnection: LimitRequester {
     }
 
     private func limit() {
-        guard let limiter = worker.limiter else {
+        let decision: LimitDecision
+        if let limiter = worker.limiter {
+            decision = limiter.check(SubjectKey(client), requester: self, token: exchange)
+        } else if let store = worker.tokenBuckets {
+            decision = .decided(store.take(SubjectKey(client), at: worker.loop.now))
+        } else {
             dispatch()
             return
         }
-        switch limiter.check(SubjectKey(client), requester: self, token: exchange) {
+        switch decision {
         case .decided(let verdict): decided(verdict)
         case .pending: phase = .deciding
         }
@@ -117,9 +134,6 @@ extension ClientConnection: LimitRequester {
         case .refuse(let retryAfter):
             limiterOutcome = .refused
             refuse(.rateLimited(retryAfter: retryAfter))
-        case .unavailable:
-            limiterOutcome = .refused
-            refuse(.limiterUnavailable)
         }
     }
 
@@ -221,14 +235,8 @@ extension ClientConnection: LimitRequester {
             switch request.next(bytes, at: offset) {
             case .data(let range):
                 requestBytes += range.count
-                if let service, service.bodyBytesMax > 0, requestBytes > service.bodyBytesMax {
-                    refuseOrAbort(.bodyTooLarge)
-                    return bytes.count
-                }
                 if requestChunked {
-                    outbound.appendChunkHeader(range.count)
-                    outbound.append(bytes.extracting(range))
-                    outbound.append("\r\n")
+                    outbound.appendChunk(bytes.extracting(range))
                 } else if outbound.count + range.count <= Self.replayBytesMax, replayable, method.isIdempotent {
                     outbound.append(bytes.extracting(range))
                 } else {
@@ -387,8 +395,9 @@ extension ClientConnection: LimitRequester {
         releaseBackend()
         status = refusal.status
         worker.output.clear()
-        refusal.write(
-            to: &worker.output, keepAlive: keep, withBody: method != .head, policy: worker.node.rateLimitFields)
+        var options: ResponseOptions = keep ? (version == .http10 ? .keepAlive : []) : .close
+        if method == .head { options.insert(.head) }
+        refusal.write(to: &worker.output, options: options, limit: worker.node.rateLimitFields)
         responseBytes = worker.output.count
         send(worker.output)
         logExchange()

@@ -1,5 +1,6 @@
 // From a backend's bytes to the client.
 
+import Configuration
 import EventLoop
 import HTTP1
 import LinuxIO
@@ -81,7 +82,7 @@ extension ClientConnection {
     private func begin(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ connection: BackendConnection) -> Bool {
         guard head.status >= 200, let service else { return false }
         let framing = head.framing(requestMethod: method)
-        response = BodyDecoder(framing)
+        response = BodyDecoder(framing, limits: worker.node.headLimits)
         switch framing {
         case .none, .length: delivery = .asAnnounced
         case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
@@ -89,7 +90,7 @@ extension ClientConnection {
         if delivery == .untilClose { keepAlive = false }
         // Without the whole request there is no telling where the next one begins.
         if !request.isComplete { keepAlive = false }
-        backendKeepsAlive = head.keepAlive && framing != .untilClose
+        backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
         responseStarted = true
         replayable = false
@@ -116,9 +117,7 @@ extension ClientConnection {
                 responseBytes += range.count
                 switch delivery {
                 case .chunked:
-                    worker.output.appendChunkHeader(range.count)
-                    worker.output.append(bytes.extracting(range))
-                    worker.output.append("\r\n")
+                    worker.output.appendChunk(bytes.extracting(range))
                 case .asAnnounced, .untilClose:
                     // Head and body leave in one call, and the body is not copied.
                     sendOutput(bytes.extracting(range))
@@ -175,7 +174,7 @@ extension ClientConnection {
             connection.close()
             return
         }
-        if responseStarted, error == nil, response.endsWithConnection {
+        if responseStarted, error == nil, response.endOfInput == .complete {
             worker.output.clear()
             if delivery == .chunked { worker.output.appendLastChunk() }
             sendOutput(Span<UInt8>())

@@ -5,8 +5,10 @@
 // This file holds the connection itself: reading, phases, ending. `ClientConnection+Request` takes a request to its
 // backend, `ClientConnection+Response` takes the answer back.
 
+import Configuration
 import EventLoop
 import HTTP1
+import Identity
 import LinuxIO
 import Primitives
 
@@ -41,6 +43,7 @@ final class ClientConnection: StreamHandler {
     /// Bytes received and not yet understood: the beginning of a head, or what follows the current request.
     private var held = ByteBuffer()
     private var headBegun = false
+    private var progress = HeadProgress()
     private var peerEnded = false
     private var discarded = 0
     var stalledOutput = 0
@@ -55,7 +58,7 @@ final class ClientConnection: StreamHandler {
     var version = HTTPVersion.http11
     var expectsContinue = false
     var startedAt = MonotonicTime(nanoseconds: 0)
-    var request = BodyDecoder()
+    var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false
     var requestBytes = 0
     /// What goes to the backend: the head, and the body as far as it was not sent directly.
@@ -74,7 +77,7 @@ final class ClientConnection: StreamHandler {
     /// Whether a backend was picked, for the log.
     var usedBackend = false
     var responseStarted = false
-    var response = BodyDecoder()
+    var response = BodyDecoder(ResponseFraming.none, limits: HeadLimits())
     var delivery = ResponseDelivery.asAnnounced
     var status = 0
     var responseBytes = 0
@@ -193,9 +196,11 @@ final class ClientConnection: StreamHandler {
 
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
         let limits = worker.node.limits
+        guard progress.hasNews(in: bytes) else { return 0 }
         switch worker.requestHead.parse(bytes, limits: worker.node.headLimits) {
         case .complete(let length):
             headBegun = false
+            progress.reset()
             exchange += 1
             begin(worker.requestHead, bytes)
             return length
@@ -218,7 +223,7 @@ final class ClientConnection: StreamHandler {
         service = nil
         method = .get
         version = .http11
-        request = BodyDecoder()
+        request = BodyDecoder(RequestFraming.none, limits: worker.node.headLimits)
         logged.clear()
         limiterOutcome = .none
     }

@@ -1,5 +1,5 @@
-package import Primitives
-package import Synchronization
+import Primitives
+import Synchronization
 
 /// Counts the clients' connections of a node against its limits.
 package final class ConnectionLimits: Sendable {

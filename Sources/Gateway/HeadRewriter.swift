@@ -28,17 +28,7 @@ struct RequestRewrite {
 
     /// Writes the head for a backend, all but the tail that depends on which backend it is.
     func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
-        output.append(bytes.extracting(head.methodBytes))
-        output.append(UInt8(ascii: " "))
-        // An empty rest becomes "/"; so does the path of an absolute-form target without one (RFC 9112 §3.2.2).
-        let target = head.pathAndQuery
-        let rest = min(target.lowerBound + stripped, target.upperBound)..<target.upperBound
-        if head.form != .asterisk, rest.isEmpty || bytes[rest.lowerBound] != UInt8(ascii: "/") {
-            output.append(UInt8(ascii: "/"))
-        }
-        output.append(bytes.extracting(rest))
-        output.append(" HTTP/1.1\r\n")
-
+        appendRequestLine(of: head, from: bytes, strippingPrefix: stripped, to: &output)
         var dropped = peerTrusted ? Forwarding.trusted : Forwarding.untrusted
         let writesHost = !replacesHost && head.form == .absolute
         if replacesHost || writesHost { dropped.insert(.host) }
@@ -49,18 +39,18 @@ struct RequestRewrite {
             output.append(bytes.extracting(head.authority))
             output.append("\r\n")
         }
-        head.copyFields(from: bytes, to: &output, dropping: dropped)
+        copyFields(of: head, from: bytes, to: &output, dropping: dropped)
 
         output.append("X-Forwarded-For: ")
         if peerTrusted { copyForwardedFor(head, bytes, to: &output) }
         output.append(peer)
         output.append("\r\n")
-        if !peerTrusted || !head.contains(.xForwardedHost), !head.authority.isEmpty {
+        if !peerTrusted || !head.fields.contains(.xForwardedHost), !head.authority.isEmpty {
             output.append("X-Forwarded-Host: ")
             output.append(bytes.extracting(head.authority))
             output.append("\r\n")
         }
-        if !peerTrusted || !head.contains(.xForwardedProto) { output.append("X-Forwarded-Proto: http\r\n") }
+        if !peerTrusted || !head.fields.contains(.xForwardedProto) { output.append("X-Forwarded-Proto: http\r\n") }
         output.append(head.version == .http11 ? "Via: 1.1 " : "Via: 1.0 ")
         output.append(via.span)
         output.append("\r\n")
@@ -94,15 +84,11 @@ struct ResponseRewrite {
     var via: [UInt8]
 
     func write(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
-        output.append("HTTP/1.1 ")
-        output.append(decimal: head.status)
-        output.append(UInt8(ascii: " "))
-        output.append(bytes.extracting(head.reason))
-        output.append("\r\n")
+        output.appendStatusLine(of: head, from: bytes)
         var dropped: FieldSet = []
         // RFC 9110 §8.6: neither 1xx nor 204 has a Content-Length; a client that believed one would wait.
         if head.status < 200 || head.status == 204 { dropped.insert(.contentLength) }
-        head.copyFields(from: bytes, to: &output, dropping: dropped)
+        copyFields(of: head, from: bytes, to: &output, dropping: dropped)
         output.append(head.version == .http11 ? "Via: 1.1 " : "Via: 1.0 ")
         output.append(via.span)
         output.append("\r\n")

@@ -1,4 +1,4 @@
-package import Primitives
+import Primitives
 
 /// Finds the service of a path: the longest configured prefix that ends on a segment border, so that `/api/usersextra`
 /// is not under `/api/users`.

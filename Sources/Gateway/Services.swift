@@ -2,8 +2,8 @@
 
 import Balancing
 package import Configuration
-package import Primitives
-package import Synchronization
+import Primitives
+import Synchronization
 
 /// One backend of a service.
 package final class Backend: Sendable {
@@ -71,5 +71,20 @@ package final class Service: Sendable {
         self.prefix = prefix
         state = BalancerState(backendCount: settings.instances.count)
         bodyBytesMax = (settings.bodyBytes ?? limits.bodyBytes).bytes
+    }
+
+    /// The order of those backends that `isAvailable` lets take part.
+    func balancer(_ isAvailable: (Backend) -> Bool) -> BalancerSnapshot {
+        let members = backends.filter(isAvailable).map { backend in
+            BalancerMember(index: backend.index, weight: settings.instances[backend.index].weight, url: backend.url)
+        }
+        let strategy: BalancingStrategy =
+            switch settings.strategy {
+            case .roundRobin: .roundRobin
+            case .weightedRoundRobin: .weightedRoundRobin
+            case .leastConnections: .leastConnections
+            case .consistentHash: .consistentHash
+            }
+        return BalancerSnapshot(strategy, members: members, state: state)
     }
 }

@@ -2,11 +2,13 @@
 // shared but atomics and immutable snapshots, which arrive through its mailbox.
 
 import Balancing
+import Configuration
 import EventLoop
 import HTTP1
 import LinuxIO
 import Primitives
 import RateLimiting
+import Synchronization
 
 /// What other threads tell a worker.
 enum WorkerMessage: Sendable {
@@ -34,6 +36,7 @@ final class Worker: ListenerHandler, WakeHandler {
     var balancers: [BalancerSnapshot]
     private(set) var pools: [[BackendPool]] = []
     private(set) var limiter: Limiter?
+    let tokenBuckets: TokenBucketStore?
     private(set) var draining = false
     private var listeners: [Listener] = []
     private var clients: [ClientConnection] = []
@@ -55,6 +58,10 @@ final class Worker: ListenerHandler, WakeHandler {
         self.mailbox = mailbox
         self.control = control
         self.balancers = balancers
+        switch node.limiterSetup {
+        case .memory(let store): tokenBuckets = store
+        case .none, .redis: tokenBuckets = nil
+        }
         loop.addWakeHandler(self)
         pools = node.services.map { service in
             service.backends.map { BackendPool($0, service: service, worker: self) }

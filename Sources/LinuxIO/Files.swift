@@ -2,8 +2,11 @@ import Glibc
 
 /// Files that are only written to: logs.
 package enum OutputFile {
-    package static func standardOutput() throws(SystemError) -> Descriptor {
-        let raw = dup(1)
+    package static func standardOutput() throws(SystemError) -> Descriptor { try duplicate(1) }
+    package static func standardError() throws(SystemError) -> Descriptor { try duplicate(2) }
+
+    private static func duplicate(_ number: Int32) throws(SystemError) -> Descriptor {
+        let raw = dup(number)
         guard raw >= 0 else { throw .last("dup") }
         return Descriptor(adopting: raw)
     }

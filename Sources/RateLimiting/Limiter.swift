@@ -633,5 +633,6 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         queued.removeAll(keepingCapacity: true)
     }
 
+    package func redisSubscribed(_ connection: RedisConnection) {}
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
 }

@@ -20,6 +20,8 @@ package protocol RedisObserver: AnyObject {
     func redisReady(_ connection: RedisConnection, sample: ServerTimeSample)
     /// No longer connected, or not yet; it tries again by itself.
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure)
+    /// All channels are subscribed: what is published from now on arrives.
+    func redisSubscribed(_ connection: RedisConnection)
     /// A message on a channel this connection has subscribed to.
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String)
 }
@@ -381,6 +383,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
                 throw RedisProtocolError(reason: "no confirmation of a subscription: \(reply.text(0))")
             }
             _ = pop()
+            if outstanding == 0 { observer?.redisSubscribed(self) }
         }
     }
 

@@ -1,0 +1,94 @@
+// What a node tells its operators: whether it lives, whether it wants traffic, and what it knows of backends and nodes.
+
+import FoundationEssentials
+package import Gateway
+import Health
+package import LinuxIO
+import Membership
+import Primitives
+
+package enum AdminServer {
+    /// Serves the admin API on a control loop. The names in its JSON are stable.
+    package static func start(_ control: Control, on socket: ListeningSocket) throws(SystemError) {
+        _ = try JSONServer(socket, loop: control.loop) { request in answer(request, control) }
+    }
+
+    private static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer {
+        guard request.method == "GET" || request.method == "HEAD" else { return .problem(405, "Method not allowed") }
+        switch request.path {
+        case "/healthz": return encode(Alive(status: "ok", node: control.nodeID.text))
+        case "/readyz":
+            let ready = Readiness(
+                ready: control.isReady, reason: control.isReady ? "serving" : "draining or starting",
+                cluster: control.clusterState.rawValue)
+            return encode(ready, status: control.isReady ? 200 : 503)
+        case "/api/backends": return encode(Backends(backends: control.backends.map { Backends.Row($0) }))
+        case "/api/nodes": return encode(nodes(control))
+        default: return .problem(404, "No such page: try /healthz, /readyz, /api/backends or /api/nodes")
+        }
+    }
+
+    private static func nodes(_ control: Control) -> Nodes {
+        if control.isAlone {
+            let now = SystemClock.timestamp(microseconds: SystemClock.wallMicroseconds())
+            return Nodes(nodes: [.init(id: control.nodeID.text, address: control.ownAddress, lastSeen: now)])
+        }
+        return Nodes(
+            nodes: control.members.map { member in
+                .init(
+                    id: member.id.text, address: member.info?.address ?? "",
+                    lastSeen: SystemClock.timestamp(microseconds: member.lastSeen.microseconds))
+            })
+    }
+
+    private static func encode(_ value: some Encodable, status: Int = 200) -> SmallAnswer {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(value) else { return .problem(500, "This answer cannot be encoded") }
+        return SmallAnswer(status: status, body: Array(data) + [0x0a])
+    }
+
+    private struct Alive: Encodable {
+        var status: String
+        var node: String
+    }
+
+    private struct Readiness: Encodable {
+        var ready: Bool
+        var reason: String
+        var cluster: String
+    }
+
+    private struct Backends: Encodable {
+        struct Row: Encodable {
+            var service: String
+            var url: String
+            var state: String
+            /// Whether this node sends requests there.
+            var available: Bool
+            var since: String
+            var reason: String
+            var votes: [String: String]
+
+            init(_ status: BackendStatus) {
+                service = status.backend.service
+                url = status.backend.url
+                state = status.state.rawValue
+                available = status.isAvailable
+                since = SystemClock.timestamp(microseconds: saturatingMultiply(status.since.milliseconds, 1_000))
+                reason = status.reason
+                votes = Dictionary(uniqueKeysWithValues: status.votes.map { ($0.node.text, $0.vote.rawValue) })
+            }
+        }
+        var backends: [Row]
+    }
+
+    private struct Nodes: Encodable {
+        struct Row: Encodable {
+            var id: String
+            var address: String
+            var lastSeen: String
+        }
+        var nodes: [Row]
+    }
+}

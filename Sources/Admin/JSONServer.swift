@@ -1,0 +1,184 @@
+// A small HTTP server for answers that are made at once: the admin listener and the demo backend. Bodies of requests are
+// read and dropped; answers are JSON.
+
+package import EventLoop
+import HTTP1
+package import LinuxIO
+import Primitives
+
+/// One request as an answerer sees it.
+package struct SmallRequest: Sendable {
+    /// In upper case as sent: `GET`.
+    package var method: String
+    /// Without the query, escapes untouched.
+    package var path: String
+}
+
+package struct SmallAnswer: Sendable {
+    package var status: Int
+    package var contentType: String
+    package var body: [UInt8]
+
+    package init(status: Int = 200, contentType: String = "application/json", body: [UInt8]) {
+        self.status = status
+        self.contentType = contentType
+        self.body = body
+    }
+
+    /// A problem of RFC 9457.
+    package static func problem(_ status: Int, _ title: String) -> SmallAnswer {
+        SmallAnswer(
+            status: status, contentType: "application/problem+json",
+            body: Array("{\"title\":\"\(title)\",\"status\":\(status)}\n".utf8))
+    }
+}
+
+package final class JSONServer: ListenerHandler {
+    private let loop: Loop
+    private let answer: (SmallRequest) -> SmallAnswer
+    private var open = 0
+    private var listener: Listener?
+
+    /// Operators, monitors and a few demo clients; more at once is a mistake or an attack.
+    private static let connectionsMax = 1024
+
+    package init(_ socket: ListeningSocket, loop: Loop, answer: @escaping (SmallRequest) -> SmallAnswer) throws(SystemError) {
+        self.loop = loop
+        self.answer = answer
+        listener = try loop.listen(on: socket, handler: self)
+    }
+
+    package func accepted(_ connection: consuming Accepted, by listener: Listener) {
+        guard open < Self.connectionsMax else { return }
+        Socket.setNoDelay(connection.descriptor)
+        let handler = JSONConnection(answer) { [weak self] in self?.open -= 1 }
+        guard let stream = try? loop.adopt(connection.take(), handler: handler) else { return }
+        open += 1
+        stream.deadline = loop.now + JSONConnection.idleTime
+    }
+
+    package func acceptPaused(_ listener: Listener, _ error: SystemError) {}
+}
+
+private final class JSONConnection: StreamHandler {
+    private let answer: (SmallRequest) -> SmallAnswer
+    private let closed: () -> Void
+    private var input = ByteBuffer()
+    private var output = ByteBuffer()
+    private var head = RequestHead()
+    private var body = BodyDecoder(RequestFraming.none, limits: HeadLimits())
+    private var pending: SmallAnswer?
+    private var keepAlive = true
+    private var withBody = true
+    private var closing = false
+
+    static let idleTime = TimeSpan.seconds(60)
+    private static let readSize = 16 << 10
+
+    init(_ answer: @escaping (SmallRequest) -> SmallAnswer, closed: @escaping () -> Void) {
+        self.answer = answer
+        self.closed = closed
+    }
+
+    func streamConnected(_ stream: Stream) {}
+
+    func streamReadable(_ stream: Stream) {
+        while stream.isOpen, stream.mayHaveBytes, stream.pendingOutput == 0 {
+            switch stream.receive(into: &input, room: Self.readSize) {
+            case .bytes:
+                stream.deadline = stream.loop.now + Self.idleTime
+                take(stream)
+            case .wouldBlock: return
+            case .endOfFile, .failed:
+                close(stream)
+                return
+            }
+        }
+    }
+
+    /// Takes requests as long as whole ones are there.
+    private func take(_ stream: Stream) {
+        while !closing {
+            let consumed = pending == nil ? takeHead(input) : takeBody(input)
+            input.consume(consumed)
+            if consumed == 0, pending == nil || !body.isComplete { break }
+            if let pending, body.isComplete { write(pending) }
+        }
+        send(output, stream)
+        output.clear()
+        if closing, stream.pendingOutput == 0 { close(stream) }
+    }
+
+    private func takeHead(_ buffer: borrowing ByteBuffer) -> Int {
+        let bytes = buffer.bytes
+        guard !bytes.isEmpty else { return 0 }
+        switch head.parse(bytes, limits: HeadLimits()) {
+        case .needMore: return 0
+        case .malformed(let violation):
+            output.appendRefusal(violation.rule)
+            closing = true
+            return 0
+        case .complete(let length):
+            keepAlive = head.keepAlive
+            withBody = head.method != .head
+            body = BodyDecoder(head.framing, limits: HeadLimits())
+            if head.expectsContinue, !body.isComplete { output.append("HTTP/1.1 100 Continue\r\n\r\n") }
+            pending = answer(
+                SmallRequest(method: text(bytes, head.methodBytes), path: text(bytes, head.path)))
+            return length
+        }
+    }
+
+    private func text(_ bytes: Span<UInt8>, _ range: Range<Int>) -> String {
+        var copy: [UInt8] = []
+        copy.reserveCapacity(range.count)
+        for i in range { copy.append(bytes[i]) }
+        return String(decoding: copy, as: UTF8.self)
+    }
+
+    private func takeBody(_ buffer: borrowing ByteBuffer) -> Int {
+        let bytes = buffer.bytes
+        var offset = 0
+        while offset < bytes.count, !body.isComplete {
+            switch body.next(bytes, at: offset) {
+            case .data(let range): offset = range.upperBound
+            case .needMore(let consumed): return consumed
+            case .end(let consumed): return consumed
+            case .malformed:
+                closing = true
+                return bytes.count
+            }
+        }
+        return offset
+    }
+
+    private func write(_ answer: SmallAnswer) {
+        pending = nil
+        var fields = ByteBuffer()
+        fields.append("Content-Type: \(answer.contentType)\r\nCache-Control: no-store\r\n")
+        var options: ResponseOptions = keepAlive ? .keepAlive : .close
+        if !withBody { options.insert(.head) }
+        append(answer, fields, options)
+        if !keepAlive { closing = true }
+    }
+
+    private func append(_ answer: SmallAnswer, _ fields: borrowing ByteBuffer, _ options: ResponseOptions) {
+        output.appendResponse(
+            status: answer.status, reason: reasonPhrase(answer.status), fields: fields.bytes, body: answer.body.span,
+            options: options)
+    }
+
+    private func send(_ buffer: borrowing ByteBuffer, _ stream: Stream) {
+        if case .failed = stream.send(buffer.bytes) { closing = true }
+    }
+
+    private func close(_ stream: Stream) {
+        guard stream.state != .closed else { return }
+        stream.close()
+        closed()
+    }
+
+    func streamDrained(_ stream: Stream) { if closing { close(stream) } else { stream.resumeReading() } }
+    func streamFailed(_ stream: Stream, _ error: SystemError) { close(stream) }
+    func streamDeadlinePassed(_ stream: Stream) { close(stream) }
+}

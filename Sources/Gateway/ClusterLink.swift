@@ -1,0 +1,296 @@
+// The node's line to the others: heartbeats, verdicts and news through Redis. It carries; what it means is decided by
+// `MembershipView` and `HealthMachine`.
+
+import EventLoop
+import Health
+import Hiredis
+import Membership
+import Primitives
+import RedisClient
+
+protocol ClusterLinkOwner: AnyObject {
+    func clusterReached()
+    func clusterLost(_ reason: String)
+    func heartbeatAnswered(_ reply: HeartbeatReply)
+    func healthNews(_ news: HealthNews)
+    func healthIgnored(_ error: HealthFormatError)
+    func healthSnapshot(service: String, _ fields: [(field: String, value: [UInt8])])
+    func healthSnapshotFailed()
+}
+
+final class ClusterLink: RedisRequester, RedisObserver {
+    private enum Purpose {
+        case heartbeat
+        case snapshot(service: String)
+        case write
+    }
+
+    private let loop: Loop
+    private weak var owner: (any ClusterLinkOwner)?
+    private let id: NodeID
+    private let info: NodeInfo
+    private var commands: RedisConnection!
+    private var subscriber: RedisConnection!
+    private var subscribed = false
+    private(set) var isReached = false
+    private var purposes: [UInt64: Purpose] = [:]
+    private var nextToken: UInt64 = 0
+    private var timer: LoopTimer!
+    private var heartbeatUnderWay = false
+    /// The server's time at a moment of ours, for the score of the next heartbeat.
+    private var serverTime: (time: RedisTime, at: MonotonicTime)?
+
+    init(
+        _ endpoint: RedisEndpoint, id: NodeID, info: NodeInfo, loop: Loop, resolver: Resolver, seed: UInt64,
+        owner: any ClusterLinkOwner
+    ) {
+        self.loop = loop
+        self.owner = owner
+        self.id = id
+        self.info = info
+        commands = RedisConnection(
+            endpoint, name: "sluice-\(id)-control", loop: loop, resolver: resolver, seed: seed, observer: self)
+        subscriber = RedisConnection(
+            endpoint, name: "sluice-\(id)-news", channels: [HealthKeys.channel], loop: loop, resolver: resolver,
+            seed: seed &+ 1, observer: self)
+        timer = LoopTimer(loop) { [weak self] in self?.beat() }
+        commands.start()
+        subscriber.start()
+    }
+
+    private func token(_ purpose: Purpose) -> UInt64 {
+        nextToken += 1
+        purposes[nextToken] = purpose
+        return nextToken
+    }
+
+    // MARK: Connections
+
+    func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) {
+        guard connection === commands else { return }
+        serverTime = (sample.time, sample.receivedAt)
+        heartbeatUnderWay = false
+        beat()
+        reachedIfBoth()
+    }
+
+    func redisSubscribed(_ connection: RedisConnection) {
+        subscribed = true
+        reachedIfBoth()
+    }
+
+    /// Subscribed first, then everything else: no news falls between the snapshot and the subscription.
+    private func reachedIfBoth() {
+        guard !isReached, subscribed, commands.isReady else { return }
+        isReached = true
+        owner?.clusterReached()
+    }
+
+    func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
+        if connection === subscriber { subscribed = false }
+        let wasReached = isReached
+        isReached = false
+        if wasReached || connection === commands { owner?.clusterLost(failure.description) }
+    }
+
+    func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
+        guard channel == HealthKeys.channel else { return }
+        do throws(HealthFormatError) {
+            owner?.healthNews(try HealthNews(json: Array(payload.utf8)))
+        } catch {
+            owner?.healthIgnored(error)
+        }
+    }
+
+    // MARK: Heartbeats
+
+    private func beat() {
+        timer.schedule(after: info.heartbeat)
+        guard commands.isReady, !heartbeatUnderWay, let (time, at) = serverTime else { return }
+        heartbeatUnderWay = true
+        loop.updateTime()
+        let now = time + (loop.now - at)
+        commands.beginTransaction()
+        commands.write { $0.add("TIME") }
+        commands.write { writer in
+            writer.add("HGET")
+            writer.add(MembershipKeys.info)
+            writer.add(id.text)
+        }
+        commands.write { writer in
+            writer.add("ZADD")
+            writer.add(MembershipKeys.nodes)
+            writer.add(now.microseconds)
+            writer.add(id.text)
+        }
+        commands.write { writer in
+            writer.add("HSET")
+            writer.add(MembershipKeys.info)
+            writer.add(id.text)
+            writer.add(info.json)
+        }
+        commands.write { writer in
+            writer.add("ZRANGE")
+            writer.add(MembershipKeys.nodes)
+            writer.add("0")
+            writer.add(Int64(MembershipView.membersMax - 1))
+            writer.add("WITHSCORES")
+        }
+        commands.write { writer in
+            writer.add("HGETALL")
+            writer.add(MembershipKeys.info)
+        }
+        commands.endTransaction(self, token: token(.heartbeat))
+    }
+
+    private func heartbeatReplied(_ reply: Reply) {
+        heartbeatUnderWay = false
+        // Array(6) Array(2) seconds micros boot added set Array(2n) … Array(2m) …
+        guard reply.kind(1) == .array, let seconds = reply.integer(2), let micros = reply.integer(3),
+            reply.kind(7) == .array
+        else { return }
+        let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), micros))
+        loop.updateTime()
+        serverTime = (time, loop.now)
+        var ignored = 0
+        var previousBoot: BootID?
+        if reply.kind(4) == .bulk, let before = try? NodeInfo(json: Array(reply.text(4).utf8), assumed: info.heartbeat) {
+            previousBoot = before.boot
+        }
+        var lastSeen: [(id: NodeID, time: RedisTime)] = []
+        let seenCount = Int(clamping: reply.nodes[7].number)
+        var index = 8
+        for _ in 0..<seenCount / 2 {
+            if let node = try? NodeID(reply.text(index)), let score = Double(reply.text(index + 1)), abs(score) < 9e15 {
+                lastSeen.append((node, RedisTime(microseconds: Int64(score))))
+            } else {
+                ignored += 1
+            }
+            index += 2
+        }
+        var infos: [NodeID: NodeInfo] = [:]
+        if reply.kind(index) == .array {
+            let count = Int(clamping: reply.nodes[index].number)
+            index += 1
+            for _ in 0..<count / 2 {
+                if let node = try? NodeID(reply.text(index)),
+                    let theirs = try? NodeInfo(json: Array(reply.text(index + 1).utf8), assumed: info.heartbeat)
+                {
+                    infos[node] = theirs
+                } else {
+                    ignored += 1
+                }
+                index += 2
+            }
+        }
+        owner?.heartbeatAnswered(
+            HeartbeatReply(
+                serverTime: time, lastSeen: lastSeen, info: infos, previousBoot: previousBoot, ignored: ignored))
+    }
+
+    /// Takes entries of nodes that are long gone out of Redis.
+    func prune(before bound: RedisTime, _ nodes: [NodeID]) {
+        guard commands.isReady else { return }
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("ZREMRANGEBYSCORE")
+            writer.add(MembershipKeys.nodes)
+            writer.add("-inf")
+            writer.add(bound.microseconds)
+        }
+        commands.write { writer in
+            writer.add("HDEL")
+            writer.add(MembershipKeys.info)
+            for node in nodes { writer.add(node.text) }
+        }
+        commands.endTransaction(self, token: token(.write))
+    }
+
+    /// Takes this node out of the cluster: the others need not wait for missed heartbeats.
+    func leave() {
+        guard commands.isReady else { return }
+        timer.cancel()
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("ZREM")
+            writer.add(MembershipKeys.nodes)
+            writer.add(id.text)
+        }
+        commands.write { writer in
+            writer.add("HDEL")
+            writer.add(MembershipKeys.info)
+            writer.add(id.text)
+        }
+        commands.endTransaction(self, token: token(.write))
+    }
+
+    // MARK: Health
+
+    /// A verdict and the news of it, in one transaction: nobody can see one without the other.
+    func publish(_ news: HealthNews) {
+        guard commands.isReady else { return }
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("HSET")
+            writer.add(HealthKeys.hash(service: news.backend.service))
+            writer.add(HealthKeys.field(url: news.backend.url, node: news.node))
+            writer.add(news.verdict.json)
+        }
+        commands.write { writer in
+            writer.add("PUBLISH")
+            writer.add(HealthKeys.channel)
+            writer.add(news.json)
+        }
+        commands.endTransaction(self, token: token(.write))
+    }
+
+    func remove(service: String, fields: [String]) {
+        guard commands.isReady, !fields.isEmpty else { return }
+        commands.write { writer in
+            writer.add("HDEL")
+            writer.add(HealthKeys.hash(service: service))
+            for field in fields { writer.add(field) }
+        }
+        commands.sendCommand(self, token: token(.write))
+    }
+
+    func readSnapshot(service: String) {
+        guard commands.isReady else { return }
+        commands.write { writer in
+            writer.add("HGETALL")
+            writer.add(HealthKeys.hash(service: service))
+        }
+        commands.sendCommand(self, token: token(.snapshot(service: service)))
+    }
+
+    // MARK: Answers
+
+    func redisReplied(_ reply: Reply, token: UInt64) {
+        guard let purpose = purposes.removeValue(forKey: token) else { return }
+        switch purpose {
+        case .heartbeat: heartbeatReplied(reply)
+        case .write: break
+        case .snapshot(let service):
+            guard reply.kind(0) == .array else {
+                owner?.healthSnapshotFailed()
+                return
+            }
+            var fields: [(field: String, value: [UInt8])] = []
+            var index = 1
+            while index + 1 < reply.count {
+                fields.append((reply.text(index), Array(reply.text(index + 1).utf8)))
+                index += 2
+            }
+            owner?.healthSnapshot(service: service, fields)
+        }
+    }
+
+    func redisFailed(_ failure: RedisFailure, token: UInt64) {
+        guard let purpose = purposes.removeValue(forKey: token) else { return }
+        switch purpose {
+        case .heartbeat: heartbeatUnderWay = false
+        case .snapshot: owner?.healthSnapshotFailed()
+        case .write: break
+        }
+    }
+}

@@ -1,0 +1,345 @@
+// The control loop: health, membership, name resolution and the admin listener, on a thread of its own, so that none of
+// it ever stands in a request's way. What it finds out reaches the workers as immutable snapshots.
+
+import Balancing
+import Configuration
+package import EventLoop
+package import Health
+import LinuxIO
+import Logging
+package import Membership
+import Primitives
+import RateLimiting
+import RedisClient
+import Synchronization
+
+/// How the cluster is reached, for those who ask.
+package enum ClusterState: String, Sendable {
+    /// No Redis is configured: this node is complete by itself.
+    case alone
+    case reached
+    case lost
+}
+
+package final class Control: WakeHandler, ClusterLinkOwner {
+    package let loop: Loop
+    package let nodeID: NodeID
+    package private(set) var clusterState: ClusterState
+    /// Whether clients should be sent here.
+    package private(set) var isReady = false
+
+    private let node: NodeContext
+    private let mailbox: Mailbox<ControlMessage>
+    private let workers: [Mailbox<WorkerMessage>]
+    private let resolver: Resolver
+    private let logger: Logger
+    private let limiterContext: LimiterContext?
+    private var membership: MembershipView
+    private var health: HealthMachine
+    private var link: ClusterLink?
+    private var healthTimer: LoopTimer!
+    private var resolveTimer: LoopTimer!
+    private var actions: [HealthAction] = []
+    private var performing = false
+    private var drained: Set<Int> = []
+    private var limiterLost: Set<Int> = []
+    private var whenDrained: (() -> Void)?
+
+    /// How often names are resolved anew. getaddrinfo(3) does not tell how long an answer holds.
+    private static let resolveInterval = TimeSpan.seconds(10)
+
+    init(
+        _ node: NodeContext, setup: ControlSetup, loop: Loop, mailbox: Mailbox<ControlMessage>,
+        workers: [Mailbox<WorkerMessage>]
+    ) {
+        self.node = node
+        self.loop = loop
+        self.mailbox = mailbox
+        self.workers = workers
+        nodeID = setup.id
+        resolver = setup.resolver
+        logger = setup.logger
+        limiterContext = setup.limiterContext
+        membership = MembershipView(id: setup.id, info: setup.info)
+        clusterState = setup.redis == nil ? .alone : .lost
+        let moment = HealthMoment(
+            monotonic: loop.now, wall: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
+        health = HealthMachine(
+            node: setup.id, boot: setup.info.boot, services: node.services.map { Self.watched($0) }, seed: setup.seed,
+            now: moment)
+        loop.addWakeHandler(self)
+        healthTimer = LoopTimer(loop) { [weak self] in self?.tick() }
+        resolveTimer = LoopTimer(loop) { [weak self] in self?.resolveAgain() }
+        if let redis = setup.redis {
+            link = ClusterLink(
+                redis, id: setup.id, info: setup.info, loop: loop, resolver: resolver, seed: setup.seed &+ 7, owner: self)
+        }
+        resolveTimer.schedule(after: Self.resolveInterval)
+        tick()
+    }
+
+    private static func watched(_ service: Service) -> WatchedService {
+        let configured = service.settings.health
+        var settings = HealthSettings()
+        settings.active = configured.active
+        settings.path = configured.path
+        settings.method = configured.method
+        settings.expect = configured.expect
+        settings.interval = configured.interval
+        settings.warningInterval = configured.warningInterval
+        settings.downInterval = configured.downInterval
+        settings.timeout = configured.timeout
+        settings.failures = configured.failures
+        settings.successes = configured.successes
+        settings.cooldown = configured.cooldown
+        settings.quorum =
+            switch configured.quorum {
+            case .any: .any
+            case .majority: .majority
+            case .count(let count): .count(count)
+            }
+        return WatchedService(name: service.settings.name, settings: settings, urls: service.backends.map(\.url))
+    }
+
+    private var moment: HealthMoment {
+        HealthMoment(monotonic: loop.now, wall: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
+    }
+
+    package func becomeReady() { isReady = true }
+
+    // MARK: Messages from workers
+
+    package func woken() {
+        for message in mailbox.take() {
+            switch message {
+            case .trafficFailed(let service, let backend, let fault): trafficFailed(service, backend, fault)
+            case .trafficRecovered(let service, let backend): health.trafficRecovered(key(service, backend))
+            case .limiter(let worker, let event): limiterEvent(worker, event)
+            case .acceptPaused(let worker, let reason):
+                logger.warning("accepting paused", metadata: ["worker": "\(worker)", "reason": "\(reason)"])
+            case .drained(let worker):
+                drained.insert(worker)
+                if drained.count == workers.count { whenDrained?() }
+            case .drain: drain()
+            case .stop: stop()
+            }
+        }
+    }
+
+    private func key(_ service: Int, _ backend: Int) -> BackendKey {
+        BackendKey(service: node.services[service].settings.name, url: node.services[service].backends[backend].url)
+    }
+
+    private func trafficFailed(_ service: Int, _ backend: Int, _ fault: BackendFault) {
+        let failure: HealthFailure =
+            switch fault {
+            case .refused: .connection("connection refused")
+            case .reset: .connection("connection closed before the answer")
+            case .connectTimeout, .responseTimeout: .timeout
+            case .malformed: .malformedAnswer
+            case .serverError: .status(500)
+            }
+        health.trafficFailed(key(service, backend), failure, at: moment, into: &actions)
+        perform()
+    }
+
+    private func limiterEvent(_ worker: Int, _ event: LimiterEvent) {
+        switch event {
+        case .lost(let reason):
+            // Workers lose the same Redis at the same time: one line says it.
+            if limiterLost.isEmpty {
+                logger.warning(
+                    "Redis lost: the loss rule decides limits", metadata: ["reason": "\(reason)", "worker": "\(worker)"])
+            }
+            limiterLost.insert(worker)
+        case .restored:
+            limiterLost.remove(worker)
+            if limiterLost.isEmpty { logger.notice("Redis is back: limits hold over the cluster again") }
+        case .anomaly(let reason): logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
+        }
+    }
+
+    // MARK: Health
+
+    private func tick() {
+        health.tick(at: moment, into: &actions)
+        perform()
+    }
+
+    /// Does what the machine asks for. What that leads to at once is taken up in the same run.
+    private func perform() {
+        guard !performing else { return }
+        performing = true
+        while !actions.isEmpty {
+            let now = actions
+            actions.removeAll(keepingCapacity: true)
+            for action in now { perform(action) }
+        }
+        performing = false
+        let next = health.nextDeadline
+        if next < .distantFuture { healthTimer.schedule(at: max(next, loop.now)) }
+    }
+
+    private func perform(_ action: HealthAction) {
+        switch action {
+        case .probe(let key, let attempt, let settings): probe(key, attempt, settings)
+        case .publish(let news): link?.publish(news)
+        case .remove(let service, let fields): link?.remove(service: service, fields: fields)
+        case .readSnapshot(let service): link?.readSnapshot(service: service)
+        case .availabilityChanged(let key, let isAvailable, _): availabilityChanged(key, isAvailable)
+        case .log(let event): log(event)
+        }
+    }
+
+    private func log(_ event: HealthEvent) {
+        switch event {
+        case .opinion(_, let verdict):
+            logger.log(level: verdict.state == .down ? .warning : .notice, "\(event)")
+        case .condition(_, let condition): logger.log(level: condition.isAvailable ? .notice : .warning, "\(event)")
+        case .ignored: logger.warning("\(event)")
+        }
+    }
+
+    private func find(_ key: BackendKey) -> Backend? {
+        node.services.first { $0.settings.name == key.service }?.backends.first { $0.url == key.url }
+    }
+
+    private func probe(_ key: BackendKey, _ attempt: UInt64, _ settings: HealthSettings) {
+        guard let backend = find(key) else { return }
+        // The loop's streams keep the probe alive until it has finished.
+        Probe(backend, settings, loop: loop) { [weak self] result in
+            guard let self else { return }
+            health.probeFinished(key, attempt: attempt, result, at: moment, into: &actions)
+            perform()
+        }.start()
+    }
+
+    private func availabilityChanged(_ key: BackendKey, _ isAvailable: Bool) {
+        guard let service = node.services.first(where: { $0.settings.name == key.service }) else { return }
+        if isAvailable { find(key)?.consecutiveFailures.store(0, ordering: .relaxed) }
+        let snapshot = service.balancer { backend in
+            health.condition(of: BackendKey(service: key.service, url: backend.url))?.isAvailable ?? true
+        }
+        for worker in workers { worker.post(.balancer(service: service.index, snapshot)) }
+    }
+
+    // MARK: Cluster
+
+    func clusterReached() {
+        clusterState = .reached
+        logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
+        health.redisRestored(at: moment, into: &actions)
+        perform()
+    }
+
+    func clusterLost(_ reason: String) {
+        if clusterState == .reached { logger.warning("cluster out of reach", metadata: ["reason": "\(reason)"]) }
+        clusterState = .lost
+        health.redisLost(at: moment, into: &actions)
+        perform()
+    }
+
+    func heartbeatAnswered(_ reply: HeartbeatReply) {
+        var events: [MembershipEvent] = []
+        let before = membership.liveNodes
+        membership.received(reply, at: loop.now, into: &events)
+        for event in events {
+            switch event {
+            case .joined, .left: logger.notice("\(event)")
+            case .sharedID: logger.error("\(event): give each node its own --node-id")
+            }
+        }
+        limiterContext?.liveNodes.store(max(1, membership.liveCount), ordering: .relaxed)
+        if before != membership.liveNodes {
+            health.liveNodesChanged(membership.liveNodes, at: moment, into: &actions)
+            perform()
+        }
+        if let (bound, nodes) = membership.prune(reply, at: loop.now) { link?.prune(before: bound, nodes) }
+    }
+
+    func healthNews(_ news: HealthNews) {
+        health.news(news, at: moment, into: &actions)
+        perform()
+    }
+
+    func healthIgnored(_ error: HealthFormatError) {
+        health.ignored(error, at: moment, into: &actions)
+        perform()
+    }
+
+    func healthSnapshot(service: String, _ fields: [(field: String, value: [UInt8])]) {
+        health.snapshot(service: service, fields, at: moment, into: &actions)
+        perform()
+    }
+
+    func healthSnapshotFailed() {
+        health.snapshotFailed(at: moment)
+        perform()
+    }
+
+    // MARK: Names
+
+    private func resolveAgain() {
+        resolveTimer.schedule(after: Self.resolveInterval)
+        for backend in node.services.flatMap(\.backends) where IPAddress(backend.host) == nil {
+            resolver.resolve(backend.host) { answer in
+                // A name that cannot be resolved now keeps the addresses it had.
+                if case .success(let addresses) = answer { _ = backend.replaceAddresses(addresses) }
+            }
+        }
+    }
+
+    // MARK: For the admin listener
+
+    package var backends: [BackendStatus] { health.listing }
+    package var members: [Member] { membership.members.filter(\.isAlive) }
+    package var isAlone: Bool { link == nil }
+
+    /// This node as a member, for when there is no cluster to ask.
+    package var ownAddress: String { membership.info.address }
+
+    // MARK: Ending
+
+    /// Takes the node out of service: readiness off now, connections after the drain delay.
+    private func drain() {
+        isReady = false
+        logger.notice("draining", metadata: ["delay": "\(node.drain.delay)", "timeout": "\(node.drain.timeout)"])
+        let begin = { [workers, loop, node] in
+            for worker in workers { worker.post(.drain) }
+            let limit = LoopTimer(loop) { [weak self] in self?.finish("the drain timeout is over") }
+            self.drainTimer = limit
+            limit.schedule(after: node.drain.timeout)
+        }
+        whenDrained = { [weak self] in self?.finish("all connections are closed") }
+        if node.drain.delay == .zero {
+            begin()
+        } else {
+            let timer = LoopTimer(loop) { begin() }
+            delayTimer = timer
+            timer.schedule(after: node.drain.delay)
+        }
+    }
+
+    private var drainTimer: LoopTimer?
+    private var delayTimer: LoopTimer?
+
+    private func finish(_ reason: String) {
+        guard whenDrained != nil else { return }
+        whenDrained = nil
+        drainTimer?.cancel()
+        logger.notice("drained", metadata: ["reason": "\(reason)"])
+        health.leave(into: &actions)
+        perform()
+        link?.leave()
+        for worker in workers { worker.post(.stop) }
+        // What was written above leaves at the end of this turn; then the loop may end.
+        let last = LoopTimer(loop) { [loop] in loop.stop() }
+        delayTimer = last
+        last.schedule(after: .milliseconds(20))
+    }
+
+    private func stop() {
+        for worker in workers { worker.post(.stop) }
+        loop.stop()
+    }
+}

@@ -1,0 +1,259 @@
+// A node put together: configuration, sockets, threads.
+
+package import Configuration
+import Balancing
+import EventLoop
+package import LinuxIO
+package import Logging
+package import Membership
+import Primitives
+import RateLimiting
+import RedisClient
+import Synchronization
+
+/// Why a node cannot start.
+package struct NodeStartError: Error, CustomStringConvertible {
+    package let description: String
+}
+
+/// What the control loop is made from.
+struct ControlSetup: Sendable {
+    var id: NodeID
+    var info: NodeInfo
+    var redis: RedisEndpoint?
+    var resolver: Resolver
+    var logger: Logger
+    var limiterContext: LimiterContext?
+    var seed: UInt64
+}
+
+package final class Node: Sendable {
+    private let context: NodeContext
+    private let setup: ControlSetup
+    private let listeners: [[ListeningSocket]]
+    private let admin: ListeningSocket?
+    private let controlMailbox: Mailbox<ControlMessage>
+    private let controlWaker: Waker
+    private let workerWakers: [Waker]
+    private let workerMailboxes: [Mailbox<WorkerMessage>]
+    private let threads = Mutex<[OSThread]>([])
+    private let failures = Mutex<[String]>([])
+    private let started = Waiter()
+
+    /// Below this a busy node soon runs out of descriptors.
+    private static let descriptorsComfortable = 4096
+
+    /// Opens all sockets and resolves all names; no traffic yet.
+    package init(_ configuration: Configuration, id: NodeID, logger: Logger) throws(NodeStartError) {
+        let gateway = configuration.gateway
+        let descriptors = DescriptorLimit.raiseToHard()
+        let workerCount = gateway.workers ?? Processors.available
+        let seed = SystemClock.random64()
+        let boot = SystemClock.random64()
+        let resolver = Resolver()
+        let policy = configuration.rateLimit.map {
+            Policy(name: "default", limit: $0.requestsPerSecond, window: .seconds(1), burst: $0.burstSize)
+        }
+        let redis = configuration.rateLimit?.redisURL.map { Self.endpoint($0) }
+        var limiterSetup = LimiterSetup.none
+        var limiterContext: LimiterContext?
+        if let policy, let settings = configuration.rateLimit {
+            if let redis {
+                let context = LimiterContext(
+                    policy, lossRule: Self.lossRule(settings.onRedisLoss), timeout: settings.timeout, boot: boot,
+                    seed: seed)
+                limiterContext = context
+                limiterSetup = .redis(context, redis, resolver)
+            } else {
+                limiterSetup = .memory(TokenBucketStore(policy, seed: seed))
+            }
+        }
+        context = NodeContext(
+            configuration, id: id.text, workerCount: workerCount, descriptors: descriptors.soft,
+            accessLogSink: try Self.openAccessLog(gateway.accessLog), limiterSetup: limiterSetup, policy: policy)
+        listeners = try Self.listen(gateway.port, workers: workerCount, key: "gateway.port")
+        if let address = gateway.admin {
+            admin = try Self.listen(address, workers: 1, key: "gateway.admin")[0][0]
+        } else {
+            admin = nil
+        }
+        do throws(SystemError) {
+            controlWaker = try Waker()
+            var wakers: [Waker] = []
+            for _ in 0..<workerCount { wakers.append(try Waker()) }
+            workerWakers = wakers
+        } catch {
+            throw NodeStartError(description: error.description)
+        }
+        controlMailbox = Mailbox(waker: controlWaker)
+        workerMailboxes = workerWakers.map { Mailbox(waker: $0) }
+        let address = listeners[0][0].address
+        setup = ControlSetup(
+            id: id, info: NodeInfo(address: address.description, boot: BootID(boot), heartbeat: gateway.heartbeat),
+            redis: redis, resolver: resolver, logger: logger, limiterContext: limiterContext, seed: seed)
+        resolveBackends(logger)
+        announce(configuration, descriptors, logger)
+    }
+
+    // MARK: Parts
+
+    private static func endpoint(_ url: RedisURL) -> RedisEndpoint {
+        let location: RedisEndpoint.Location =
+            switch url.location {
+            case .tcp(let host, let port): .tcp(host: host, port: port)
+            case .unix(let path): .unix(path: path)
+            }
+        return RedisEndpoint(location, username: url.username, password: url.password, database: url.database)
+    }
+
+    private static func lossRule(_ rule: Configuration.LossRule) -> LossRule {
+        switch rule {
+        case .share: .share
+        case .open: .open
+        case .closed: .closed
+        }
+    }
+
+    private static func openAccessLog(_ target: Configuration.AccessLog) throws(NodeStartError) -> LogSink? {
+        do throws(SystemError) {
+            switch target {
+            case .off: return nil
+            case .standardOutput: return LogSink(try OutputFile.standardOutput())
+            case .file(let path): return LogSink(try OutputFile.append(path: path))
+            }
+        } catch {
+            throw NodeStartError(description: "gateway.accessLog: \(error.reason): give a path that can be written, or false")
+        }
+    }
+
+    /// One socket for each worker: the kernel spreads connections over them.
+    private static func listen(
+        _ wanted: ListenAddress, workers: Int, key: String
+    ) throws(NodeStartError) -> [[ListeningSocket]] {
+        do throws(SystemError) {
+            // All interfaces: one socket for IPv6 and IPv4, or IPv4 alone where the machine has no IPv6.
+            let first: ListeningSocket
+            if let host = wanted.host {
+                first = try ListeningSocket(SocketAddress(ip: host, port: wanted.port), reusePort: true)
+            } else {
+                do throws(SystemError) {
+                    first = try ListeningSocket(SocketAddress(ip: .v6Any, port: wanted.port), reusePort: true)
+                } catch where !error.isAddressInUse {
+                    first = try ListeningSocket(SocketAddress(ip: .v4Any, port: wanted.port), reusePort: true)
+                }
+            }
+            var sockets = [[first]]
+            for _ in 1..<max(1, workers) {
+                sockets.append([try ListeningSocket(first.address, reusePort: true, probeFirst: false)])
+            }
+            return sockets
+        } catch {
+            let remedy =
+                error.isAddressInUse
+                ? "another program listens there: stop it, or choose another by --set \(key)=ADDRESS:PORT" : error.reason
+            throw NodeStartError(description: "cannot listen on \(wanted) (\(key)): \(remedy)")
+        }
+    }
+
+    /// The first addresses of all backends, found at once and before any traffic.
+    private func resolveBackends(_ logger: Logger) {
+        let backends = context.services.flatMap(\.backends)
+        let done = Waiter()
+        let problems = Mutex<[String]>([])
+        for backend in backends {
+            setup.resolver.resolve(backend.host) { answer in
+                switch answer {
+                case .success(let addresses): _ = backend.replaceAddresses(addresses)
+                case .failure(let error): problems.withLock { $0.append(error.description) }
+                }
+                done.signal()
+            }
+        }
+        for _ in backends { done.wait() }
+        for problem in Set(problems.withLock { $0 }).sorted() {
+            logger.warning("a backend's name does not resolve; it is tried again", metadata: ["reason": "\(problem)"])
+        }
+    }
+
+    private func announce(_ configuration: Configuration, _ descriptors: DescriptorLimit, _ logger: Logger) {
+        for warning in configuration.warnings { logger.warning("\(warning)") }
+        logger.notice(
+            "starting",
+            metadata: [
+                "node": "\(setup.id)", "address": "\(listeners[0][0].address)",
+                "admin": "\(admin.map { $0.address.description } ?? "off")", "workers": "\(context.workerCount)",
+                "redis": "\(configuration.rateLimit?.redisURL.map { $0.description } ?? "none, limits in memory")",
+                "services": "\(context.services.count)", "descriptors": "\(descriptors.soft)",
+                "connections": "\(context.connections.openMax)",
+            ])
+        if descriptors.soft < Self.descriptorsComfortable {
+            logger.warning(
+                "few file descriptors: raise the hard limit (ulimit -n, LimitNOFILE)",
+                metadata: ["limit": "\(descriptors.soft)"])
+        }
+    }
+
+    package var address: String { listeners[0][0].address.description }
+
+    // MARK: Running
+
+    /// Starts all threads; returns when every worker listens. `admin` runs on the control loop's thread.
+    package func start(
+        admin startAdmin: @escaping @Sendable (Control, ListeningSocket) throws -> Void
+    ) throws(NodeStartError) {
+        let control = OSThread(name: "control") { [self] in runControl(startAdmin) }
+        var all = [control]
+        for index in 0..<context.workerCount {
+            all.append(OSThread(name: "worker-\(index)") { [self] in runWorker(index) })
+        }
+        threads.withLock { $0 = all }
+        for _ in all { started.wait() }
+        if let failure = failures.withLock({ $0.first }) {
+            controlMailbox.post(.stop)
+            throw NodeStartError(description: failure)
+        }
+    }
+
+    private func failed(_ error: any Error) {
+        failures.withLock { $0.append("\(error)") }
+        started.signal()
+    }
+
+    private func runControl(_ startAdmin: @Sendable (Control, ListeningSocket) throws -> Void) {
+        do {
+            let loop = try Loop(waker: controlWaker)
+            let control = Control(context, setup: setup, loop: loop, mailbox: controlMailbox, workers: workerMailboxes)
+            if let admin { try startAdmin(control, admin) }
+            control.becomeReady()
+            started.signal()
+            loop.run()
+        } catch {
+            failed(error)
+        }
+    }
+
+    private func runWorker(_ index: Int) {
+        do {
+            let loop = try Loop(waker: workerWakers[index])
+            let worker = Worker(
+                node: context, index: index, loop: loop, mailbox: workerMailboxes[index], control: controlMailbox,
+                balancers: context.services.map { $0.balancer { _ in true } })
+            try worker.listen(on: listeners[index])
+            started.signal()
+            loop.run()
+        } catch {
+            failed(error)
+        }
+    }
+
+    /// Asks for an orderly end; `wait` returns when it has come.
+    package func drain() { controlMailbox.post(.drain) }
+
+    /// Ends at once.
+    package func stop() { controlMailbox.post(.stop) }
+
+    package func wait() {
+        for thread in threads.withLock({ $0 }) { thread.join() }
+        context.accessLogSink?.close()
+    }
+}

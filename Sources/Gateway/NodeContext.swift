@@ -1,0 +1,138 @@
+// What all workers of a node share: facts that never change while it runs.
+
+import Configuration
+import EventLoop
+import HTTP1
+import Identity
+import Primitives
+import RateLimiting
+import RedisClient
+
+/// What consistent hashing goes by in one service.
+struct HashSource: Sendable {
+    let key: Configuration.HashKey
+    /// The name of the header or cookie, in bytes.
+    private let name: [UInt8]
+    private let isUsed: Bool
+
+    init(_ service: Configuration.Service) {
+        key = service.hashOn
+        isUsed = service.strategy == .consistentHash
+        switch service.hashOn {
+        case .header(let name), .cookie(let name): self.name = Array(name.utf8)
+        case .client, .user, .path: name = []
+        }
+    }
+
+    /// A client without the header or cookie is told apart by its address.
+    func hash(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, client: IPAddress) -> UInt64 {
+        guard isUsed else { return 0 }
+        switch key {
+        case .client, .user: return ofClient(client)
+        case .path: return stableHash(bytes.extracting(head.path))
+        case .header:
+            for index in 0..<head.fields.count where equals(bytes, head.fields[index].name, ignoringCase: true) {
+                return stableHash(bytes.extracting(head.fields[index].value))
+            }
+            return ofClient(client)
+        case .cookie:
+            for index in 0..<head.fields.count where head.fields[index].id == .cookie {
+                if let value = cookie(bytes, head.fields[index].value) { return stableHash(bytes.extracting(value)) }
+            }
+            return ofClient(client)
+        }
+    }
+
+    private func ofClient(_ client: IPAddress) -> UInt64 {
+        let address = client.subscriber
+        return mix64(mix64(address.high) ^ address.low)
+    }
+
+    private func equals(_ bytes: Span<UInt8>, _ range: Range<Int>, ignoringCase: Bool) -> Bool {
+        guard range.count == name.count else { return false }
+        for i in 0..<name.count {
+            let (a, b) = (bytes[range.lowerBound + i], name[i])
+            let letter = a | 0x20 >= 0x61 && a | 0x20 <= 0x7a
+            if a != b, !(ignoringCase && letter && a | 0x20 == b | 0x20) { return false }
+        }
+        return true
+    }
+
+    /// The value of our cookie in `a=1; b=2` (RFC 6265 §4.2.1).
+    private func cookie(_ bytes: Span<UInt8>, _ field: Range<Int>) -> Range<Int>? {
+        var start = field.lowerBound
+        while start < field.upperBound {
+            var end = start
+            while end < field.upperBound, bytes[end] != UInt8(ascii: ";") { end += 1 }
+            while start < end, bytes[start] == UInt8(ascii: " ") { start += 1 }
+            var equals = start
+            while equals < end, bytes[equals] != UInt8(ascii: "=") { equals += 1 }
+            if equals < end, self.equals(bytes, start..<equals, ignoringCase: false) { return (equals + 1)..<end }
+            start = end + 1
+        }
+        return nil
+    }
+}
+
+/// How a worker limits.
+enum LimiterSetup: Sendable {
+    case none
+    case memory(TokenBucketStore)
+    case redis(LimiterContext, RedisEndpoint, Resolver)
+}
+
+final class NodeContext: Sendable {
+    let id: String
+    let workerCount: Int
+    let services: [Service]
+    let routes: RouteTable
+    let hashing: [HashSource]
+    let limits: Configuration.Limits
+    let headLimits: HeadLimits
+    let via: [UInt8]
+    let trusted: TrustedProxies
+    let connections: ConnectionLimits
+    let accessLogSink: LogSink?
+    let accessLogFormat: LogFormat
+    let limiterSetup: LimiterSetup
+    let rateLimitFields: RateLimitFields?
+    let drain: Configuration.Drain
+
+    var accessLog: Bool { accessLogSink != nil }
+
+    init(
+        _ configuration: Configuration, id: String, workerCount: Int, descriptors: Int, accessLogSink: LogSink?,
+        limiterSetup: LimiterSetup, policy: Policy?
+    ) {
+        self.id = id
+        self.workerCount = workerCount
+        self.accessLogSink = accessLogSink
+        self.limiterSetup = limiterSetup
+        let gateway = configuration.gateway
+        limits = gateway.limits
+        headLimits = HeadLimits(
+            requestLineBytes: limits.requestLineBytes.bytes, headerBytes: limits.headerBytes.bytes,
+            headerCount: limits.headerCount)
+        services = configuration.services.enumerated().map { Service($1, index: $0, limits: gateway.limits) }
+        routes = RouteTable(prefixes: services.map(\.prefix))
+        hashing = configuration.services.map { HashSource($0) }
+        via = Array(gateway.via.utf8)
+        trusted = TrustedProxies(gateway.trustedProxies)
+        connections = ConnectionLimits(
+            total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
+        accessLogFormat = gateway.logFormat == .json ? .json : .text
+        drain = gateway.drain
+        rateLimitFields = policy.map { RateLimitFields($0) }
+    }
+
+    /// A worker's own limiter over Redis; `nil` where limits are in memory, or there are none.
+    func makeLimiter(_ loop: Loop, _ worker: Int, _ report: @escaping (LimiterEvent) -> Void) -> Limiter? {
+        switch limiterSetup {
+        case .none, .memory: nil
+        case .redis(let context, let endpoint, let resolver):
+            Limiter(
+                context, endpoint: endpoint, worker: worker, loop: loop, resolver: resolver,
+                name: "sluice-\(id)-\(worker)", report: report)
+        }
+    }
+}

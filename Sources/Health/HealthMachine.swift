@@ -1,0 +1,427 @@
+// The health of all backends as one node has it: its own monitors, what the other nodes say, and what follows for the
+// requests of this node. A value: inputs are methods, what has to happen in the world comes out as actions.
+//
+// Sharing over Redis is at most once on the channel, so nothing depends on a message that arrives. The hashes hold the
+// truth: they are read after subscribing, and again every few seconds. Each node looks after its own fields: where a
+// field does not say what its author thinks (lost write, emptied server, an earlier run), the author writes it again.
+// While Redis is unreachable the node stands alone: the others' verdicts are forgotten, since nobody could take them
+// back, and its own decide. They come back with the hashes.
+//
+// An earlier run's verdict under the same node id stays in force until this run has probed the backend itself;
+// otherwise each restart of a node would bring dead backends back for a moment.
+
+package import Membership
+package import Primitives
+
+package struct HealthMachine: Sendable {
+    /// How often the hashes are read again; bounds how long a lost message can matter.
+    package static let rereadInterval = TimeSpan.seconds(10)
+    /// When a hash could not be read.
+    private static let rereadAfterFailure = TimeSpan.seconds(1)
+    /// Nonsense from Redis is reported at most once in this time.
+    private static let ignoredLogInterval = TimeSpan.seconds(10)
+    /// Fields of removed backends that wait for Redis to come back. A forgotten one is found by whoever reads its hash.
+    private static let owedRemovalsMax = 1024
+
+    struct Backend: Sendable {
+        let key: BackendKey
+        var monitor: BackendMonitor
+        var verdicts = VerdictTable()
+        /// What this run has said last; `nil` while it has said nothing, which means up.
+        var own: HealthVerdict?
+        /// The table holds what an earlier run of this node said, until this run knows better.
+        var isInherited = false
+        var condition: BackendCondition
+        var agreed = AgreedState.up
+        var since: UnixTime
+    }
+
+    struct Service: Sendable {
+        var name: String
+        var settings: HealthSettings
+        var backends: [Backend]
+        /// The hash has been read since Redis was reached, so the others' verdicts are known.
+        var isShared = false
+        /// Since when fields of nodes that are not alive have been seen in the hash.
+        var absentSince: [NodeID: MonotonicTime] = [:]
+    }
+
+    package let node: NodeID
+    package let boot: BootID
+    var services: [Service] = []
+    private var index: [BackendKey: (service: Int, backend: Int)] = [:]
+    private(set) var liveNodes: [NodeID]
+    private var isJoined = false
+    private var hasLeft = false
+    private var nextReread = MonotonicTime.distantFuture
+    private var owedRemovals: [BackendKey] = []
+    private var sequence: UInt64 = 0
+    private var attempts: UInt64 = 0
+    private var random: SplitMix64
+    private var ignored = 0
+    private var nextIgnoredLog = MonotonicTime(nanoseconds: .min)
+
+    /// Starts alone, with all backends up and their first probes due within half a second.
+    package init(node: NodeID, boot: BootID, services: [WatchedService], seed: UInt64, now: HealthMoment) {
+        self.node = node
+        self.boot = boot
+        liveNodes = [node]
+        random = SplitMix64(seed: seed)
+        var actions: [HealthAction] = []
+        reconfigure(services, at: now, into: &actions)
+    }
+
+    // MARK: Time
+
+    /// When `tick` is to be called at the latest.
+    package var nextDeadline: MonotonicTime {
+        var next = nextReread
+        for service in services {
+            for backend in service.backends { next = min(next, backend.monitor.nextDeadline) }
+        }
+        return next
+    }
+
+    package mutating func tick(at now: HealthMoment, into actions: inout [HealthAction]) {
+        for (s, service) in services.enumerated() {
+            for b in service.backends.indices {
+                let change = services[s].backends[b].monitor.tick(at: now.monotonic, random: &random)
+                took(change, s, b, now, &actions)
+                startProbeIfDue(s, b, now, &actions)
+            }
+        }
+        if nextReread <= now.monotonic { readAll(now, &actions) }
+    }
+
+    private mutating func startProbeIfDue(_ s: Int, _ b: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+        guard services[s].backends[b].monitor.probeIsDue(at: now.monotonic) else { return }
+        attempts &+= 1
+        services[s].backends[b].monitor.probeStarted(attempt: attempts, at: now.monotonic)
+        actions.append(.probe(services[s].backends[b].key, attempt: attempts, services[s].settings))
+    }
+
+    // MARK: This node's own evidence
+
+    package mutating func probeFinished(
+        _ key: BackendKey, attempt: UInt64, _ result: ProbeResult, at now: HealthMoment,
+        into actions: inout [HealthAction]
+    ) {
+        guard let (s, b) = index[key] else { return }
+        let change = services[s].backends[b].monitor.probeFinished(
+            attempt: attempt, result, at: now.monotonic, random: &random)
+        took(change, s, b, now, &actions)
+        if services[s].backends[b].isInherited { speak(s, b, now, &actions) }
+        startProbeIfDue(s, b, now, &actions)
+    }
+
+    /// A request that went to the backend has failed. Failures beyond `settings.failures` in a row need not be told.
+    package mutating func trafficFailed(
+        _ key: BackendKey, _ failure: HealthFailure, at now: HealthMoment, into actions: inout [HealthAction]
+    ) {
+        guard let (s, b) = index[key] else { return }
+        let change = services[s].backends[b].monitor.requestFailed(failure, at: now.monotonic, random: &random)
+        took(change, s, b, now, &actions)
+        startProbeIfDue(s, b, now, &actions)
+    }
+
+    /// A request has succeeded after some that failed. Further successes need not be told.
+    package mutating func trafficRecovered(_ key: BackendKey) {
+        guard let (s, b) = index[key] else { return }
+        services[s].backends[b].monitor.requestSucceeded()
+    }
+
+    private mutating func took(
+        _ change: OpinionChange, _ s: Int, _ b: Int, _ now: HealthMoment, _ actions: inout [HealthAction]
+    ) {
+        switch change {
+        case .unchanged: return
+        case .changed: speak(s, b, now, &actions)
+        }
+    }
+
+    /// Makes a verdict of what the monitor thinks, tells it, and acts on it.
+    private mutating func speak(_ s: Int, _ b: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+        sequence &+= 1
+        let backend = services[s].backends[b]
+        let (state, kind): (VerdictState, EvidenceKind) =
+            switch backend.monitor.standing {
+            case .up: (.up, backend.own?.kind ?? .probe)
+            case .downByProbe: (.down, .probe)
+            case .downByTraffic: (.down, .traffic)
+            }
+        let verdict = HealthVerdict(
+            state: state, kind: kind, boot: boot, sequence: sequence, since: now.wall,
+            evidence: backend.monitor.evidence)
+        services[s].backends[b].own = verdict
+        services[s].backends[b].isInherited = false
+        _ = services[s].backends[b].verdicts.merge(verdict, of: node)
+        actions.append(.log(.opinion(backend.key, verdict)))
+        publish(s, b, &actions)
+        evaluate(s, now, &actions)
+    }
+
+    private func publish(_ s: Int, _ b: Int, _ actions: inout [HealthAction]) {
+        guard isJoined, services[s].isShared, !hasLeft, let verdict = services[s].backends[b].own else { return }
+        actions.append(.publish(HealthNews(backend: services[s].backends[b].key, node: node, verdict: verdict)))
+    }
+
+    // MARK: What the others say
+
+    /// A message on the channel.
+    package mutating func news(_ news: HealthNews, at now: HealthMoment, into actions: inout [HealthAction]) {
+        guard isJoined, news.node != node, let (s, b) = index[news.backend] else { return }
+        hear(news.verdict, of: news.node, s, b, now)
+        if services[s].isShared { evaluate(s, now, &actions) }
+        startProbeIfDue(s, b, now, &actions)
+    }
+
+    /// A message or field that could not be understood.
+    package mutating func ignored(
+        _ error: HealthFormatError, at now: HealthMoment, into actions: inout [HealthAction]
+    ) {
+        ignored += 1
+        guard nextIgnoredLog <= now.monotonic else { return }
+        nextIgnoredLog = now.monotonic + Self.ignoredLogInterval
+        actions.append(.log(.ignored(count: ignored, last: error)))
+        ignored = 0
+    }
+
+    /// Takes in another node's verdict, and looks for itself where it is news that the backend is down.
+    private mutating func hear(_ verdict: HealthVerdict, of other: NodeID, _ s: Int, _ b: Int, _ now: HealthMoment) {
+        switch services[s].backends[b].verdicts.merge(verdict, of: other) {
+        case .old, .tooMany: return
+        case .applied(let before):
+            if before == .up, verdict.state == .down { services[s].backends[b].monitor.confirm(at: now.monotonic) }
+        }
+    }
+
+    /// The whole hash of a service, as it was when Redis executed the command.
+    package mutating func snapshot(
+        service name: String, _ fields: [(field: String, value: [UInt8])], at now: HealthMoment,
+        into actions: inout [HealthAction]
+    ) {
+        guard isJoined, let s = services.firstIndex(where: { $0.name == name }) else { return }
+        var own: [String: HealthVerdict] = [:]
+        var present: [NodeID: [String]] = [:]
+        var removals: [String] = []
+        for (field, value) in fields {
+            do throws(HealthFormatError) {
+                let (url, author) = try HealthKeys.parse(field: field)
+                let key = BackendKey(service: name, url: url)
+                if author == node, index[key] == nil {
+                    // Of a backend that the configuration of this node no longer names.
+                    removals.append(field)
+                    continue
+                }
+                present[author, default: []].append(field)
+                let verdict = try HealthVerdict(json: value)
+                if author == node {
+                    own[url] = verdict
+                } else if let (_, b) = index[key] {
+                    hear(verdict, of: author, s, b, now)
+                }
+            } catch {
+                ignored(error, at: now, into: &actions)
+            }
+        }
+        services[s].isShared = true
+        for b in services[s].backends.indices {
+            reconcile(s, b, field: own[services[s].backends[b].key.url], now, &removals, &actions)
+        }
+        removals += forgetGone(s, present, now)
+        if !removals.isEmpty { actions.append(.remove(service: name, fields: removals.sorted())) }
+        evaluate(s, now, &actions)
+        for b in services[s].backends.indices { startProbeIfDue(s, b, now, &actions) }
+    }
+
+    /// Compares what the hash says in this node's name with what this node says.
+    private mutating func reconcile(
+        _ s: Int, _ b: Int, field: HealthVerdict?, _ now: HealthMoment, _ removals: inout [String],
+        _ actions: inout [HealthAction]
+    ) {
+        let backend = services[s].backends[b]
+        if let said = backend.own {
+            if field != said { publish(s, b, &actions) }
+            return
+        }
+        guard let field, field.state == .down, services[s].settings.active else {
+            // Silence means up. Nothing would ever bring an answer to an earlier run's verdict without probes.
+            if field != nil { removals.append(HealthKeys.field(url: backend.key.url, node: node)) }
+            services[s].backends[b].verdicts.forget(node)
+            services[s].backends[b].isInherited = false
+            return
+        }
+        guard !backend.isInherited else { return }
+        _ = services[s].backends[b].verdicts.merge(field, of: node)
+        services[s].backends[b].isInherited = true
+        services[s].backends[b].monitor.confirm(at: now.monotonic)
+    }
+
+    /// Forgets nodes that are neither alive nor in the hash; returns the fields of nodes that have been gone for long.
+    private mutating func forgetGone(_ s: Int, _ present: [NodeID: [String]], _ now: HealthMoment) -> [String] {
+        let live = Set(liveNodes)
+        var absent: [NodeID: MonotonicTime] = [:]
+        var fields: [String] = []
+        for (author, theirs) in present where !live.contains(author) {
+            let since = services[s].absentSince[author] ?? now.monotonic
+            if now.monotonic - since >= MembershipView.forgetAfter {
+                fields += theirs
+            } else {
+                absent[author] = since
+            }
+        }
+        services[s].absentSince = absent
+        for b in services[s].backends.indices {
+            for author in services[s].backends[b].verdicts.nodes
+            where author != node && !live.contains(author) && absent[author] == nil {
+                services[s].backends[b].verdicts.forget(author)
+            }
+        }
+        return fields
+    }
+
+    /// A hash could not be read although Redis answers.
+    package mutating func snapshotFailed(at now: HealthMoment) {
+        nextReread = min(nextReread, now.monotonic + Self.rereadAfterFailure)
+    }
+
+    /// The living nodes have changed, as membership sees them.
+    package mutating func liveNodesChanged(
+        _ nodes: [NodeID], at now: HealthMoment, into actions: inout [HealthAction]
+    ) {
+        liveNodes = Set(nodes).union([node]).sorted()
+        for s in services.indices { evaluate(s, now, &actions) }
+    }
+
+    // MARK: Redis comes and goes
+
+    /// Redis is reached and the channel is subscribed: what is published from now on will be heard.
+    package mutating func redisRestored(at now: HealthMoment, into actions: inout [HealthAction]) {
+        isJoined = true
+        for (service, backends) in Dictionary(grouping: owedRemovals, by: \.service).sorted(by: { $0.key < $1.key }) {
+            let fields = backends.map { HealthKeys.field(url: $0.url, node: node) }
+            actions.append(.remove(service: service, fields: fields.sorted()))
+        }
+        owedRemovals = []
+        readAll(now, &actions)
+    }
+
+    package mutating func redisLost(at now: HealthMoment, into actions: inout [HealthAction]) {
+        isJoined = false
+        nextReread = .distantFuture
+        for s in services.indices {
+            services[s].isShared = false
+            services[s].absentSince = [:]
+            for b in services[s].backends.indices {
+                services[s].backends[b].verdicts.forgetOthers(than: node, boot: boot)
+                services[s].backends[b].isInherited = false
+            }
+            evaluate(s, now, &actions)
+        }
+    }
+
+    private mutating func readAll(_ now: HealthMoment, _ actions: inout [HealthAction]) {
+        let tenth = Self.rereadInterval.nanoseconds / 10
+        let jitter = TimeSpan.nanoseconds(Int64.random(in: -tenth...tenth, using: &random))
+        nextReread = now.monotonic + Self.rereadInterval + jitter
+        for service in services { actions.append(.readSnapshot(service: service.name)) }
+    }
+
+    /// Takes this node's verdicts out of Redis, because it leaves for good.
+    package mutating func leave(into actions: inout [HealthAction]) {
+        guard isJoined, !hasLeft else { return }
+        hasLeft = true
+        for service in services {
+            let spoken = service.backends.filter { $0.own != nil || $0.isInherited }
+            if spoken.isEmpty { continue }
+            let fields = spoken.map { HealthKeys.field(url: $0.key.url, node: node) }
+            actions.append(.remove(service: service.name, fields: fields.sorted()))
+        }
+    }
+
+    // MARK: Configuration
+
+    /// Goes on with another set of services. What is known about backends that stay is kept.
+    package mutating func reconfigure(
+        _ watched: [WatchedService], at now: HealthMoment, into actions: inout [HealthAction]
+    ) {
+        let old = services
+        let oldIndex = index
+        services = []
+        index = [:]
+        var unread: [String] = []
+        for new in watched where !services.contains(where: { $0.name == new.name }) {
+            let before = old.first { $0.name == new.name }
+            var service = before ?? Service(name: new.name, settings: new.settings, backends: [])
+            service.settings = new.settings
+            service.backends = []
+            for url in new.urls {
+                let key = BackendKey(service: new.name, url: url)
+                guard index[key] == nil else { continue }
+                index[key] = (services.count, service.backends.count)
+                if let (s, b) = oldIndex[key] {
+                    var backend = old[s].backends[b]
+                    backend.monitor.reconfigure(new.settings, at: now.monotonic, random: &random)
+                    service.backends.append(backend)
+                } else {
+                    if unread.last != new.name { unread.append(new.name) }
+                    let monitor = BackendMonitor(settings: new.settings, now: now.monotonic, random: &random)
+                    service.backends.append(
+                        Backend(
+                            key: key, monitor: monitor, condition: .usable(down: 0, live: liveNodes.count),
+                            since: now.wall))
+                }
+            }
+            services.append(service)
+        }
+        if isJoined { for name in unread { actions.append(.readSnapshot(service: name)) } }
+        for backend in old.flatMap(\.backends) where index[backend.key] == nil {
+            if backend.own != nil || backend.isInherited { removeField(backend.key, &actions) }
+        }
+        for s in services.indices { evaluate(s, now, &actions) }
+    }
+
+    private mutating func removeField(_ key: BackendKey, _ actions: inout [HealthAction]) {
+        if isJoined {
+            actions.append(.remove(service: key.service, fields: [HealthKeys.field(url: key.url, node: node)]))
+        } else if owedRemovals.count < Self.owedRemovalsMax {
+            owedRemovals.append(key)
+        }
+    }
+
+    // MARK: What follows
+
+    private mutating func evaluate(_ s: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+        let quorum = services[s].settings.quorum
+        let live = countedNodes(services[s])
+        let votes = services[s].backends.map { $0.verdicts.count(live: live) }
+        let agreed = HealthView.agree(votes, quorum: quorum)
+        let conditions = HealthView.assess(votes, own: services[s].backends.map(\.monitor.standing), quorum: quorum)
+        for b in services[s].backends.indices {
+            let before = services[s].backends[b]
+            let othersDown = votes[b].down > (before.verdicts.verdict(of: node)?.state == .down ? 1 : 0)
+            services[s].backends[b].monitor.suspect(othersDown, at: now.monotonic, random: &random)
+            services[s].backends[b].condition = conditions[b]
+            services[s].backends[b].agreed = agreed[b]
+            if (agreed[b] == .down) != (before.agreed == .down) {
+                let reached = votes[b].downSince.dropFirst(quorum.needed(live: live.count) - 1).first
+                services[s].backends[b].since = agreed[b] == .down ? reached ?? now.wall : now.wall
+            }
+            if before.condition.isAvailable != conditions[b].isAvailable {
+                actions.append(
+                    .availabilityChanged(before.key, isAvailable: conditions[b].isAvailable, conditions[b]))
+            }
+            if !before.condition.isSameKind(as: conditions[b]) {
+                actions.append(.log(.condition(before.key, conditions[b])))
+            }
+        }
+    }
+
+    /// Whose votes count: without the others' verdicts, this node's alone.
+    func countedNodes(_ service: Service) -> [NodeID] { service.isShared ? liveNodes : [node] }
+
+    /// What a backend is to this node now; `nil` for one that is not configured.
+    package func condition(of key: BackendKey) -> BackendCondition? {
+        index[key].map { services[$0.service].backends[$0.backend].condition }
+    }
+}

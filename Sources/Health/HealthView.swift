@@ -1,0 +1,180 @@
+// What the nodes together think of the backends of one service: a pure function of the living nodes' verdicts. All
+// nodes that have heard the same verdicts and know the same living nodes compute the same agreed states.
+//
+// Above that stands what one node adds for itself alone: a backend that it judges down it does not use, whatever the
+// others say, since its own path to it may be what is broken.
+// Two rules protect a service from losing its last backend to evidence that may be the service's own fault:
+// when all would be down, those stay that only traffic speaks against, all of them rather than the one ejected last,
+// because requests that fail everywhere have a common cause, and a single survivor would get the load of all.
+
+package import Membership
+
+/// Where a newly heard verdict left things.
+package enum MergeOutcome: Equatable, Sendable {
+    /// It replaced what was known, or is the first.
+    case applied(before: VerdictState)
+    /// It was known already, or is older than what is known. Nothing has changed.
+    case old
+    /// More nodes have spoken about this backend than a cluster has.
+    case tooMany
+}
+
+/// The last verdict of each node on one backend.
+package struct VerdictTable: Sendable {
+    private struct Entry {
+        var verdict: HealthVerdict
+        /// The run of the node before this one, up to the last sequence heard: late news of it are old.
+        var previousBoot: BootID?
+        var previousSequence: UInt64 = 0
+    }
+
+    /// As many nodes as membership takes in.
+    private static let nodesMax = MembershipView.membersMax
+
+    private var entries: [NodeID: Entry] = [:]
+
+    package init() {}
+
+    package func verdict(of node: NodeID) -> HealthVerdict? { entries[node]?.verdict }
+
+    package var nodes: [NodeID] { entries.keys.sorted() }
+
+    /// Takes in a verdict unless it is old: within a run of a node the sequence decides; another run replaces.
+    package mutating func merge(_ verdict: HealthVerdict, of node: NodeID) -> MergeOutcome {
+        guard var entry = entries[node] else {
+            if entries.count >= Self.nodesMax { return .tooMany }
+            entries[node] = Entry(verdict: verdict)
+            return .applied(before: .up)
+        }
+        let known = entry.verdict
+        if known.boot == verdict.boot {
+            if verdict.sequence <= known.sequence { return .old }
+        } else {
+            if entry.previousBoot == verdict.boot, verdict.sequence <= entry.previousSequence { return .old }
+            entry.previousBoot = known.boot
+            entry.previousSequence = known.sequence
+        }
+        entry.verdict = verdict
+        entries[node] = entry
+        return .applied(before: known.state)
+    }
+
+    package mutating func forget(_ node: NodeID) { entries[node] = nil }
+
+    /// Forgets everybody but this node, and what an earlier run of it wrote.
+    package mutating func forgetOthers(than node: NodeID, boot: BootID) {
+        entries = entries.filter { $0.key == node && $0.value.verdict.boot == boot }
+    }
+
+    /// Counts the votes of the living nodes.
+    package func count(live: [NodeID]) -> Votes {
+        var votes = Votes(live: live.count)
+        var downSince: [UnixTime] = []
+        for node in live {
+            guard let verdict = entries[node]?.verdict, verdict.state == .down else { continue }
+            downSince.append(verdict.since)
+            switch verdict.kind {
+            case .probe: votes.downByProbe += 1
+            case .traffic: votes.downByTraffic += 1
+            }
+        }
+        votes.downSince = downSince.sorted()
+        return votes
+    }
+}
+
+/// The living nodes' votes on one backend. Who has said nothing votes up.
+package struct Votes: Equatable, Sendable {
+    package var live: Int
+    package var downByProbe = 0
+    package var downByTraffic = 0
+    /// When the down votes were cast, by their authors' clocks, oldest first.
+    package var downSince: [UnixTime] = []
+
+    package init(live: Int) { self.live = live }
+
+    package var down: Int { downByProbe + downByTraffic }
+}
+
+/// What a backend is to this node, and why.
+package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
+    /// Nothing speaks against it, or too few.
+    case usable(down: Int, live: Int)
+    /// The quorum judges it down.
+    case downForAll(down: Int, live: Int)
+    /// Only this node judges it down, or too few with it; this node does not use it.
+    case avoidedHere(down: Int, live: Int)
+    /// It would be out by the evidence of traffic, but no backend of its service is left.
+    case keptAsLast(down: Int, live: Int)
+
+    package var isAvailable: Bool {
+        switch self {
+        case .usable, .keptAsLast: true
+        case .downForAll, .avoidedHere: false
+        }
+    }
+
+    package var description: String {
+        switch self {
+        case .usable(0, _): "no node judges it down"
+        case .usable(let down, let live): "\(down) of \(live) nodes judge it down, too few for the quorum"
+        case .downForAll(let down, let live): "\(down) of \(live) nodes judge it down"
+        case .avoidedHere(let down, let live): "avoided by this node alone (\(down) of \(live) nodes judge it down)"
+        case .keptAsLast(let down, let live):
+            "kept as the last of its service (\(down) of \(live) nodes judge it down by failed requests)"
+        }
+    }
+
+    /// Whether two conditions differ by more than a count of votes.
+    package func isSameKind(as other: BackendCondition) -> Bool {
+        switch (self, other) {
+        case (.usable, .usable), (.downForAll, .downForAll), (.avoidedHere, .avoidedHere), (.keptAsLast, .keptAsLast):
+            true
+        case (.usable, _), (.downForAll, _), (.avoidedHere, _), (.keptAsLast, _): false
+        }
+    }
+}
+
+/// What the living nodes agree on about a backend.
+package enum AgreedState: Equatable, Sendable {
+    case up
+    case down
+    /// A quorum judges it down by failed requests, and every other backend of its service is down too.
+    case kept
+}
+
+package enum HealthView {
+    /// What all nodes agree on, for each backend of one service in order.
+    package static func agree(_ votes: [Votes], quorum: Quorum) -> [AgreedState] {
+        let allDown = votes.allSatisfy { $0.down >= quorum.needed(live: $0.live) }
+        return votes.map { votes in
+            if votes.down < quorum.needed(live: votes.live) { return .up }
+            return allDown && !isDownByProbes(votes, quorum) ? .kept : .down
+        }
+    }
+
+    private static func isDownByProbes(_ votes: Votes, _ quorum: Quorum) -> Bool {
+        votes.downByProbe >= quorum.needed(live: votes.live)
+    }
+
+    /// The same as one node acts on it, by what it thinks itself of each backend (`own`, in the same order).
+    package static func assess(
+        _ votes: [Votes], own: [BackendMonitor.Standing], quorum: Quorum
+    ) -> [BackendCondition] {
+        let agreed = agree(votes, quorum: quorum)
+        let pairs = zip(agreed, own)
+        let noneIsUsable = !pairs.contains { $0 == .up && $1 == .up }
+        return zip(votes, pairs).map { votes, pair in
+            let (down, live) = (votes.down, votes.live)
+            let (agreed, own) = pair
+            if noneIsUsable, own != .downByProbe, !isDownByProbes(votes, quorum) {
+                return .keptAsLast(down: down, live: live)
+            }
+            switch agreed {
+            case .down: return .downForAll(down: down, live: live)
+            case .up, .kept:
+                return own == .up ? .usable(down: down, live: live) : .avoidedHere(down: down, live: live)
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+import Admin
+import ArgumentParser
+import Configuration
+import EventLoop
+import FoundationEssentials
+import Gateway
+import LinuxIO
+import Logging
+import Membership
+import Primitives
+
+/// What every command that reads a configuration takes.
+struct ConfigurationOptions: ParsableArguments {
+    @Option(name: .shortAndLong, help: "The configuration, a YAML file.")
+    var config: String
+
+    @Option(
+        name: .customLong("set"),
+        help: ArgumentHelp(
+            "Sets a key of the configuration, before what the file says: gateway.port=127.0.0.2:8080. May be repeated.",
+            discussion: "Elements of lists are named by number or by name: services.0.strategy=least_connections.",
+            valueName: "key=value"))
+    var overrides: [String] = []
+
+    func load() throws -> Configuration {
+        do throws(ConfigurationErrors) {
+            return try Configuration.load(
+                path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
+        } catch {
+            printError(error.description)
+            throw ExitCode(1)
+        }
+    }
+}
+
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Run a node until SIGTERM or SIGINT.")
+
+    @OptionGroup var options: ConfigurationOptions
+
+    @Option(
+        help: ArgumentHelp(
+            "The name of this node in the cluster: letters, digits, '.', '_' and '-', at most 64. Default: host name and port.",
+            valueName: "id"))
+    var nodeID: String?
+
+    func run() throws {
+        let signals = [Signals.terminate, Signals.interrupt]
+        Signals.block(signals)
+        let configuration = try options.load()
+        let gateway = configuration.gateway
+        LineLog.bootstrap(format: gateway.logFormat, level: gateway.logLevel)
+        let logger = Logger(label: "sluice")
+        do {
+            let id = try nodeID.map { try NodeID($0) } ?? Self.defaultID(gateway.port)
+            let node = try Node(configuration, id: id, logger: logger)
+            try node.start { control, socket in try AdminServer.start(control, on: socket) }
+            logger.notice("serving", metadata: ["address": "\(node.address)"])
+            let signal = Signals.wait(signals)
+            logger.notice("stopping", metadata: ["signal": "\(signal == Signals.terminate ? "SIGTERM" : "SIGINT")"])
+            node.drain()
+            // A second signal does not wait.
+            _ = OSThread(name: "signals") {
+                _ = Signals.wait(signals)
+                node.stop()
+            }
+            node.wait()
+            logger.notice("stopped")
+        } catch {
+            printError("sluice: \(error)")
+            throw ExitCode(1)
+        }
+    }
+
+    /// Host and address tell nodes apart on one machine as well as on many.
+    private static func defaultID(_ address: ListenAddress) throws -> NodeID {
+        let host = HostNames.local().prefix(40)
+        let own = address.host.map { "\($0)-" } ?? ""
+        let text = "\(host)-\(own)\(address.port)"
+        let allowed = text.map { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) ? $0 : "-" }
+        return try NodeID(String(allowed.prefix(64)))
+    }
+}
+
+struct Check: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Check a configuration and say everything that is wrong with it.",
+        discussion: "Exits 0 where a node would start with it, else 1.")
+
+    @OptionGroup var options: ConfigurationOptions
+
+    func run() throws {
+        let configuration = try options.load()
+        for warning in configuration.warnings { printError("\(warning.place): warning: \(warning.message)") }
+        let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
+        print(
+            "\(options.config): ok: \(configuration.services.count) services, \(backends) backends, listening on \(configuration.gateway.port)")
+    }
+}
+
+/// Writes a line to standard error.
+func printError(_ text: String) {
+    guard let file = try? OutputFile.standardError() else { return }
+    try? OutputFile.write(file, Array("\(text)\n".utf8).span)
+}

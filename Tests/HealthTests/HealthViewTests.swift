@@ -1,0 +1,170 @@
+import Health
+import Membership
+import Primitives
+import Testing
+
+private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
+    var votes = Votes(live: live)
+    votes.downByProbe = probe
+    votes.downByTraffic = traffic
+    return votes
+}
+
+@Suite struct HealthViewTests {
+    @Test(
+        "a quorum is at least one node and at most all",
+        arguments: [
+            (Quorum.majority, 0, 1), (.majority, 1, 1), (.majority, 2, 2), (.majority, 3, 2), (.majority, 4, 3),
+            (.majority, 5, 3), (.any, 5, 1), (.any, 0, 1), (.count(2), 5, 2), (.count(9), 5, 5), (.count(0), 5, 1),
+            (.count(.min), 5, 1), (.count(.max), 0, 1),
+        ])
+    func quorum(quorum: Quorum, live: Int, needed: Int) {
+        #expect(quorum.needed(live: live) == needed)
+    }
+
+    @Test(
+        "a backend is down when enough living nodes say so",
+        arguments: [
+            // One backend beside a healthy one: live, probe votes, traffic votes, quorum, expected.
+            (3, 1, 0, Quorum.majority, AgreedState.up), (3, 2, 0, .majority, .down), (3, 1, 1, .majority, .down),
+            (3, 0, 2, .majority, .down), (2, 1, 0, .majority, .up), (2, 2, 0, .majority, .down),
+            (1, 1, 0, .majority, .down), (5, 1, 0, .any, .down), (5, 0, 1, .any, .down), (5, 0, 0, .any, .up),
+            (5, 2, 0, .count(3), .up), (5, 2, 1, .count(3), .down), (2, 2, 0, .count(9), .down),
+        ])
+    func agreement(live: Int, probe: Int, traffic: Int, quorum: Quorum, expected: AgreedState) {
+        let backends = [votes(live, probe: probe, traffic: traffic), votes(live)]
+        #expect(HealthView.agree(backends, quorum: quorum) == [expected, .up])
+    }
+
+    @Test(
+        "traffic alone never takes the last backend, probes may take all",
+        arguments: [
+            ([votes(3, probe: 2)], [AgreedState.down]),
+            ([votes(3, traffic: 3)], [.kept]),
+            ([votes(3, probe: 1, traffic: 2)], [.kept]),
+            ([votes(3, probe: 2, traffic: 1)], [.down]),
+            ([votes(3, probe: 3), votes(3, traffic: 3)], [.down, .kept]),
+            ([votes(3, traffic: 2), votes(3, traffic: 3)], [.kept, .kept]),
+            ([votes(3, traffic: 2), votes(3, traffic: 1)], [.down, .up]),
+            ([votes(3, probe: 3), votes(3, probe: 2)], [.down, .down]),
+            ([], []),
+        ])
+    func last(backends: [Votes], expected: [AgreedState]) {
+        #expect(HealthView.agree(backends, quorum: .majority) == expected)
+    }
+
+    @Test("a node avoids what it judges down itself, and says that it is alone with it")
+    func avoided() {
+        let conditions = HealthView.assess(
+            [votes(3, probe: 1), votes(3)], own: [.downByProbe, .up], quorum: .majority)
+        #expect(conditions == [.avoidedHere(down: 1, live: 3), .usable(down: 0, live: 3)])
+        #expect(conditions.map(\.isAvailable) == [false, true])
+        #expect(conditions[0].description == "avoided by this node alone (1 of 3 nodes judge it down)")
+    }
+
+    private static let later = BackendMonitor.Standing.downByTraffic(until: MonotonicTime(nanoseconds: 1))
+
+    @Test(
+        "what one node avoids for itself does not leave it without a backend by traffic alone",
+        arguments: [
+            // votes, own standings, which are available
+            ([votes(3, traffic: 1)], [later], [true]),
+            ([votes(3, probe: 1)], [.downByProbe], [false]),
+            ([votes(3, traffic: 2), votes(3, probe: 1)], [.up, .downByProbe], [true, false]),
+            ([votes(3, traffic: 3), votes(3, traffic: 2)], [later, .up], [true, true]),
+            ([votes(3, probe: 3), votes(3, traffic: 1)], [.downByProbe, later], [false, true]),
+            ([votes(3, traffic: 1), votes(3)], [later, .up], [false, true]),
+            ([votes(3, probe: 2), votes(3, probe: 2)], [.up, .up], [false, false]),
+        ] as [([Votes], [BackendMonitor.Standing], [Bool])])
+    func localLast(backends: [Votes], own: [BackendMonitor.Standing], available: [Bool]) {
+        #expect(HealthView.assess(backends, own: own, quorum: .majority).map(\.isAvailable) == available)
+    }
+
+    @Test("the agreed part does not depend on the order of votes, and more down votes never bring a backend back")
+    func monotone() {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("seed \(seed)")
+        var random = SplitMix64(seed: seed)
+        for _ in 0..<5_000 {
+            let live = Int.random(in: 1...5, using: &random)
+            let quorum = [Quorum.majority, .any, .count(3)].randomElement(using: &random) ?? .majority
+            var backends = (0..<Int.random(in: 1...4, using: &random)).map { _ in
+                let probe = Int.random(in: 0...live, using: &random)
+                return votes(live, probe: probe, traffic: Int.random(in: 0...(live - probe), using: &random))
+            }
+            let before = HealthView.agree(backends, quorum: quorum)
+            #expect(HealthView.agree(backends.reversed(), quorum: quorum) == before.reversed())
+            let index = Int.random(in: 0..<backends.count, using: &random)
+            guard backends[index].down < live else { continue }
+            backends[index].downByProbe += 1
+            let after = HealthView.agree(backends, quorum: quorum)
+            if before[index] == .down { #expect(after[index] != .up, "seed \(seed)") }
+            if before[index] == .up {
+                #expect(after[index] != .kept || backends[index].downByTraffic > 0, "seed \(seed)")
+            }
+        }
+    }
+}
+
+@Suite struct VerdictTableTests {
+    private let author = node("a")
+
+    @Test("lower and equal sequences of one run are old")
+    func sequence() {
+        var table = VerdictTable()
+        #expect(table.merge(verdict(.down, sequence: 5), of: author) == .applied(before: .up))
+        for sequence: UInt64 in [0, 4, 5] {
+            #expect(table.merge(verdict(.up, sequence: sequence), of: author) == .old)
+        }
+        #expect(table.verdict(of: author)?.state == .down)
+        #expect(table.merge(verdict(.up, sequence: 6), of: author) == .applied(before: .down))
+    }
+
+    @Test("another run replaces, and late news of the run before are old")
+    func boot() {
+        var table = VerdictTable()
+        _ = table.merge(verdict(.down, boot: 1, sequence: 50), of: author)
+        #expect(table.merge(verdict(.up, boot: 2, sequence: 1), of: author) == .applied(before: .down))
+        #expect(table.merge(verdict(.down, boot: 1, sequence: 49), of: author) == .old)
+        #expect(table.merge(verdict(.down, boot: 1, sequence: 50), of: author) == .old)
+        #expect(table.verdict(of: author)?.boot == BootID(2))
+        // Two processes under one id: the one that goes on speaking is heard.
+        #expect(table.merge(verdict(.down, boot: 1, sequence: 51), of: author) == .applied(before: .up))
+    }
+
+    @Test("any order and any repetition of one run's news ends with the last")
+    func reordered() {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("seed \(seed)")
+        var random = SplitMix64(seed: seed)
+        let sent = (1...20).map { verdict($0 % 3 == 0 ? .up : .down, sequence: UInt64($0)) }
+        for _ in 0..<200 {
+            var table = VerdictTable()
+            for news in (sent + sent).shuffled(using: &random) { _ = table.merge(news, of: author) }
+            #expect(table.verdict(of: author) == sent.last, "seed \(seed)")
+        }
+    }
+
+    @Test("only living nodes are counted, by the kind of their evidence")
+    func counting() {
+        var table = VerdictTable()
+        _ = table.merge(verdict(.down, kind: .probe, since: 30), of: node("a"))
+        _ = table.merge(verdict(.down, kind: .traffic, since: 10), of: node("b"))
+        _ = table.merge(verdict(.up), of: node("c"))
+        _ = table.merge(verdict(.down, since: 20), of: node("gone"))
+        let votes = table.count(live: [node("a"), node("b"), node("c"), node("silent")])
+        #expect(votes.live == 4)
+        #expect(votes.downByProbe == 1)
+        #expect(votes.downByTraffic == 1)
+        #expect(votes.downSince == [UnixTime(milliseconds: 10), UnixTime(milliseconds: 30)])
+    }
+
+    @Test("invented authors do not fill the memory")
+    func flood() {
+        var table = VerdictTable()
+        for index in 0..<5_000 { _ = table.merge(verdict(.down), of: node("x\(index)")) }
+        #expect(table.nodes.count == MembershipView.membersMax)
+        #expect(table.merge(verdict(.down), of: node("late")) == .tooMany)
+        #expect(table.merge(verdict(.up, sequence: 2), of: node("x0")) == .applied(before: .down))
+    }
+}
