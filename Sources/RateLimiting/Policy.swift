@@ -34,8 +34,6 @@ package enum Verdict: Equatable, Sendable {
     case admit(remaining: Int?)
     /// No request of the subject passes before this time has gone by; never less than the truth.
     case refuse(retryAfter: TimeSpan)
-    /// Redis cannot be asked, and the loss rule `closed` lets nobody pass then.
-    case unavailable
 }
 
 /// Who decided a request: for metrics.

@@ -17,6 +17,7 @@
 
 package import Hiredis
 package import Identity
+import LinuxIO
 package import Primitives
 
 /// What one transaction asks: a value, so that its answer can be read without anything else.
