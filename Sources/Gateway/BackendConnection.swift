@@ -179,11 +179,12 @@ final class BackendConnection: StreamHandler {
 }
 
 /// How a backend let an exchange down.
-enum BackendFault: Sendable {
+enum BackendFault: Equatable, Sendable {
     case refused
     case connectTimeout
     case reset
     case responseTimeout
     case malformed
-    case serverError
+    /// A 5xx status.
+    case serverError(Int)
 }

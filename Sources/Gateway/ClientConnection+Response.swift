@@ -98,7 +98,7 @@ extension ClientConnection {
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via)
         rewrite.write(head, bytes, to: &worker.output)
         if status >= 500 {
-            worker.report(service, backendIndex, .serverError)
+            worker.report(service, backendIndex, .serverError(status))
         } else {
             worker.reportSuccess(service, backendIndex)
         }
