@@ -1,1 +1,105 @@
-// Configuration
+// What an operator can say to a node, as checked values. A `Configuration` that exists is valid: whoever holds one
+// never asks again whether a port is a number or a service has a backend. Property names are the YAML keys.
+//
+// Rejected: `Codable`. It stops at the first error and knows no line numbers, and an unknown key passes silently.
+
+package import Primitives
+
+/// One node's whole configuration: immutable, and equal when it means the same.
+package struct Configuration: Hashable, Sendable {
+    package let gateway: Gateway
+    /// In the order of the file; never empty, with unique names and paths.
+    package let services: [Service]
+    /// `nil` when the section is absent: no limit, and no Redis.
+    package let rateLimit: RateLimit?
+}
+
+extension Configuration {
+    /// What concerns the node itself: its listeners, its limits, its logs.
+    package struct Gateway: Hashable, Sendable {
+        package let port: ListenAddress
+        /// The default of every service's `timeouts.response`; `nil`: no limit.
+        package let timeout: TimeSpan?
+        /// Where metrics and the JSON API listen; `nil`: nowhere.
+        package let admin: ListenAddress?
+        package let workers: Workers
+        package let accessLog: AccessLog
+        package let logFormat: LogFormat
+        package let logLevel: LogLevel
+        /// The name that this gateway gives itself in `Via` (RFC 9110 §7.6.3).
+        package let via: String
+        /// Whose `X-Forwarded-For` is believed.
+        package let trustedProxies: [CIDR]
+        /// How often a node announces itself; it is gone after three missed beats.
+        package let heartbeat: TimeSpan
+        package let drain: Drain
+        package let limits: Limits
+    }
+
+    package enum Workers: Hashable, Sendable {
+        /// One a processor core that the process may use.
+        case auto
+        case count(Int)
+    }
+
+    package enum AccessLog: Hashable, Sendable {
+        case off
+        case standardOutput
+        case file(path: String)
+    }
+
+    package enum LogFormat: String, CaseIterable, Hashable, Sendable { case text, json }
+
+    /// The raw values are also swift-log's names of its levels.
+    package enum LogLevel: String, CaseIterable, Hashable, Sendable {
+        case trace, debug, info, notice, warning, error
+    }
+
+    /// How a node leaves: `delay` with readiness off and everything served, then up to `timeout` for work in flight.
+    package struct Drain: Hashable, Sendable {
+        package let delay: TimeSpan
+        package let timeout: TimeSpan
+    }
+
+    /// What one client or one request may cost; `nil`: no limit (`0` in the file). `Limits.swift` has the reasons.
+    package struct Limits: Hashable, Sendable {
+        package let requestLineBytes: ByteCount?
+        /// All field lines together; beyond it the answer is 431.
+        package let headerBytes: ByteCount?
+        package let headerCount: Int?
+        /// Beyond it the answer is 413. What counts for a request is its service's `limits.bodyBytes`.
+        package let bodyBytes: ByteCount?
+        /// From the first byte of a request to the end of its head; then 408.
+        package let headerTimeout: TimeSpan?
+        /// Without a byte of the body; then 408.
+        package let bodyTimeout: TimeSpan?
+        /// Between requests on a kept connection.
+        package let idleTimeout: TimeSpan?
+        package let requestsPerConnection: Int?
+        package let connections: Int?
+        package let connectionsPerClient: Int?
+    }
+
+    /// How requests are limited, and where the nodes' shared state lives.
+    package struct RateLimit: Hashable, Sendable {
+        /// Admissions of one client in any second, 1...1,000,000,000; `nil`: nothing is limited, and the section only
+        /// names the Redis.
+        package let requestsPerSecond: Int?
+        /// The token bucket's size when there is no Redis. `requestsPerSecond` where the file does not say.
+        package let burstSize: Int?
+        /// `nil`: this node is complete by itself.
+        package let redisURL: RedisURL?
+        /// The longest wait for Redis before `onRedisLoss` applies.
+        package let timeout: TimeSpan
+        package let onRedisLoss: RedisLossRule
+    }
+
+    package enum RedisLossRule: String, CaseIterable, Hashable, Sendable {
+        /// Each node admits its share of the limit by its own memory.
+        case share
+        /// Everything passes.
+        case open
+        /// Nothing passes.
+        case closed
+    }
+}

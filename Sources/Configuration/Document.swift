@@ -1,0 +1,231 @@
+// From YAML text to a tree of ours: plain values with their places, bounded in size and depth.
+//
+// Overrides and variables work on this tree and not on text, so a value can never inject structure. Yams resolves
+// types with YAML 1.1's rules (`no` is false, `1:30` is 90); we keep every scalar as text and each key's own reader
+// decides what it means.
+
+import Yams
+
+/// Where a value was written.
+enum Origin {
+    case file(line: Int, column: Int)
+    /// The index of the override.
+    case override(Int)
+}
+
+/// One value of the document.
+struct Value {
+    enum Content {
+        case scalar(String)
+        case mapping([Entry])
+        case sequence([Value])
+        /// An empty value, `~` or `null`: as if the key were absent.
+        case null
+        /// An error about it is reported already; whoever reads it says nothing more.
+        case invalid
+    }
+
+    var content: Content
+    var origin: Origin
+
+    /// What it is, for errors.
+    var kind: String {
+        switch content {
+        case .scalar: "a single value"
+        case .mapping: "a mapping"
+        case .sequence: "a list"
+        case .null: "empty"
+        case .invalid: "invalid"
+        }
+    }
+}
+
+struct Entry {
+    let key: String
+    let origin: Origin
+    var value: Value
+}
+
+/// Reads one document. Aliases are followed; what they expand to counts towards the bounds.
+enum Document {
+    struct Failure: Error {
+        let origin: Origin
+        let message: String
+    }
+
+    static func parse(_ text: String) throws(Failure) -> Value {
+        try checkScalars(of: text)
+        try checkAliases(of: text)
+        let root: Node?
+        do {
+            root = try Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot()
+        } catch let error as YamlError {
+            throw failure(error)
+        } catch {
+            throw Failure(origin: .file(line: 1, column: 1), message: "the file can not be read as YAML: \(error)")
+        }
+        guard let root else {
+            throw Failure(
+                origin: .file(line: 1, column: 1), message: "the file is empty; it needs at least one service")
+        }
+        var nodes = 0
+        return try convert(root, depth: 0, nodes: &nodes)
+    }
+
+    /// The value of an override: a YAML scalar or flow collection; text that is no YAML (`[::1]:8080`) is itself.
+    static func parseOverride(_ text: String, index: Int) throws(Failure) -> Value {
+        let origin = Origin.override(index)
+        if text.unicodeScalars.allSatisfy({ $0 == " " }) { return Value(content: .null, origin: origin) }
+        do throws(Failure) {
+            try checkScalars(of: text)
+            try checkAliases(of: text)
+        } catch {
+            throw Failure(origin: origin, message: error.message)
+        }
+        guard let node = try? Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot() else {
+            return Value(content: .scalar(text), origin: origin)
+        }
+        var nodes = 0
+        do throws(Failure) {
+            return relocated(try convert(node, depth: 0, nodes: &nodes), to: origin)
+        } catch {
+            throw Failure(origin: origin, message: error.message)
+        }
+    }
+
+    private static func relocated(_ value: Value, to origin: Origin) -> Value {
+        let content: Value.Content =
+            switch value.content {
+            case .scalar, .null, .invalid: value.content
+            case .sequence(let elements): .sequence(elements.map { relocated($0, to: origin) })
+            case .mapping(let entries):
+                .mapping(entries.map { Entry(key: $0.key, origin: origin, value: relocated($0.value, to: origin)) })
+            }
+        return Value(content: content, origin: origin)
+    }
+
+    private static func convert(_ node: Node, depth: Int, nodes: inout Int) throws(Failure) -> Value {
+        let mark = node.mark
+        let origin = Origin.file(line: mark?.line ?? 1, column: mark?.column ?? 1)
+        nodes += 1
+        if nodes > Bounds.nodesMax {
+            throw Failure(
+                origin: origin,
+                message: "more than \(Bounds.nodesMax) values, aliases expanded; split the configuration")
+        }
+        if depth > Bounds.depthMax {
+            throw Failure(origin: origin, message: "nested deeper than \(Bounds.depthMax) levels")
+        }
+        switch node {
+        case .scalar(let scalar):
+            return Value(content: isNull(scalar) ? .null : .scalar(scalar.string), origin: origin)
+        case .sequence(let sequence):
+            var elements: [Value] = []
+            for element in sequence {
+                elements.append(try convert(element, depth: depth + 1, nodes: &nodes))
+            }
+            return Value(content: .sequence(elements), origin: origin)
+        case .mapping(let mapping):
+            var entries: [Entry] = []
+            for (key, value) in mapping {
+                let place = Origin.file(line: key.mark?.line ?? 1, column: key.mark?.column ?? 1)
+                guard case .scalar(let name) = key else {
+                    throw Failure(origin: place, message: "a key must be a name, not a list or a mapping")
+                }
+                nodes += 1
+                entries.append(
+                    Entry(
+                        key: name.string, origin: place,
+                        value: try convert(value, depth: depth + 1, nodes: &nodes)))
+            }
+            return Value(content: .mapping(entries), origin: origin)
+        case .alias:
+            throw Failure(origin: origin, message: "an alias without its anchor")
+        }
+    }
+
+    private static func isNull(_ scalar: Node.Scalar) -> Bool {
+        scalar.style == .plain && ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+    }
+
+    /// YAML allows neither control characters nor unpaired surrogates (YAML 1.2.2 §5.1). The library finds them too
+    /// but tells no line.
+    private static func checkScalars(of text: String) throws(Failure) {
+        var line = 1
+        var column = 1
+        for scalar in text.unicodeScalars {
+            switch scalar.value {
+            case 0x0a:
+                line += 1
+                column = 1
+                continue
+            case 0x09, 0x0d, 0x20...0x7e, 0x85, 0xa0...0xfffd, 0x10000...0x10ffff:
+                column += 1
+            default:
+                let hex = String(scalar.value, radix: 16, uppercase: true)
+                let code = String(repeating: "0", count: max(0, 4 - hex.count)) + hex
+                throw Failure(
+                    origin: .file(line: line, column: column), message: "the character U+\(code) is not allowed in YAML"
+                )
+            }
+        }
+    }
+
+    /// Counts everything that could be an alias, in comments and strings too: only YAML's own lexer knows better, and
+    /// it runs too late to save us.
+    private static func checkAliases(of text: String) throws(Failure) {
+        var line = 1
+        var column = 1
+        var count = 0
+        var afterStar = false
+        for byte in text.utf8 {
+            let isName: Bool =
+                switch byte {
+                case 0x30...0x39, 0x41...0x5a, 0x61...0x7a, UInt8(ascii: "_"), UInt8(ascii: "-"): true
+                default: false
+                }
+            if afterStar && isName {
+                count += 1
+                if count > Bounds.aliasesMax {
+                    throw Failure(
+                        origin: .file(line: line, column: max(1, column - 1)),
+                        message: "more than \(Bounds.aliasesMax) YAML aliases (`*name`, also counted in comments and "
+                            + "strings); write the values out")
+                }
+            }
+            afterStar = byte == UInt8(ascii: "*")
+            if byte == 0x0a {
+                line += 1
+                column = 1
+            } else if byte & 0xc0 != 0x80 {
+                column += 1
+            }
+        }
+    }
+
+    private static func failure(_ error: YamlError) -> Failure {
+        func at(_ mark: Mark, _ message: String) -> Failure {
+            Failure(origin: .file(line: max(1, mark.line), column: max(1, mark.column)), message: message)
+        }
+        func syntax(_ context: YamlError.Context?, _ problem: String, _ mark: Mark) -> Failure {
+            guard let context else { return at(mark, "not valid YAML: \(problem)") }
+            return at(mark, "not valid YAML: \(problem) (\(context.text) from line \(context.mark.line))")
+        }
+        switch error {
+        case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _):
+            return syntax(context, problem, mark)
+        case .composer(_, let problem, let mark, _):
+            return at(mark, "not valid YAML: \(problem)")
+        case .duplicatedKeysInMapping(let duplicates, let context):
+            let names = duplicates.prefix(10).map { quoted($0) }.joined(separator: ", ")
+            return at(
+                context.mark,
+                "\(names) \(duplicates.count == 1 ? "stands" : "stand") more than once in this mapping, first here; "
+                    + "keep one")
+        case .reader(let problem, _, _, _), .writer(let problem), .emitter(let problem), .representer(let problem):
+            return Failure(origin: .file(line: 1, column: 1), message: "not valid YAML: \(problem)")
+        case .no, .memory, .dataCouldNotBeDecoded:
+            return Failure(origin: .file(line: 1, column: 1), message: "the file can not be read as YAML")
+        }
+    }
+}

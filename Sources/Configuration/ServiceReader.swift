@@ -1,0 +1,199 @@
+// One element of `services`: which keys there are, and what each may hold.
+
+import Primitives
+
+extension Configuration.Service {
+    /// After an error, which is reported then, `name`, `path` or `instances` may be empty.
+    init(_ map: MappingReader, defaults: Configuration.Gateway) {
+        let name = map.readRequired("name", hint: "write one such as user-service") { text throws(Invalid) in
+            try Self.name(text)
+        }
+        let path = map.readRequired("path", hint: "write the prefix that it serves, such as /api/users", pathPrefix)
+        stripPrefix = map.read("stripPrefix", default: true, boolean)
+        hostHeader = map.read("hostHeader", default: .client, choice)
+        upgrades = map.readList("upgrades", default: Defaults.upgrades, max: Bounds.upgradesMax) {
+            text throws(Invalid) in
+            try Self.upgrade(text)
+        }
+        timeouts = Configuration.Timeouts(map.section("timeouts"), response: defaults.timeout)
+        limits = Configuration.ServiceLimits(map.section("limits"), bodyBytes: defaults.limits.bodyBytes)
+        let strategy: Configuration.Strategy = map.read("strategy", default: .roundRobin, choice)
+        self.strategy = strategy
+        hashOn = map.read("hashOn", default: .client) { text throws(Invalid) in
+            try Configuration.HashOn(parsing: text)
+        }
+        instances = InstanceReader(map, strategy: strategy).backends()
+        leastConnections = Configuration.LeastConnections(map.section("leastConnections"))
+        pool = Configuration.Pool(map.section("pool"))
+        health = Configuration.Health(map.section("health"))
+        circuitBreaker = Configuration.CircuitBreaker(map.section("circuitBreaker"))
+
+        if map.has("hashOn"), strategy != .consistentHash {
+            map.report(
+                "has no effect with strategy \(strategy.rawValue); write strategy: consistent_hash, or remove it",
+                at: "hashOn")
+        }
+        if map.has("leastConnections"), strategy != .leastConnections {
+            map.report(
+                "has no effect with strategy \(strategy.rawValue); write strategy: least_connections, or remove it",
+                at: "leastConnections")
+        }
+        map.finish()
+        self.name = name ?? ""
+        self.path = path ?? ""
+    }
+
+    private static func name(_ text: String) throws(Invalid) -> String {
+        guard !text.isEmpty, text.utf8.count <= Bounds.nameBytesMax, text.utf8.allSatisfy(isNameByte) else {
+            throw Invalid(
+                "\(quoted(text)) is not a name; use 1 to \(Bounds.nameBytesMax) letters, digits, `-`, `_` and `.`")
+        }
+        // --set services.0.strategy means the first service.
+        if text.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }) {
+            throw Invalid("\(quoted(text)) is a number, which --set would take for an index; add a letter")
+        }
+        return text
+    }
+
+    private static func upgrade(_ text: String) throws(Invalid) -> String {
+        let name = try token(text.lowercased(), max: Bounds.nameBytesMax)
+        // RFC 9113 §3.1 dropped it; passed on, it opens a tunnel past routes and limits.
+        if name == "h2c" || name == "h2" {
+            throw Invalid("\(quoted(text)) would carry requests past the gateway; remove it")
+        }
+        return name
+    }
+}
+
+extension Configuration.Timeouts {
+    init(_ map: MappingReader, response standard: TimeSpan?) {
+        connect = map.read("connect", default: Defaults.connectTimeout) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(1) ... .seconds(300))
+        }
+        response = map.read("response", default: standard) { text throws(Invalid) in try durationOrNone(text) }
+        idle = map.read("idle", default: Defaults.backendIdleTimeout) { text throws(Invalid) in
+            try durationOrNone(text)
+        }
+        map.finish()
+    }
+}
+
+extension Configuration.ServiceLimits {
+    init(_ map: MappingReader, bodyBytes standard: ByteCount?) {
+        bodyBytes = map.read("bodyBytes", default: standard) { text throws(Invalid) in try sizeOrNone(text) }
+        map.finish()
+    }
+}
+
+extension Configuration.HashOn {
+    /// Reads `client`, `user`, `path`, `header:NAME` or `cookie:NAME`.
+    init(parsing text: String) throws(Invalid) {
+        switch text {
+        case "client": self = .client
+        case "user": self = .user
+        case "path": self = .path
+        default:
+            let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, parts[0] == "header" || parts[0] == "cookie" else {
+                throw Invalid(notOneOf(text, ["client", "user", "path", "header:NAME", "cookie:NAME"]))
+            }
+            let name = try token(String(parts[1]), max: Bounds.nameBytesMax)
+            // Field names ignore case (RFC 9110 §5.1), cookie names do not (RFC 6265 §5.2).
+            self = parts[0] == "header" ? .header(name.lowercased()) : .cookie(name)
+        }
+    }
+}
+
+extension Configuration.LeastConnections {
+    init(_ map: MappingReader) {
+        scope = map.read("scope", default: .node, choice)
+        map.finish()
+    }
+}
+
+extension Configuration.Pool {
+    init(_ map: MappingReader) {
+        let connections: Int? = map.read("connections", default: nil) { text throws(Invalid) in
+            try integerOrNone(text, max: Bounds.countMax)
+        }
+        let standard = min(Defaults.poolIdle, connections ?? .max)
+        idle = map.read("idle", default: standard) { text throws(Invalid) in
+            try integer(text, in: 0...Bounds.countMax)
+        }
+        self.connections = connections
+        if let connections, idle > connections {
+            map.report("more than connections, which is \(connections); write that or less", at: "idle")
+        }
+        map.finish()
+    }
+}
+
+extension Configuration.Health {
+    init(_ map: MappingReader) {
+        func span(_ key: String, _ standard: TimeSpan) -> TimeSpan {
+            map.read(key, default: standard) { text throws(Invalid) in
+                try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
+            }
+        }
+        func streak(_ key: String, _ standard: Int) -> Int {
+            map.read(key, default: standard) { text throws(Invalid) in try integer(text, in: 1...Bounds.streakMax) }
+        }
+        active = map.read("active", default: true, boolean)
+        method = map.read("method", default: .get, choice)
+        path = map.read("path", default: Defaults.healthPath) { text throws(Invalid) in try Self.path(text) }
+        expect = Self.expect(map)
+        interval = span("interval", Defaults.interval)
+        warningInterval = span("warningInterval", Defaults.warningInterval)
+        downInterval = span("downInterval", Defaults.downInterval)
+        timeout = span("timeout", Defaults.probeTimeout)
+        failures = streak("failures", Defaults.failures)
+        successes = streak("successes", Defaults.successes)
+        quorum = map.read("quorum", default: .majority) { text throws(Invalid) in try Self.quorum(text) }
+        cooldown = span("cooldown", Defaults.cooldown)
+        map.finish()
+    }
+
+    /// What a probe asks for: a path, and a query if any, sent as they are.
+    private static func path(_ text: String) throws(Invalid) -> String {
+        guard text.hasPrefix("/"), text.utf8.count <= Bounds.pathBytesMax, !text.contains("#"),
+            text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f })
+        else { throw Invalid("\(quoted(text)) is not a path to ask for; write one such as /health") }
+        return text
+    }
+
+    private static func quorum(_ text: String) throws(Invalid) -> Configuration.Quorum {
+        switch text {
+        case "majority": return .majority
+        case "any": return .any
+        default:
+            guard let count = try? integer(text, in: 1...Bounds.quorumMax) else {
+                throw Invalid("\(quoted(text)) is no quorum; write majority, any, or 1...\(Bounds.quorumMax) nodes")
+            }
+            return .count(count)
+        }
+    }
+
+    private static func expect(_ map: MappingReader) -> StatusSet {
+        guard let value = map.take("expect") else { return Defaults.expect }
+        let path = map.path(of: "expect")
+        guard case .sequence(let elements) = value.content else {
+            return map.scalar(value, path: path, statuses).map { StatusSet(ranges: [$0]) } ?? Defaults.expect
+        }
+        if elements.isEmpty { map.report("an empty list; write at least one status, such as 200", at: "expect") }
+        return StatusSet(
+            ranges: elements.enumerated().compactMap { map.scalar($0.element, path: "\(path)[\($0.offset)]", statuses) }
+        )
+    }
+}
+
+extension Configuration.CircuitBreaker {
+    init(_ map: MappingReader) {
+        failures = map.read("failures", default: Defaults.breakerFailures) { text throws(Invalid) in
+            try integer(text, in: 1...Bounds.streakMax)
+        }
+        openFor = map.read("openFor", default: Defaults.breakerOpenFor) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
+        }
+        map.finish()
+    }
+}
