@@ -67,7 +67,8 @@ package enum Host: Hashable, Sendable, CustomStringConvertible {
             self = .address(address.unmapped)
             return
         }
-        if let address = IPAddress(text), address.family == .v4 {
+        if text.contains(":") { throw Invalid("an IPv6 address stands in brackets, as in [::1]") }
+        if let address = IPAddress(text) {
             self = .address(address)
             return
         }
@@ -157,15 +158,13 @@ func pathPrefix(_ text: String) throws(Invalid) -> String {
     guard text.utf8.allSatisfy({ isAlphanumeric($0) || extra.contains($0) }) else {
         throw Invalid("\(quoted(text)) has a character other than letters, digits and -._~!$&'()*+,;=:@")
     }
-    var path = text[...]
-    if path.count > 1, path.hasSuffix("/") { path = path.dropLast() }
-    for segment in path.dropFirst().split(separator: "/", omittingEmptySubsequences: false) {
-        if segment == "." || segment == ".." {
-            throw Invalid("\(quoted(text)) has a dot segment; write the path that it means")
-        }
-        if segment.isEmpty && path != "/" {
-            throw Invalid("\(quoted(text)) has an empty segment; write single slashes")
-        }
+    let segments = text.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
+    // The last one is empty behind a trailing slash.
+    if segments.dropLast().contains("") {
+        throw Invalid("\(quoted(text)) has an empty segment; write single slashes")
     }
-    return String(path)
+    if segments.contains(".") || segments.contains("..") {
+        throw Invalid("\(quoted(text)) has a dot segment; write the path that it means")
+    }
+    return text.count > 1 && text.hasSuffix("/") ? String(text.dropLast()) : text
 }

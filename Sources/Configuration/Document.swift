@@ -116,6 +116,10 @@ enum Document {
         if depth > Bounds.depthMax {
             throw Failure(origin: origin, message: "nested deeper than \(Bounds.depthMax) levels")
         }
+        let tag = node.tag.description
+        if tag != "!" && !tag.hasPrefix("tag:yaml.org,2002:") {
+            throw Failure(origin: origin, message: "the YAML tag \(quoted(tag)) means nothing here; remove it")
+        }
         switch node {
         case .scalar(let scalar):
             return Value(content: isNull(scalar) ? .null : .scalar(scalar.string), origin: origin)

@@ -11,7 +11,7 @@ struct InstanceReader {
     /// Those that are right; errors about the others are reported.
     func backends() -> [Configuration.Backend] {
         guard map.has("instances") else {
-            map.report("missing; list at least one URL, such as http://localhost:8081", at: "instances")
+            map.reportMissing("instances", hint: "list at least one URL, such as http://localhost:8081")
             return []
         }
         guard let elements = map.takeList("instances", max: Bounds.instancesMax) else { return [] }

@@ -91,7 +91,7 @@ extension Configuration {
         gateway = Gateway(map.section("gateway"))
         rateLimit = map.has("rateLimit") ? RateLimit(map.section("rateLimit")) : nil
         if !map.has("services") {
-            map.report("missing; add at least one service with name, path and instances", at: "services")
+            map.reportMissing("services", hint: "add at least one service with name, path and instances")
         }
         let elements = map.takeList("services", max: Bounds.servicesMax)
         if let elements, elements.isEmpty { map.report("an empty list; add at least one service", at: "services") }

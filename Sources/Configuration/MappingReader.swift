@@ -94,6 +94,11 @@ final class MappingReader {
         diagnostics.report(message, at: origin, key: path(of: key))
     }
 
+    /// Says nothing where the mapping itself is wrong.
+    func reportMissing(_ key: String, hint: String) {
+        if !isInvalid { report("missing; \(hint)", at: key) }
+    }
+
     /// One value, or the default where the key is absent or wrong.
     func read<T>(_ key: String, default standard: T, _ parse: (String) throws(Invalid) -> T) -> T {
         guard let value = take(key) else { return standard }
@@ -103,7 +108,7 @@ final class MappingReader {
     /// One value that must be there; `nil` after an error.
     func readRequired<T>(_ key: String, hint: String, _ parse: (String) throws(Invalid) -> T) -> T? {
         guard let value = take(key) else {
-            if !isInvalid { diagnostics.report("missing; \(hint)", at: origin, key: path(of: key)) }
+            reportMissing(key, hint: hint)
             return nil
         }
         return scalar(value, path: path(of: key), parse)

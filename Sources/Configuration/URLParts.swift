@@ -40,7 +40,7 @@ struct URLParts {
             userinfo = nil
         }
         let bracket = authority.lastIndex(of: "]") ?? authority.startIndex
-        if let colon = authority[bracket...].firstIndex(of: ":") {
+        if let colon = authority[bracket...].lastIndex(of: ":") {
             host = authority[..<colon]
             portText = authority[colon...].dropFirst()
         } else {
