@@ -44,7 +44,7 @@ extension ClientConnection {
         if response.isComplete { return finish(connection, surplus: offset < bytes.count) }
         connection.stream.deadline =
             stream.pendingOutput > 0 || !request.isComplete
-            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.response)
+            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.idle)
         return .all
     }
 

@@ -84,8 +84,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         var settings = HealthSettings()
         settings.active = configured.active
         settings.path = configured.path
-        settings.method = configured.method
-        settings.expect = configured.expect
+        settings.method = configured.method.rawValue
+        settings.expect = configured.expect.ranges
         settings.interval = configured.interval
         settings.warningInterval = configured.warningInterval
         settings.downInterval = configured.downInterval
