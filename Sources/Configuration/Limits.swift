@@ -23,10 +23,11 @@ enum Bounds {
 
     /// Routing looks at every service's prefix, and each has probes and pools of its own.
     static let servicesMax = 1_000
-    /// Strategies that look at every backend stay below 10 µs.
+    /// Strategies that look at every backend take about 5 µs for so many, and weighted hashing 16 µs.
     static let instancesMax = 1_024
     static let weightMax = 65_535
-    /// The weighted schedule has one entry of two bytes for each unit of weight: at most 128 KiB a service.
+    /// The weighted schedule has one entry of two bytes for each unit of weight: at most 128 KiB a service, and 40 ms
+    /// to compute for 1,024 backends whenever health changes.
     static let weightSumMax = 65_535
     /// It is part of Redis keys and of each log line.
     static let nameBytesMax = 128

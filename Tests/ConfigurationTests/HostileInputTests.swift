@@ -68,10 +68,17 @@ struct HostileInputTests {
             "a: 1\n", "- a\n", "x", "\"\\x41\" ", "...\n", "<<: ", "a:\n", "- ", "? a\n: ",
         ])
     func runs(_ part: String) {
-        let text = Self.repeated(part, 200_000 / part.utf8.count)
+        let text = Self.repeated(part, 100_000 / part.utf8.count)
         #expect(!errors(text).isEmpty)
         _ = errors(file(gateway: "  via: " + text))
         #expect(!errors(file(), ["gateway.via=" + text, text + "=1", "gateway." + text]).isEmpty)
+    }
+
+    @Test("tens of thousands of unknown keys end in a hundred errors")
+    func unknownKeys() throws {
+        let keys = (0..<45_000).map { "gatewai\($0): 1" }.joined(separator: "\n")
+        let thrown = try #require(throws: ConfigurationErrors.self) { try parse(keys) }
+        #expect(thrown.errors.count == 100)
     }
 
     @Test("a service with too many backends, a file with too many services")
