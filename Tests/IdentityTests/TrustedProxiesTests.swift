@@ -38,6 +38,13 @@ struct TrustedProxiesTests {
         #expect(!trusted.contains(try address("2001:db8::1")))
     }
 
+    @Test("a block of IPv4 addresses in IPv6 form hides no other block")
+    func mapped() throws {
+        let trusted = try proxies("::/0", "::ffff:10.0.0.0/104")
+        #expect(trusted.contains(try address("2001:db8::1")))
+        #expect(!trusted.contains(try address("10.0.0.1")))
+    }
+
     @Test("any set of blocks answers as its blocks one by one do")
     func againstEach() {
         let seed = UInt64.random(in: 0...UInt64.max)
