@@ -70,7 +70,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["Primitives", "LinuxIO", "Hiredis"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(of: "Primitives"),
-        tests(of: "LinuxIO"),
+        tests(of: "LinuxIO", ["Primitives"]),
         tests(of: "HTTP1", ["Primitives", "LinuxIO", "TestSupport"]),
         tests(of: "Hiredis", ["Primitives", "LinuxIO"]),
         tests(of: "EventLoop", ["Primitives", "LinuxIO"]),

@@ -72,7 +72,7 @@ package struct BodyDecoder: Sendable {
         let start = min(max(offset, 0), bytes.count)
         switch framing {
         case .length(let left):
-            guard bytesMax <= 0 || left <= bytesMax - received else {
+            guard bytesMax <= 0 || left <= bytesMax else {
                 return .malformed(Violation(.bodyTooLarge, at: start))
             }
             guard left > 0 else { return .end(consumed: start) }

@@ -58,7 +58,8 @@ package struct ChunkedDecoder: Sendable {
 
     /// `limits.headerBytes` and `limits.headerCount` bound the trailer section as they do the header.
     package init(limits: HeadLimits) {
-        trailerBytesLeft = limits.fieldsEnd(from: 0)
+        // The last LF is read where it is not counted.
+        trailerBytesLeft = limits.fieldsEnd(from: 0) - 1
         trailersLeft = limits.fieldCountMax
     }
 

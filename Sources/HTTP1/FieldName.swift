@@ -1,8 +1,8 @@
 // Field names that the gateway acts upon, as one byte each.
 //
 // A name is classified by exact comparison of its lower-cased bytes, packed into three words while the name is being
-// scanned; an open-addressed table of 128 slots finds the candidate. A perfect hash or a switch over lengths was as
-// fast and had to be redone for every new name.
+// scanned; an open-addressed table of 128 slots finds the candidate. Rejected: a perfect hash and a nested switch over
+// length and bytes, which are to be redone for every new name.
 
 /// A field name that the gateway cares about; every other one is `other`. At most 64 cases: `FieldSet` is one word.
 package enum FieldName: UInt8, CaseIterable, Sendable {
@@ -85,7 +85,9 @@ package struct FieldSet: Equatable, Sendable, ExpressibleByArrayLiteral {
         for name in names { insert(name) }
     }
 
+    @inlinable
     package func contains(_ name: FieldName) -> Bool { rawValue & (1 << UInt64(name.rawValue)) != 0 }
+    @inline(__always)
     package mutating func insert(_ name: FieldName) { rawValue |= 1 << UInt64(name.rawValue) }
     package mutating func remove(_ name: FieldName) { rawValue &= ~(1 << UInt64(name.rawValue)) }
     package func union(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue | other.rawValue) }
@@ -114,7 +116,7 @@ extension FieldSet {
 
 /// The last 24 bytes of a token, in lower case, as one number; exact for tokens up to 24 bytes, as no token holds a
 /// zero byte. Setting bit 5 lower-cases letters and leaves `-` and digits; of the other characters of a token it
-/// changes only `^` and `_`, to `~` and 0x7f, which no known name has.
+/// changes only `^` to `~` and `_` to 0x7f, and no known name has these.
 struct NameKey: Equatable, Sendable {
     private var low: UInt64 = 0
     private var middle: UInt64 = 0
@@ -143,6 +145,16 @@ struct NameKey: Equatable, Sendable {
     private init(_ middle: UInt64, _ low: UInt64) {
         self.middle = middle
         self.low = low
+    }
+
+    /// The name with `-` for every `_` (0x7f by now). No byte exceeds 0x7f, so adding 1 carries into no neighbour.
+    @inline(__always)
+    var hyphenated: NameKey {
+        var key = self
+        key.low &-= ((low &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        key.middle &-= ((middle &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        key.high &-= ((high &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        return key
     }
 
     @inline(__always)

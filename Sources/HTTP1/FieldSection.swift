@@ -121,12 +121,20 @@ struct FieldSection: Sendable {
 
             let id = table.name(for: key)
             let value = valueStart..<valueEnd
+            let stays = id == .other ? isRequest && isLookalike(key, table) : hopByHop.contains(id)
             fields.lines.append(
-                HeaderField(
-                    line: lineStart..<i, nameEnd: nameEnd, value: value, id: id, hopByHop: hopByHop.contains(id)))
+                HeaderField(line: lineStart..<i, nameEnd: nameEnd, value: value, id: id, hopByHop: stays))
             if id != .other, let rule = interpret(id, value, bytes, &fields) { return .refuse(rule, at: valueStart) }
         }
         return .ranOut(at: end, of: bytes, limit: .headerBytes)
+    }
+
+    /// Whether a name is one that we act upon but for a `_` in place of a `-`. CGI, WSGI and PHP give both to the
+    /// application under one name, so `X_Forwarded_For` would pass for the field that the gateway has set.
+    @inline(__always)
+    private func isLookalike(_ key: NameKey, _ table: FieldNameTable) -> Bool {
+        let hyphenated = key.hyphenated
+        return hyphenated != key && table.name(for: hyphenated) != .other
     }
 
     /// Takes note of a known field; returns the rule that it breaks, if any.

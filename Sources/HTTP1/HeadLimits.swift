@@ -16,6 +16,10 @@ package struct HeadLimits: Equatable, Sendable {
         self.headerCount = headerCount
     }
 
+    /// With this many bytes at hand, parsing always decides: what a buffer for heads must be able to hold. An empty line
+    /// before the head, two line ends and one byte more than all limits.
+    package var headBytesMax: Int { startLineEnd(from: 2) + fieldsEnd(from: 0) + 1 }
+
     private static var ceiling: Int { 1 << 29 }
 
     /// The first offset at which a start line that begins at `start` is too long, its line end included.

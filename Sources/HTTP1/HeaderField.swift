@@ -6,7 +6,8 @@ package struct HeaderField: Equatable, Sendable {
     private var valueEnd: Int32
     private var lineEnd: Int32
     package let id: FieldName
-    /// Whether the field stays on this connection: one of `FieldSet.hopByHop`, or named in `Connection`.
+    /// Whether the field stays on this connection: one of `FieldSet.hopByHop`, named in `Connection`, or in a request
+    /// a known name with `_` for `-`, which some backends take for the real one.
     package internal(set) var hopByHop: Bool
 
     /// `HeadLimits` keeps all offsets within 32 bits.
@@ -43,6 +44,7 @@ package struct HeaderFields: Sendable {
         repeated = []
     }
 
+    @inlinable
     package func contains(_ name: FieldName) -> Bool { present.contains(name) }
 
     /// The first field of that name; nil for `other`.

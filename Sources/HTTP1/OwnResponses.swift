@@ -27,7 +27,7 @@ extension ByteBuffer {
         if !options.contains(.head) { append(body) }
     }
 
-    /// Appends a complete response with a problem of RFC 9457 as its body. `title` and `detail` are plain ASCII without
+    /// Appends a complete response with a problem of RFC 9457 as its body. `status`: 100...999. `title` and `detail` are plain ASCII without
     /// quotes, backslashes and controls; an empty detail is left out.
     package mutating func appendProblem(
         status: Int, title: StaticString, detail: StaticString = "", fields: Span<UInt8> = Span(),

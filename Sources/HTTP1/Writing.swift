@@ -41,6 +41,8 @@ private func copyFields(
 
 /// Appends the request line for the next hop: method, target in origin-form (or `*`), HTTP/1.1.
 ///
+/// Where the form is absolute, the Host field is to be dropped and `authority` written in its place (RFC 9112 §3.2.2).
+///
 /// `strippingPrefix`: bytes of the path to leave out at its beginning; a path that does not begin with `/` afterwards
 /// gets one. `/api` stripped from `/api?x=1` makes `/?x=1`.
 package func appendRequestLine(
@@ -53,7 +55,7 @@ package func appendRequestLine(
     case .asterisk:
         output.append(ASCII.asterisk)
     case .origin, .absolute:
-        let start = min(head.path.lowerBound + max(prefix, 0), head.path.upperBound)
+        let start = head.path.lowerBound + min(max(prefix, 0), head.path.count)
         // RFC 9112 §3.2.1: an empty path is sent as `/`.
         if start == head.path.upperBound || bytes[start] != ASCII.slash { output.append(ASCII.slash) }
         output.append(bytes.extracting(start..<head.pathAndQuery.upperBound))

@@ -92,6 +92,7 @@ package struct ByteBuffer: ~Copyable {
     @inline(__always)
     package mutating func append(_ text: StaticString) {
         let n = text.utf8CodeUnitCount
+        if n == 0 { return }
         reserve(n)
         unsafe memcpy(base.unsafelyUnwrapped + end, text.utf8Start, n)
         end += n
@@ -100,7 +101,8 @@ package struct ByteBuffer: ~Copyable {
     package mutating func append(_ text: String) {
         var text = text
         text.withUTF8 { source in
-            guard let from = source.baseAddress else { return }
+            // An empty text may have an address, while a buffer that was never used has none.
+            guard !source.isEmpty, let from = source.baseAddress else { return }
             reserve(source.count)
             unsafe memcpy(base.unsafelyUnwrapped + end, from, source.count)
             end += source.count
@@ -190,9 +192,10 @@ package struct ByteBuffer: ~Copyable {
         clear()
     }
 
-    /// Lets `body` write up to `room` bytes behind the last one; what it returns is how many it wrote.
+    /// Lets `body` write up to `room` bytes, at least 1, behind the last one; what it returns is how many it wrote.
     @inline(__always)
     mutating func write(room: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Int) -> Int {
+        precondition(room > 0)
         reserve(room)
         let n = unsafe body(base.unsafelyUnwrapped + end)
         precondition(n >= 0 && n <= room)

@@ -19,6 +19,7 @@ package enum SystemClock {
     }
 
     /// Wall-clock time as RFC 3339 writes it, in UTC with milliseconds: `2026-03-01T12:00:00.123Z`.
+    /// Moments before 1970 are shown as its first.
     package static func timestamp(microseconds: Int64) -> String {
         func pad(_ n: Int64, _ width: Int) -> String {
             let digits = String(n)

@@ -33,7 +33,8 @@ package struct Epoll: ~Copyable {
     /// Watches a descriptor until it is closed: edge-triggered in both directions, so that no request needs
     /// `epoll_ctl`.
     package func add(_ target: borrowing Descriptor, cookie: UInt64) throws(SystemError) {
-        try control(EPOLL_CTL_ADD, target.raw, EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | edge, cookie)
+        try control(
+            EPOLL_CTL_ADD, target.raw, EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | edge, cookie)
     }
 
     /// Watches for input, level-triggered: for listeners and wake-up calls.

@@ -80,7 +80,8 @@ package final class ListeningSocket: Sendable {
             switch errno {
             case EAGAIN: return nil
             // The connection died in the queue, or the network said something of it (accept(2)): take the next.
-            case EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
+            case EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
+                ENETUNREACH:
                 continue
             default: throw .last("accept4")
             }
@@ -164,11 +165,13 @@ package enum Socket {
         return number == 0 ? nil : SystemError("connect", number: number)
     }
 
-    /// Reads once, at most `room` bytes, behind what the buffer holds.
+    /// Reads once, at most `room` bytes, behind what the buffer holds. Without room it reads nothing and says `bytes(0)`:
+    /// recv(2) would return 0 there too, which looks like the end of the stream.
     @inline(__always)
     package static func receive(
         _ socket: borrowing Descriptor, into buffer: inout ByteBuffer, room: Int
     ) -> IOOutcome {
+        guard room > 0 else { return .bytes(0) }
         var result = 0
         _ = unsafe buffer.write(room: room) { target in
             result = retryingInterrupts { unsafe recv(socket.raw, target, room, 0) }

@@ -4,14 +4,20 @@ package struct ByteCount: Comparable, Hashable, Sendable, CustomStringConvertibl
 
     package init(bytes: Int) { self.bytes = bytes }
     package static func bytes(_ n: Int) -> ByteCount { ByteCount(bytes: n) }
-    package static func kibibytes(_ n: Int) -> ByteCount { ByteCount(bytes: n << 10) }
-    package static func mebibytes(_ n: Int) -> ByteCount { ByteCount(bytes: n << 20) }
+    /// Saturates where a shift would lose the upper bits and make a large limit small.
+    package static func kibibytes(_ n: Int) -> ByteCount { .scaled(n, 1 << 10) }
+    package static func mebibytes(_ n: Int) -> ByteCount { .scaled(n, 1 << 20) }
+
+    private static func scaled(_ n: Int, _ size: Int64) -> ByteCount {
+        ByteCount(bytes: Int(clamping: saturatingMultiply(Int64(n), size)))
+    }
 
     package static func < (a: ByteCount, b: ByteCount) -> Bool { a.bytes < b.bytes }
 
     /// The form that configuration files use: `64KiB`.
     package var description: String {
-        for (name, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] where bytes != 0 && bytes & ((1 << shift) - 1) == 0 {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        for (name, shift) in units where bytes != 0 && bytes & ((1 << shift) - 1) == 0 {
             return "\(bytes >> shift)\(name)"
         }
         return "\(bytes)B"

@@ -190,21 +190,25 @@ package struct CIDR: Hashable, Sendable, CustomStringConvertible {
     /// 0...32 for IPv4, 0...128 for IPv6.
     package let prefixLength: Int
 
-    /// `nil` where the text is no address, the length is out of range, or bits are set behind the prefix.
+    /// `nil` where the text is no address, the length is out of range or has a leading zero, or bits are set behind the
+    /// prefix. A block of IPv4-mapped addresses (`::ffff:10.0.0.0/104`) is the IPv4 block that it maps, because
+    /// `contains` unmaps what it is asked about.
     package init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         guard let address = IPAddress(parts[0]) else { return nil }
         let width = address.family == .v4 ? 32 : 128
         var length = width
         if parts.count == 2 {
-            guard parts[1].count <= 3, parts[1].utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let n = Int(parts[1]),
-                n <= width
+            let digits = parts[1].utf8
+            guard digits.count <= 3, digits.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let n = Int(parts[1]), n <= width,
+                digits.count == 1 || digits.first != 0x30
             else { return nil }
             length = n
         }
-        base = address
-        prefixLength = length
         guard Self.masked(address, length) == address else { return nil }
+        // A mapped base has bit 95 set, so a length that passed the mask is 96 or more.
+        base = address.unmapped
+        prefixLength = base.family == address.family ? length : length - 96
     }
 
     /// Whether the block holds the address. IPv4-mapped addresses are unmapped first.

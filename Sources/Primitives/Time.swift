@@ -34,7 +34,10 @@ package struct TimeSpan: Comparable, Hashable, Sendable {
     package static func * (a: TimeSpan, b: Int64) -> TimeSpan {
         TimeSpan(nanoseconds: saturatingMultiply(a.nanoseconds, b))
     }
-    package static func / (a: TimeSpan, b: Int64) -> TimeSpan { TimeSpan(nanoseconds: a.nanoseconds / b) }
+    /// Rounded towards zero. Divided by zero, the longest of the same sign; zero stays zero.
+    package static func / (a: TimeSpan, b: Int64) -> TimeSpan {
+        TimeSpan(nanoseconds: saturatingDivide(a.nanoseconds, b))
+    }
 }
 
 extension TimeSpan: CustomStringConvertible {
@@ -106,4 +109,12 @@ package func saturatingSubtract(_ a: Int64, _ b: Int64) -> Int64 {
 package func saturatingMultiply(_ a: Int64, _ b: Int64) -> Int64 {
     let (product, overflow) = a.multipliedReportingOverflow(by: b)
     return overflow ? ((a < 0) == (b < 0) ? .max : .min) : product
+}
+
+@inline(__always)
+package func saturatingDivide(_ a: Int64, _ b: Int64) -> Int64 {
+    if b == 0 { return a == 0 ? 0 : (a < 0 ? .min : .max) }
+    // The one quotient without room: .min / -1.
+    let (quotient, overflow) = a.dividedReportingOverflow(by: b)
+    return overflow ? .max : quotient
 }
