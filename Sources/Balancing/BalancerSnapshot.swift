@@ -1,165 +1,180 @@
-// Which backend is next. A snapshot is made whenever the set of usable backends changes and is then immutable, so that
-// a pick takes no lock: rotation is one atomic counter into a schedule that was worked out beforehand.
+// Which backend gets the next request.
+//
+// A snapshot is built from the backends that are available at one moment and never changes; when health changes,
+// another one takes its place whole. So a pick needs no lock and no backend that is down is ever looked at. What has to
+// survive the swap is in `BalancerState`.
+//
+// Rejected: one balancer a worker without shared counters. Each would start its rotation at the same backend, and with
+// w workers and few requests the first backends would get w times their share.
 
 import Primitives
-import Synchronization
 
-package enum BalancingStrategy: Sendable, Equatable {
+/// How a service's requests are spread.
+package enum BalancingStrategy: Hashable, Sendable {
+    /// In turn, whatever the weights.
     case roundRobin
+    /// In turn and in proportion to the weights, spread as evenly as they allow.
     case weightedRoundRobin
+    /// Where requests in flight divided by weight is least.
     case leastConnections
+    /// The same key to the same backend, in proportion to the weights.
     case consistentHash
 }
 
-/// One usable backend.
-package struct BalancerMember: Sendable, Equatable {
-    /// Its place in the service's list.
-    package let index: Int
-    /// 1...65,535.
+/// One backend of a service as the balancer sees it. Its position in the service's list is its index.
+package struct BalancedBackend: Hashable, Sendable {
+    /// 1 or more.
     package let weight: Int
-    /// What consistent hashing knows it by: its URL, so that its keys stay with it wherever it stands in a list.
-    package let identity: UInt64
+    /// The same on every node: made from the URL and not from the position, so that a reordered list moves no key.
+    let identity: UInt64
 
-    package init(index: Int, weight: Int, url: String) {
-        self.index = index
-        self.weight = max(1, min(weight, Self.weightMax))
+    package init(url: String, weight: Int) {
+        self.weight = max(1, weight)
         identity = stableHash(url)
     }
-
-    package static let weightMax = 65_535
 }
 
-/// The usable backends of one service and the order in which they are picked.
+/// The available backends of one service, and the strategy that chooses among them.
 package final class BalancerSnapshot: Sendable {
-    private let strategy: BalancingStrategy
-    private let members: [BalancerMember]
-    private let state: BalancerState
-    /// Positions in `members`, in the order of one whole cycle.
+    package let strategy: BalancingStrategy
+    package let state: BalancerState
+    private let candidates: [Candidate]
+    /// Positions in `candidates`, for the weighted rotation alone.
     private let schedule: [UInt16]
+    private let weightsAreEqual: Bool
 
-    /// The longest cycle: the sum of the weights after division by their greatest common divisor. 128 KiB of schedule.
-    package static let scheduleMax = 65_535
-
-    package init(_ strategy: BalancingStrategy, members: [BalancerMember], state: BalancerState) {
-        self.strategy = strategy
-        self.members = members
-        self.state = state
-        switch strategy {
-        case .weightedRoundRobin: schedule = Self.smoothSchedule(members.map(\.weight))
-        case .roundRobin, .leastConnections, .consistentHash: schedule = members.indices.map { UInt16(clamping: $0) }
-        }
+    struct Candidate {
+        let index: Int
+        /// Divided by what all weights have in common.
+        let weight: Int
+        let identity: UInt64
     }
 
-    package var isEmpty: Bool { members.isEmpty }
-
-    /// nginx's smooth weighted round robin, run through one cycle: in each step every weight is added to its counter,
-    /// the highest is picked, and the sum is taken from it. In every cycle each backend comes exactly as often as its
-    /// weight says, spread as evenly as can be.
-    static func smoothSchedule(_ weights: [Int]) -> [UInt16] {
-        let divisor = weights.reduce(0) { greatestCommonDivisor($0, $1) }
-        guard divisor > 0 else { return [] }
-        var scaled = weights.map { $0 / divisor }
-        while scaled.reduce(0, +) > scheduleMax { scaled = scaled.map { max(1, $0 / 2) } }
-        let total = scaled.reduce(0, +)
-        var current = Array(repeating: 0, count: scaled.count)
-        var schedule: [UInt16] = []
-        schedule.reserveCapacity(total)
-        for _ in 0..<total {
-            var best = 0
-            for i in scaled.indices {
-                current[i] += scaled[i]
-                if current[i] > current[best] { best = i }
-            }
-            current[best] -= total
-            schedule.append(UInt16(clamping: best))
-        }
-        return schedule
-    }
-
-    package static func greatestCommonDivisor(_ a: Int, _ b: Int) -> Int {
-        var (a, b) = (a, b)
-        while b != 0 { (a, b) = (b, a % b) }
-        return a
-    }
-
-    /// The place of the backend that takes the next request; `nil` where none may.
     /// - Parameters:
-    ///   - hash: what consistent hashing goes by.
-    ///   - excluding: a backend that has just failed, taken only where it is the last.
-    package func pick(hash: UInt64, excluding: Int? = nil) -> Int? {
-        guard !members.isEmpty else { return nil }
-        if members.count == 1 { return members[0].index }
+    ///   - backends: all backends of the service, at most 65,536. For `weightedRoundRobin` their weights, divided by
+    ///     their common divisor, add up to 65,535 at most; what is beyond is scaled down.
+    ///   - isAvailable: whether the backend with this index may be picked.
+    ///   - state: of the same service, for as many backends.
+    package init(
+        strategy: BalancingStrategy, backends: [BalancedBackend], state: BalancerState,
+        isAvailable: (Int) -> Bool = { _ in true }
+    ) {
+        self.strategy = strategy
+        self.state = state
+        let available = backends.indices.prefix(1 << 16).filter(isAvailable)
+        let divisor = max(1, available.reduce(0) { greatestCommonDivisor($0, backends[$1].weight) })
+        candidates = available.map {
+            Candidate(index: $0, weight: backends[$0].weight / divisor, identity: backends[$0].identity)
+        }
+        weightsAreEqual = candidates.allSatisfy { $0.weight == 1 }
+        schedule = strategy == .weightedRoundRobin ? smoothSchedule(candidates.map(\.weight)) : []
+    }
+
+    /// How many backends may be picked.
+    package var availableCount: Int { candidates.count }
+
+    /// The index of the backend for the next request; `nil` where none is available, or only the excluded one.
+    ///
+    /// Does not count the request: call `state.began` when it is handed over.
+    /// - Parameters:
+    ///   - hash: of the key, for `consistentHash`; any number otherwise.
+    ///   - excluded: the index of the backend that was just tried in vain.
+    package func pick(hash: UInt64, excluding excluded: Int? = nil) -> Int? {
+        if candidates.isEmpty { return nil }
+        let excluded = excluded ?? -1
+        if candidates.count == 1 { return candidates[0].index == excluded ? nil : candidates[0].index }
         switch strategy {
-        case .roundRobin, .weightedRoundRobin: return rotate(excluding)
-        case .leastConnections: return leastBusy(excluding)
-        case .consistentHash: return highestScore(hash, excluding)
+        case .roundRobin: return rotated(excluded)
+        case .weightedRoundRobin: return scheduled(excluded)
+        case .leastConnections: return leastLoaded(excluded)
+        case .consistentHash: return highestScore(hash, excluded)
         }
     }
 
-    private func rotate(_ excluding: Int?) -> Int {
-        let turn = state.rotation.add(1, ordering: .relaxed).oldValue
-        let start = Int(turn % UInt64(schedule.count))
-        let first = members[Int(schedule[start])].index
-        guard first == excluding else { return first }
-        for step in 1..<schedule.count {
-            let next = members[Int(schedule[(start + step) % schedule.count])].index
-            if next != excluding { return next }
+    private func rotated(_ excluded: Int) -> Int {
+        let count = candidates.count
+        let position = Int(state.turn() % UInt64(count))
+        let index = candidates[position].index
+        if index != excluded { return index }
+        return candidates[position + 1 == count ? 0 : position + 1].index
+    }
+
+    private func scheduled(_ excluded: Int) -> Int? {
+        let count = schedule.count
+        var position = Int(state.turn() % UInt64(count))
+        // A run of one backend in the schedule ends: every other one has a place too.
+        for _ in 0..<count {
+            let index = candidates[Int(schedule[position])].index
+            if index != excluded { return index }
+            position = position + 1 == count ? 0 : position + 1
+        }
+        return nil
+    }
+
+    /// Of equally loaded backends each gets its turn in proportion to its weight, or the first of the list would get
+    /// every request of a quiet service.
+    private func leastLoaded(_ excluded: Int) -> Int? {
+        var least: Load?
+        var first = -1
+        var tied: UInt64 = 0
+        for candidate in candidates where candidate.index != excluded {
+            let load = Load(requests: state.inFlight(candidate.index), weight: candidate.weight)
+            if let least, !(load < least) {
+                if !(least < load) { tied &+= UInt64(candidate.weight) }
+                continue
+            }
+            least = load
+            first = candidate.index
+            tied = UInt64(candidate.weight)
+        }
+        guard let least else { return nil }
+        var turn = state.turn() % tied
+        for candidate in candidates where candidate.index != excluded {
+            // Other workers count on meanwhile, so the ties of this pass may be others than those of the first.
+            let load = Load(requests: state.inFlight(candidate.index), weight: candidate.weight)
+            if least < load { continue }
+            if turn < UInt64(candidate.weight) { return candidate.index }
+            turn &-= UInt64(candidate.weight)
         }
         return first
     }
 
-    /// The fewest requests in flight for its weight; equals take turns.
-    private func leastBusy(_ excluding: Int?) -> Int {
-        let start = Int(state.rotation.add(1, ordering: .relaxed).oldValue % UInt64(members.count))
-        var best = -1
-        var bestLoad = 0
-        for step in 0..<members.count {
-            let position = (start + step) % members.count
-            let member = members[position]
-            if member.index == excluding { continue }
-            let load = state.inFlight(member.index)
-            // load / weight < bestLoad / bestWeight, without division.
-            if best < 0 || load * members[best].weight < bestLoad * member.weight {
-                best = position
-                bestLoad = load
-            }
-        }
-        return members[max(best, 0)].index
+    private func highestScore(_ hash: UInt64, _ excluded: Int) -> Int? {
+        weightsAreEqual ? highestHash(hash, excluded) : highestWeightedScore(hash, excluded)
     }
 
-    /// Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights by -w / ln u). Every backend's score for a key
-    /// depends on that backend alone, so when one of n goes, only its own keys move, about 1/n of all.
-    private func highestScore(_ hash: UInt64, _ excluding: Int?) -> Int {
-        var best = members[0].index
-        var bestScore = -Double.infinity
-        for member in members where member.index != excluding {
-            let mixed = mix64(hash ^ member.identity)
-            // (0, 1): the 53 bits that a Double holds, and a half so that neither end is met.
-            let unit = (Double(mixed >> 11) + 0.5) * 0x1p-53
-            let score = Double(member.weight) / -Self.logarithm(unit)
-            if score > bestScore {
-                bestScore = score
-                best = member.index
-            }
+    private func highestHash(_ hash: UInt64, _ excluded: Int) -> Int? {
+        var best: (score: UInt64, index: Int)?
+        for candidate in candidates where candidate.index != excluded {
+            let score = rendezvousHash(key: hash, identity: candidate.identity)
+            if let best, best.score >= score { continue }
+            best = (score, candidate.index)
         }
-        return best
+        return best?.index
     }
 
-    /// The natural logarithm of a number in (0, 1), to about 1e-9: exponent and mantissa apart, the mantissa by the series
-    /// of the inverse hyperbolic tangent. The same on every machine, which a library's need not be.
-    static func logarithm(_ x: Double) -> Double {
-        let m = x.significand
-        // m in [1, 2) → t in [0, 1/3).
-        let t = (m - 1) / (m + 1)
-        let t2 = t * t
-        var sum = 0.0
-        var term = t
-        var n = 1.0
-        while n < 19 {
-            sum += term / n
-            term *= t2
-            n += 2
+    private func highestWeightedScore(_ hash: UInt64, _ excluded: Int) -> Int? {
+        var best: (score: Double, index: Int)?
+        for candidate in candidates where candidate.index != excluded {
+            let score = rendezvousScore(key: hash, identity: candidate.identity, weight: candidate.weight)
+            if let best, best.score >= score { continue }
+            best = (score, candidate.index)
         }
-        return 2 * sum + Double(x.exponent) * 0.693_147_180_559_945_3
+        return best?.index
     }
+}
+
+/// Requests in flight for each unit of weight, compared without a division.
+private struct Load {
+    let requests: UInt64
+    let weight: UInt64
+
+    init(requests: Int, weight: Int) {
+        // 2^31 requests and 2^31 units of weight multiply to less than 2^63.
+        self.requests = UInt64(min(max(requests, 0), 1 << 31))
+        self.weight = UInt64(min(weight, 1 << 31))
+    }
+
+    @inline(__always)
+    static func < (a: Load, b: Load) -> Bool { a.requests &* b.weight < b.requests &* a.weight }
 }

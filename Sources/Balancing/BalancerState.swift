@@ -1,21 +1,47 @@
+// What the workers of a node share about one service and what outlives every snapshot: a rotation counter, and how many
+// requests each backend has in flight.
+//
+// Atomics, all relaxed: each is a count of its own, nothing is published through them.
+
 import Synchronization
 
-/// What the workers of a node share of a service's balancing: counters that live on when the set of usable backends
-/// changes.
+/// Counters of one service, written by all workers.
 package final class BalancerState: Sendable {
-    /// Picks so far, which is what rotation follows.
-    let rotation = Atomic<UInt64>(0)
-    /// Requests at each backend now, by its place in the service.
-    private let inFlight: [Counter]
+    /// Counters stand in one block for each 32 backends: an array can not hold atomics.
+    private let blocks: [Block]
+    package let backendCount: Int
+    private let rotation = Atomic<UInt64>(0)
 
-    /// An atomic that an array can hold.
-    private final class Counter: Sendable {
-        let value = Atomic<Int>(0)
+    private final class Block: Sendable {
+        static let size = 32
+        let inFlight = InlineArray<32, Atomic<Int>> { _ in Atomic(0) }
     }
 
-    package init(backendCount: Int) { inFlight = (0..<backendCount).map { _ in Counter() } }
+    package init(backendCount: Int) {
+        self.backendCount = max(0, backendCount)
+        blocks = (0..<(self.backendCount + Block.size - 1) / Block.size).map { _ in Block() }
+    }
 
-    package func began(_ backend: Int) { inFlight[backend].value.add(1, ordering: .relaxed) }
-    package func ended(_ backend: Int) { inFlight[backend].value.subtract(1, ordering: .relaxed) }
-    package func inFlight(_ backend: Int) -> Int { inFlight[backend].value.load(ordering: .relaxed) }
+    /// A request was handed to the backend. Does nothing for an index that is none.
+    @inline(__always)
+    package func began(_ index: Int) { add(1, to: index) }
+
+    /// That request ended, however it did. Called once for each `began`.
+    @inline(__always)
+    package func ended(_ index: Int) { add(-1, to: index) }
+
+    private func add(_ delta: Int, to index: Int) {
+        guard index >= 0, index < backendCount else { return }
+        blocks[index / Block.size].inFlight[index % Block.size].wrappingAdd(delta, ordering: .relaxed)
+    }
+
+    /// Requests in flight on this node; 0 for an index that is none.
+    package func inFlight(_ index: Int) -> Int {
+        guard index >= 0, index < backendCount else { return 0 }
+        return blocks[index / Block.size].inFlight[index % Block.size].load(ordering: .relaxed)
+    }
+
+    /// The next number of the rotation; each is given once.
+    @inline(__always)
+    func turn() -> UInt64 { rotation.wrappingAdd(1, ordering: .relaxed).oldValue }
 }

@@ -1,161 +1,105 @@
-// The configuration of a node as checked values. Everything is parsed and judged once, at the start or at a reload;
-// nothing behind this module reads text again. Property names are the keys of the YAML.
+// What an operator can say to a node, as checked values. A `Configuration` that exists is valid: whoever holds one
+// never asks again whether a port is a number or a service has a backend. Property names are the YAML keys.
+//
+// Rejected: `Codable`. It stops at the first error and knows no line numbers, and an unknown key passes silently.
 
 package import Primitives
 
-/// An address to listen on: `:8080` (all interfaces), `127.0.0.1:8080`, `[::1]:8080`. Port 0 lets the system choose.
-package struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
-    /// `nil`: all interfaces.
-    package var host: IPAddress?
-    package var port: UInt16
-
-    package var description: String {
-        guard let host else { return ":\(port)" }
-        return SocketAddress(ip: host, port: port).description
-    }
+/// One node's whole configuration: immutable, and equal when it means the same.
+package struct Configuration: Hashable, Sendable {
+    package let gateway: Gateway
+    /// In the order of the file; never empty, with unique names and paths.
+    package let services: [Service]
+    /// `nil` when the section is absent: no limit, and no Redis.
+    package let rateLimit: RateLimit?
 }
 
-package struct Configuration: Sendable {
-    package var gateway = Gateway()
-    package var services: [Service] = []
-    /// Absent: nothing is limited.
-    package var rateLimit: RateLimit?
-    /// What is valid but without effect, each with its place.
-    package var warnings: [ConfigurationProblem] = []
-
-    package struct Gateway: Sendable {
-        package var port = ListenAddress(host: nil, port: 8080)
-        package var timeout = TimeSpan.seconds(30)
-        package var admin: ListenAddress?
-        /// `nil`: one for each processor.
-        package var workers: Int?
-        package var accessLog = AccessLog.standardOutput
-        package var logFormat = LogFormat.text
-        package var logLevel = LogLevel.info
-        /// What the gateway calls itself in `Via` (RFC 9110 §7.6.3).
-        package var via = "sluice"
-        package var trustedProxies: [CIDR] = []
-        package var heartbeat = TimeSpan.milliseconds(500)
-        package var drain = Drain()
-        package var limits = Limits()
+extension Configuration {
+    /// What concerns the node itself: its listeners, its limits, its logs.
+    package struct Gateway: Hashable, Sendable {
+        package let port: ListenAddress
+        /// The default of every service's `timeouts.response`; `nil`: no limit.
+        package let timeout: TimeSpan?
+        /// Where metrics and the JSON API listen; `nil`: nowhere.
+        package let admin: ListenAddress?
+        package let workers: Workers
+        package let accessLog: AccessLog
+        package let logFormat: LogFormat
+        package let logLevel: LogLevel
+        /// The name that this gateway gives itself in `Via` (RFC 9110 §7.6.3).
+        package let via: String
+        /// Whose `X-Forwarded-For` is believed.
+        package let trustedProxies: [CIDR]
+        /// How often a node announces itself; it is gone after three missed beats.
+        package let heartbeat: TimeSpan
+        package let drain: Drain
+        package let limits: Limits
     }
 
-    package enum AccessLog: Equatable, Sendable {
-        case off
-        case standardOutput
-        case file(String)
-    }
-
-    package enum LogFormat: String, CaseIterable, Sendable { case text, json }
-    package enum LogLevel: String, CaseIterable, Sendable { case trace, debug, info, notice, warning, error }
-
-    package struct Drain: Sendable {
-        package var delay = TimeSpan.zero
-        package var timeout = TimeSpan.seconds(30)
-    }
-
-    package struct Service: Sendable {
-        package var name: String
-        /// Begins with a slash and does not end with one, except the root.
-        package var path: String
-        package var stripPrefix = true
-        package var hostHeader = HostHeader.client
-        package var upgrades: [String] = ["websocket"]
-        package var timeouts: Timeouts
-        package var strategy = Strategy.roundRobin
-        package var hashOn = HashKey.client
-        package var instances: [Backend] = []
-        package var leastConnections = LeastConnectionsScope.node
-        package var pool = Pool()
-        /// `nil`: that of the gateway.
-        package var bodyBytes: ByteCount?
-        package var health = Health()
-        package var circuitBreaker = CircuitBreaker()
-    }
-
-    package enum HostHeader: String, CaseIterable, Sendable { case client, backend }
-    package enum LeastConnectionsScope: String, CaseIterable, Sendable { case node, cluster }
-
-    package enum Strategy: String, CaseIterable, Sendable {
-        case roundRobin = "round_robin"
-        case weightedRoundRobin = "weighted_round_robin"
-        case leastConnections = "least_connections"
-        case consistentHash = "consistent_hash"
-    }
-
-    package enum HashKey: Equatable, Sendable {
-        case client
-        case user
-        case header(String)
-        case cookie(String)
-        case path
-    }
-
-    package struct Timeouts: Sendable {
-        package var connect = TimeSpan.seconds(2)
-        /// The longest wait for the backend's next bytes while it is its turn.
-        package var response: TimeSpan
-        /// How long a backend connection may lie idle.
-        package var idle = TimeSpan.seconds(60)
-    }
-
-    /// Connections to one backend from one node.
-    package struct Pool: Sendable {
-        /// Idle connections kept.
-        package var idle = 64
-        /// All connections; 0: no limit.
-        package var connections = 0
-    }
-
-    package struct Backend: Equatable, Sendable {
-        /// As configured, without a trailing slash: the backend's identity.
-        package var url: String
-        package var host: String
-        package var port: UInt16
-        package var weight = 1
-
-        /// `host:port` as it stands in the URL, for `Host` and `X-Origin-Host`.
-        package var authority: String { String(url.dropFirst("http://".count)) }
-    }
-
-    package struct Health: Sendable {
-        package var active = true
-        package var path = "/health"
-        package var method = "GET"
-        /// Statuses that count as healthy.
-        package var expect: [ClosedRange<Int>] = [200...200]
-        package var interval = TimeSpan.seconds(30)
-        package var warningInterval = TimeSpan.seconds(10)
-        package var downInterval = TimeSpan.seconds(5)
-        package var timeout = TimeSpan.seconds(5)
-        package var failures = 3
-        package var successes = 3
-        package var quorum = Quorum.majority
-        /// How long a backend that failed in traffic stays out before it is tried again.
-        package var cooldown = TimeSpan.seconds(10)
-    }
-
-    package enum Quorum: Equatable, Sendable {
-        case any
-        case majority
+    package enum Workers: Hashable, Sendable {
+        /// One a processor core that the process may use.
+        case auto
         case count(Int)
     }
 
-    package struct CircuitBreaker: Sendable {
-        package var failures = 5
-        package var openFor = TimeSpan.seconds(30)
+    package enum AccessLog: Hashable, Sendable {
+        case off
+        case standardOutput
+        case file(path: String)
     }
 
-    package struct RateLimit: Sendable {
-        /// 1...10^12.
-        package var requestsPerSecond: Int
-        /// The token bucket's size when there is no Redis; `requestsPerSecond` where it is not given.
-        package var burstSize: Int
-        /// `nil`: limits in memory.
-        package var redisURL: RedisURL?
-        package var timeout = TimeSpan.milliseconds(50)
-        package var onRedisLoss = LossRule.share
+    package enum LogFormat: String, CaseIterable, Hashable, Sendable { case text, json }
+
+    /// The raw values are also swift-log's names of its levels.
+    package enum LogLevel: String, CaseIterable, Hashable, Sendable {
+        case trace, debug, info, notice, warning, error
     }
 
-    package enum LossRule: String, CaseIterable, Sendable { case share, open, closed }
+    /// How a node leaves: `delay` with readiness off and everything served, then up to `timeout` for work in flight.
+    package struct Drain: Hashable, Sendable {
+        package let delay: TimeSpan
+        package let timeout: TimeSpan
+    }
+
+    /// What one client or one request may cost; `nil`: no limit (`0` in the file). `Limits.swift` has the reasons.
+    package struct Limits: Hashable, Sendable {
+        package let requestLineBytes: ByteCount?
+        /// All field lines together; beyond it the answer is 431.
+        package let headerBytes: ByteCount?
+        package let headerCount: Int?
+        /// Beyond it the answer is 413. What counts for a request is its service's `limits.bodyBytes`.
+        package let bodyBytes: ByteCount?
+        /// From the first byte of a request to the end of its head; then 408.
+        package let headerTimeout: TimeSpan?
+        /// Without a byte of the body; then 408.
+        package let bodyTimeout: TimeSpan?
+        /// Between requests on a kept connection.
+        package let idleTimeout: TimeSpan?
+        package let requestsPerConnection: Int?
+        package let connections: Int?
+        package let connectionsPerClient: Int?
+    }
+
+    /// How requests are limited, and where the nodes' shared state lives.
+    package struct RateLimit: Hashable, Sendable {
+        /// Admissions of one client in any second, 1...1,000,000,000; `nil`: nothing is limited, and the section only
+        /// names the Redis.
+        package let requestsPerSecond: Int?
+        /// The token bucket's size when there is no Redis. `requestsPerSecond` where the file does not say.
+        package let burstSize: Int?
+        /// `nil`: this node is complete by itself.
+        package let redisURL: RedisURL?
+        /// The longest wait for Redis before `onRedisLoss` applies.
+        package let timeout: TimeSpan
+        package let onRedisLoss: RedisLossRule
+    }
+
+    package enum RedisLossRule: String, CaseIterable, Hashable, Sendable {
+        /// Each node admits its share of the limit by its own memory.
+        case share
+        /// Everything passes.
+        case open
+        /// Nothing passes.
+        case closed
+    }
 }

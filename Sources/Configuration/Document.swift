@@ -1,178 +1,235 @@
-// A YAML document as a tree in which every value knows where it was written. Variables are filled in here, after
-// parsing, so that their contents can never become structure.
+// From YAML text to a tree of ours: plain values with their places, bounded in size and depth.
+//
+// Overrides and variables work on this tree and not on text, so a value can never inject structure. Yams resolves
+// types with YAML 1.1's rules (`no` is false, `1:30` is 90); we keep every scalar as text and each key's own reader
+// decides what it means.
 
 import Yams
 
-/// Where a value comes from.
-enum Origin: Sendable {
-    case file(name: String, line: Int, column: Int)
-    /// A `--set KEY=VALUE`.
-    case override(String)
-
-    var place: String {
-        switch self {
-        case .file(let name, let line, let column): "\(name):\(line):\(column)"
-        case .override(let text): "--set \(text)"
-        }
-    }
+/// Where a value was written.
+enum Origin {
+    case file(line: Int, column: Int)
+    /// The index of the override.
+    case override(Int)
 }
 
-struct Value: Sendable {
-    enum Content: Sendable {
+/// One value of the document.
+struct Value {
+    enum Content {
         case scalar(String)
-        case null
-        case sequence([Value])
         case mapping([Entry])
-    }
-
-    struct Entry: Sendable {
-        var key: String
-        var keyOrigin: Origin
-        var value: Value
+        case sequence([Value])
+        /// An empty value, `~` or `null`: as if the key were absent.
+        case null
+        /// An error about it is reported already; whoever reads it says nothing more.
+        case invalid
     }
 
     var content: Content
     var origin: Origin
 
-    /// What it is, for messages.
+    /// What it is, for errors.
     var kind: String {
         switch content {
-        case .scalar(let text): "\"\(text)\""
-        case .null: "nothing"
-        case .sequence: "a list"
+        case .scalar: "a single value"
         case .mapping: "a mapping"
+        case .sequence: "a list"
+        case .null: "empty"
+        case .invalid: "invalid"
         }
     }
 }
 
-/// Builds the tree from YAML text.
-struct DocumentReader {
-    let name: String
-    let environment: [String: String]
-    private(set) var problems: [ConfigurationProblem] = []
-    private var values = 0
+struct Entry {
+    let key: String
+    let origin: Origin
+    var value: Value
+}
 
-    /// More than any cluster's services; aliases that multiply each other would pass it soon.
-    private static let valuesMax = 100_000
-    private static let depthMax = 32
-
-    init(name: String, environment: [String: String]) {
-        self.name = name
-        self.environment = environment
+/// Reads one document. Aliases are followed; what they expand to counts towards the bounds.
+enum Document {
+    struct Failure: Error {
+        let origin: Origin
+        let message: String
     }
 
-    mutating func read(_ yaml: String, origin: Origin? = nil) -> Value? {
+    static func parse(_ text: String) throws(Failure) -> Value {
+        try checkScalars(of: text)
+        try checkAliases(of: text)
+        let root: Node?
         do {
-            guard let node = try Yams.compose(yaml: yaml, .basic) else {
-                return Value(content: .null, origin: origin ?? .file(name: name, line: 1, column: 1))
-            }
-            return convert(node, depth: 0, origin: origin)
+            root = try Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot()
         } catch let error as YamlError {
-            report(error, origin)
+            throw failure(error)
         } catch {
-            problems.append(ConfigurationProblem(place: origin?.place ?? name, message: "cannot be read as YAML: \(error)"))
+            throw Failure(origin: .file(line: 1, column: 1), message: "the file can not be read as YAML: \(error)")
         }
-        return nil
+        guard let root else {
+            throw Failure(
+                origin: .file(line: 1, column: 1), message: "the file is empty; it needs at least one service")
+        }
+        var nodes = 0
+        return try convert(root, depth: 0, nodes: &nodes)
     }
 
-    private mutating func report(_ error: YamlError, _ origin: Origin?) {
-        func add(_ mark: Mark?, _ message: String) {
-            var place = origin?.place ?? name
-            if origin == nil, let mark { place = "\(name):\(mark.line):\(mark.column)" }
-            problems.append(ConfigurationProblem(place: place, message: message))
+    /// The value of an override: a YAML scalar or flow collection; text that is no YAML (`[::1]:8080`) is itself.
+    static func parseOverride(_ text: String, index: Int) throws(Failure) -> Value {
+        let origin = Origin.override(index)
+        if text.unicodeScalars.allSatisfy({ $0 == " " }) { return Value(content: .null, origin: origin) }
+        do throws(Failure) {
+            try checkScalars(of: text)
+            try checkAliases(of: text)
+        } catch {
+            throw Failure(origin: origin, message: error.message)
         }
-        switch error {
-        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-            .composer(_, let problem, let mark, _):
-            add(mark, "is not valid YAML: \(problem)")
-        case .duplicatedKeysInMapping(let duplicates, let context):
-            for key in duplicates { add(context.mark, "the key \"\(key)\" is given twice: remove one") }
-        case .reader, .writer, .emitter, .representer, .dataCouldNotBeDecoded, .no, .memory:
-            add(nil, "is not valid YAML: \(error)")
+        guard let node = try? Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot() else {
+            return Value(content: .scalar(text), origin: origin)
+        }
+        var nodes = 0
+        do throws(Failure) {
+            return relocated(try convert(node, depth: 0, nodes: &nodes), to: origin)
+        } catch {
+            throw Failure(origin: origin, message: error.message)
         }
     }
 
-    private mutating func convert(_ node: Node, depth: Int, origin: Origin?) -> Value? {
-        let here = origin ?? .file(name: name, line: node.mark?.line ?? 1, column: node.mark?.column ?? 1)
-        values += 1
-        guard values <= Self.valuesMax, depth <= Self.depthMax else {
-            if values <= Self.valuesMax || values == Self.valuesMax + 1 {
-                problems.append(
-                    ConfigurationProblem(
-                        place: here.place,
-                        message: "too large: at most \(Self.valuesMax) values, nested \(Self.depthMax) deep"))
+    private static func relocated(_ value: Value, to origin: Origin) -> Value {
+        let content: Value.Content =
+            switch value.content {
+            case .scalar, .null, .invalid: value.content
+            case .sequence(let elements): .sequence(elements.map { relocated($0, to: origin) })
+            case .mapping(let entries):
+                .mapping(entries.map { Entry(key: $0.key, origin: origin, value: relocated($0.value, to: origin)) })
             }
-            values = Self.valuesMax + 1
-            return nil
+        return Value(content: content, origin: origin)
+    }
+
+    private static func convert(_ node: Node, depth: Int, nodes: inout Int) throws(Failure) -> Value {
+        let mark = node.mark
+        let origin = Origin.file(line: mark?.line ?? 1, column: mark?.column ?? 1)
+        nodes += 1
+        if nodes > Bounds.nodesMax {
+            throw Failure(
+                origin: origin,
+                message: "more than \(Bounds.nodesMax) values, aliases expanded; split the configuration")
+        }
+        if depth > Bounds.depthMax {
+            throw Failure(origin: origin, message: "nested deeper than \(Bounds.depthMax) levels")
+        }
+        let tag = node.tag.description
+        if tag != "!" && !tag.hasPrefix("tag:yaml.org,2002:") {
+            throw Failure(origin: origin, message: "the YAML tag \(quoted(tag)) means nothing here; remove it")
         }
         switch node {
         case .scalar(let scalar):
-            if scalar.style == .plain, ["", "~", "null", "Null", "NULL"].contains(scalar.string) {
-                return Value(content: .null, origin: here)
-            }
-            return Value(content: .scalar(substitute(scalar.string, here)), origin: here)
+            return Value(content: isNull(scalar) ? .null : .scalar(scalar.string), origin: origin)
         case .sequence(let sequence):
-            return Value(
-                content: .sequence(sequence.compactMap { convert($0, depth: depth + 1, origin: origin) }), origin: here)
+            var elements: [Value] = []
+            for element in sequence {
+                elements.append(try convert(element, depth: depth + 1, nodes: &nodes))
+            }
+            return Value(content: .sequence(elements), origin: origin)
         case .mapping(let mapping):
-            var entries: [Value.Entry] = []
+            var entries: [Entry] = []
             for (key, value) in mapping {
-                let keyOrigin = origin ?? .file(name: name, line: key.mark?.line ?? 1, column: key.mark?.column ?? 1)
-                guard let text = key.scalar?.string else {
-                    problems.append(ConfigurationProblem(place: keyOrigin.place, message: "a key must be a word"))
-                    continue
+                let place = Origin.file(line: key.mark?.line ?? 1, column: key.mark?.column ?? 1)
+                guard case .scalar(let name) = key else {
+                    throw Failure(origin: place, message: "a key must be a name, not a list or a mapping")
                 }
-                guard let converted = convert(value, depth: depth + 1, origin: origin) else { continue }
-                entries.append(Value.Entry(key: text, keyOrigin: keyOrigin, value: converted))
+                nodes += 1
+                entries.append(
+                    Entry(
+                        key: name.string, origin: place,
+                        value: try convert(value, depth: depth + 1, nodes: &nodes)))
             }
-            return Value(content: .mapping(entries), origin: here)
+            return Value(content: .mapping(entries), origin: origin)
         case .alias:
-            problems.append(ConfigurationProblem(place: here.place, message: "aliases are not supported: write it out"))
-            return nil
+            throw Failure(origin: origin, message: "an alias without its anchor")
         }
     }
 
-    /// Replaces `${VAR}` and `${VAR:-default}`; `$$` is a dollar sign.
-    private mutating func substitute(_ text: String, _ origin: Origin) -> String {
-        guard text.contains("$") else { return text }
-        var result = ""
-        var rest = Substring(text)
-        while let dollar = rest.firstIndex(of: "$") {
-            result += rest[..<dollar]
-            rest = rest[rest.index(after: dollar)...]
-            if rest.first == "$" {
-                result += "$"
-                rest = rest.dropFirst()
-            } else if rest.first == "{" {
-                guard let end = rest.firstIndex(of: "}") else {
-                    problems.append(
-                        ConfigurationProblem(
-                            place: origin.place,
-                            message: "\"${\" is not closed: write ${NAME}, or $$ for a dollar sign"))
-                    return text
-                }
-                result += variable(String(rest[rest.index(after: rest.startIndex)..<end]), origin)
-                rest = rest[rest.index(after: end)...]
-            } else {
-                result += "$"
+    private static func isNull(_ scalar: Node.Scalar) -> Bool {
+        scalar.style == .plain && ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+    }
+
+    /// YAML allows neither control characters nor unpaired surrogates (YAML 1.2.2 §5.1). The library finds them too
+    /// but tells no line.
+    private static func checkScalars(of text: String) throws(Failure) {
+        var line = 1
+        var column = 1
+        for scalar in text.unicodeScalars {
+            switch scalar.value {
+            case 0x0a:
+                line += 1
+                column = 1
+                continue
+            case 0x09, 0x0d, 0x20...0x7e, 0x85, 0xa0...0xfffd, 0x10000...0x10ffff:
+                column += 1
+            default:
+                let hex = String(scalar.value, radix: 16, uppercase: true)
+                let code = String(repeating: "0", count: max(0, 4 - hex.count)) + hex
+                throw Failure(
+                    origin: .file(line: line, column: column), message: "the character U+\(code) is not allowed in YAML"
+                )
             }
         }
-        return result + rest
     }
 
-    private mutating func variable(_ expression: String, _ origin: Origin) -> String {
-        var name = expression
-        var fallback: String?
-        if let colon = expression.firstIndex(of: ":"), expression[colon...].hasPrefix(":-") {
-            name = String(expression[..<colon])
-            fallback = String(expression[colon...].dropFirst(2))
+    /// Counts everything that could be an alias, in comments and strings too: only YAML's own lexer knows better, and
+    /// it runs too late to save us.
+    private static func checkAliases(of text: String) throws(Failure) {
+        var line = 1
+        var column = 1
+        var count = 0
+        var afterStar = false
+        for byte in text.utf8 {
+            let isName: Bool =
+                switch byte {
+                case 0x30...0x39, 0x41...0x5a, 0x61...0x7a, UInt8(ascii: "_"), UInt8(ascii: "-"): true
+                default: false
+                }
+            if afterStar && isName {
+                count += 1
+                if count > Bounds.aliasesMax {
+                    throw Failure(
+                        origin: .file(line: line, column: max(1, column - 1)),
+                        message: "more than \(Bounds.aliasesMax) YAML aliases (`*name`, also counted in comments and "
+                            + "strings); write the values out")
+                }
+            }
+            afterStar = byte == UInt8(ascii: "*")
+            if byte == 0x0a {
+                line += 1
+                column = 1
+            } else if byte & 0xc0 != 0x80 {
+                column += 1
+            }
         }
-        if let value = environment[name], !(value.isEmpty && fallback != nil) { return value }
-        if let fallback { return fallback }
-        problems.append(
-            ConfigurationProblem(
-                place: origin.place,
-                message: "the environment variable \(name) is not set: set it, or write ${\(name):-default}"))
-        return ""
+    }
+
+    private static func failure(_ error: YamlError) -> Failure {
+        func at(_ mark: Mark, _ message: String) -> Failure {
+            Failure(origin: .file(line: max(1, mark.line), column: max(1, mark.column)), message: message)
+        }
+        func syntax(_ context: YamlError.Context?, _ problem: String, _ mark: Mark) -> Failure {
+            guard let context else { return at(mark, "not valid YAML: \(problem)") }
+            return at(mark, "not valid YAML: \(problem) (\(context.text) from line \(context.mark.line))")
+        }
+        switch error {
+        case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _):
+            return syntax(context, problem, mark)
+        case .composer(_, let problem, let mark, _):
+            return at(mark, "not valid YAML: \(problem)")
+        case .duplicatedKeysInMapping(let duplicates, let context):
+            let names = duplicates.prefix(10).map { quoted($0) }.joined(separator: ", ")
+            return at(
+                context.mark,
+                "\(names) \(duplicates.count == 1 ? "stands" : "stand") more than once in this mapping, first here; "
+                    + "keep one")
+        case .reader(let problem, _, _, _), .writer(let problem), .emitter(let problem), .representer(let problem):
+            return Failure(origin: .file(line: 1, column: 1), message: "not valid YAML: \(problem)")
+        case .no, .memory, .dataCouldNotBeDecoded:
+            return Failure(origin: .file(line: 1, column: 1), message: "the file can not be read as YAML")
+        }
     }
 }

@@ -1,28 +1,114 @@
-package import Primitives
+// Every default and every bound of the configuration, each with its reason. Nothing else in this module writes a
+// number that an operator could ask about.
 
-extension Configuration {
-    /// Bounds on what one client can make a node hold or wait for. 0 means none.
-    package struct Limits: Sendable {
-        /// The request line. 8 KiB is what RFC 9112 §3 asks everyone to take at the least; beyond it 414.
-        package var requestLineBytes = ByteCount.kibibytes(8)
-        /// All header fields: room for large cookies and tokens; beyond it 431.
-        package var headerBytes = ByteCount.kibibytes(32)
-        /// Header fields: browsers send about 20; each costs a look-up, and a head full of two-byte fields would cost
-        /// thousands.
-        package var headerCount = 100
-        /// A request's body: none by default, since bodies are streamed and cost no memory. Beyond it 413.
-        package var bodyBytes = ByteCount.bytes(0)
-        /// From a head's first byte to its last: one packet on a good line; 10 s lets bad ones live. Then 408.
-        package var headerTimeout = TimeSpan.seconds(10)
-        /// A body, or a client that reads its answer, without any progress. Then 408, or the end of the connection.
-        package var bodyTimeout = TimeSpan.seconds(30)
-        /// Between two requests: longer than the minute that browsers keep connections for.
-        package var idleTimeout = TimeSpan.seconds(75)
-        /// Requests on one connection: none by default; a bound helps to spread long-lived clients over new nodes.
-        package var requestsPerConnection = 0
-        /// Connections of all clients; the descriptor limit bounds them in any case.
-        package var connections = 0
-        /// Connections of one client address (IPv6: of its /64).
-        package var connectionsPerClient = 0
-    }
+import Primitives
+
+/// What the file's reader accepts, so that no file makes it hang or exhaust memory.
+enum Bounds {
+    /// A service of ten backends takes about 600 bytes: room for 1,700 of them.
+    static let fileBytesMax = 1 << 20
+    /// Values in one file, aliases expanded. 1 MiB of honest configuration has about 60,000.
+    static let nodesMax = 100_000
+    /// The deepest key of ours is five levels down.
+    static let depthMax = 32
+    /// The YAML library hashes a mapping's keys, and a key built of aliases of aliases costs exponential time before
+    /// we see any of it. n aliases expand to at most 3^(n/3) copies: 243 for 16.
+    static let aliasesMax = 16
+    /// Beyond this a screen of errors helps nobody.
+    static let errorsMax = 100
+    /// So that an error stays one line.
+    static let quotedScalarsMax = 80
+    /// A text far longer than every key is no misspelling of one.
+    static let misspeltScalarsMax = 64
+
+    /// Routing looks at every service's prefix, and each has probes and pools of its own.
+    static let servicesMax = 1_000
+    /// Strategies that look at every backend stay below 10 µs.
+    static let instancesMax = 1_024
+    static let weightMax = 65_535
+    /// The weighted schedule has one entry of two bytes for each unit of weight: at most 128 KiB a service.
+    static let weightSumMax = 65_535
+    /// It is part of Redis keys and of each log line.
+    static let nameBytesMax = 128
+    /// Must leave room for the rest of an 8 KiB request line.
+    static let pathBytesMax = 1_024
+    static let trustedProxiesMax = 10_000
+    /// More loops than this gain nothing on any machine that exists.
+    static let workersMax = 1_024
+    static let viaBytesMax = 64
+    static let upgradesMax = 16
+    /// A cluster is tens of nodes.
+    static let quorumMax = 1_000
+    static let streakMax = 1_000
+    /// The largest rate that fits the seed's form: one admission each nanosecond.
+    static let rateMax = 1_000_000_000
+    static let countMax = 1_000_000_000
+    static let bytesMax = ByteCount(bytes: 1 << 50)
+    static let timeoutMax = TimeSpan.seconds(86_400)
+}
+
+/// What counts where the file does not say.
+enum Defaults {
+    /// The seed's port.
+    static let port = ListenAddress(host: nil, port: 8080)
+    /// The seed's 30 seconds.
+    static let timeout = TimeSpan.seconds(30)
+    static let via = "sluice"
+    /// A lost node is noticed within 1.5 s (three beats); 20 nodes cost Redis 40 small commands a second.
+    static let heartbeat = TimeSpan.milliseconds(500)
+    /// No balancer in front to wait for, until the operator says so.
+    static let drainDelay = TimeSpan.zero
+    /// As long as the longest request that `timeout` allows.
+    static let drainTimeout = TimeSpan.seconds(30)
+
+    /// RFC 9112 §3 asks for 8,000 octets at least.
+    static let requestLineBytes = ByteCount.kibibytes(8)
+    /// Room for a browser's 4 KiB of cookies eight times over.
+    static let headerBytes = ByteCount.kibibytes(32)
+    /// A browser behind two proxies sends about 30.
+    static let headerCount = 100
+    /// Bodies are streamed with back-pressure: their length costs this node nothing.
+    static let bodyBytes: ByteCount? = nil
+    /// A head fits one or two packets; slower is a slow link or an attack that holds connections (Slowloris).
+    static let headerTimeout = TimeSpan.seconds(10)
+    /// Counted without progress, so a slow upload lives as long as it moves.
+    static let bodyTimeout = TimeSpan.seconds(30)
+    /// Longer than the 60 s of common load balancers, so that they close first and no request is lost in between.
+    static let idleTimeout = TimeSpan.seconds(75)
+    static let requestsPerConnection: Int? = nil
+    /// The descriptor limit bounds it anyway.
+    static let connections: Int? = nil
+    /// Clients behind one address translator look like one client.
+    static let connectionsPerClient: Int? = nil
+
+    /// WebSocket alone: other protocols could carry requests past the gateway's rules.
+    static let upgrades = ["websocket"]
+    /// Two lost SYNs in a data centre cost 3 s; by 2 s another backend is the better choice.
+    static let connectTimeout = TimeSpan.seconds(2)
+    /// Shorter than the keep-alive of common servers would be safer for the pool, longer kinder to quiet streams.
+    static let backendIdleTimeout = TimeSpan.seconds(60)
+    /// Enough to serve 64 requests at once without a new connection, few enough that 100 backends fit 8,192
+    /// descriptors.
+    static let poolIdle = 64
+    static let weight = 1
+
+    static let healthPath = "/health"
+    static let expect = StatusSet(ranges: [200...200])
+    /// The seed's pace: 30 s when well, faster when in doubt, fastest while down.
+    static let interval = TimeSpan.seconds(30)
+    static let warningInterval = TimeSpan.seconds(10)
+    static let downInterval = TimeSpan.seconds(5)
+    static let probeTimeout = TimeSpan.seconds(5)
+    /// One failure is noise, three in a row are not.
+    static let failures = 3
+    static let successes = 3
+    /// As long as one warning interval: by then a restarted backend answers again.
+    static let cooldown = TimeSpan.seconds(10)
+    /// The seed's breaker: five failures open it for 30 s.
+    static let breakerFailures = 5
+    static let breakerOpenFor = TimeSpan.seconds(30)
+
+    /// A hundred round trips in one data centre; nobody notices it in front of a request.
+    static let redisTimeout = TimeSpan.milliseconds(50)
+    static let redisPort: UInt16 = 6379
 }

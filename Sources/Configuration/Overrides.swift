@@ -1,94 +1,114 @@
-// `--set KEY=VALUE`: values from the command line, put into the tree before it is read, so that the same rules judge
-// them.
+// `--set KEY=VALUE`: writes into the document's tree before anything is read from it, so an override passes the same
+// checks as the file and wins over it.
 
-/// Puts an override into a tree.
+/// One override, taken apart.
 struct Override {
-    let text: String
-    private let path: [Substring]
-    private let yaml: Substring
+    /// As the operator wrote it, for errors.
+    let key: String
+    /// The path as errors name it (`services[0].strategy`), once it is known which element a name meant.
+    var path: String
+    let steps: [String]
+    let value: String
 
-    private struct Refused: Error { var message: String }
-
-    /// `nil` where there is no `=` or no key.
-    init?(_ text: String) {
-        guard let equals = text.firstIndex(of: "="), equals != text.startIndex else { return nil }
-        self.text = text
-        yaml = text[text.index(after: equals)...]
-        // `services[0].path` and `services.0.path` are the same.
-        var path: [Substring] = []
-        for part in text[..<equals].split(separator: ".", omittingEmptySubsequences: false) {
-            path += part.split(separator: "[", omittingEmptySubsequences: false).map { $0.hasSuffix("]") ? $0.dropLast() : $0 }
+    /// Reads `KEY=VALUE`; a key is names joined by dots, elements in brackets or as names: `services[0].strategy`,
+    /// `services.0.strategy`, `services.orders.strategy`, `services[a.b].strategy`.
+    init(_ text: String) throws(Invalid) {
+        guard let equals = text.firstIndex(of: "=") else {
+            throw Invalid("no `=`; write --set KEY=VALUE, such as --set gateway.port=127.0.0.1:8080")
         }
-        guard path.allSatisfy({ !$0.isEmpty }) else { return nil }
-        self.path = path
+        key = String(text[..<equals])
+        path = key
+        value = String(text[text.index(after: equals)...])
+        guard let steps = Self.steps(of: key) else {
+            throw Invalid("no key of this form; write names joined by dots, such as services[0].strategy")
+        }
+        self.steps = steps
     }
 
-    var origin: Origin { .override(text) }
-
-    func apply(to tree: inout Value, environment: [String: String], list: ProblemList) {
-        var reader = DocumentReader(name: "--set", environment: environment)
-        // A value such as `redis://h:1` or `:8080` is one word, whatever YAML would make of its colons.
-        let isStructure = yaml.first == "[" || yaml.first == "{" || yaml.first == "\"" || yaml.first == "'"
-        let quoted = "'" + yaml.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "''") + "'"
-        let value = reader.read(isStructure ? String(yaml) : (yaml.isEmpty ? "" : quoted), origin: origin)
-        list.problems += reader.problems
-        guard let value else { return }
-        do throws(Refused) {
-            try put(value, into: &tree, path[...], walked: "")
-        } catch {
-            list.report(origin, error.message)
-        }
-    }
-
-    private func put(_ new: Value, into tree: inout Value, _ path: ArraySlice<Substring>, walked: String) throws(Refused) {
-        guard let key = path.first else {
-            tree = new
-            return
-        }
-        let here = walked.isEmpty ? String(key) : "\(walked).\(key)"
-        switch tree.content {
-        case .mapping(var entries):
-            if let index = entries.firstIndex(where: { $0.key == key }) {
-                try put(new, into: &entries[index].value, path.dropFirst(), walked: here)
+    private static func steps(of key: String) -> [String]? {
+        if key.utf8.count > Bounds.pathBytesMax { return nil }
+        var steps: [String] = []
+        var rest = Substring(key)
+        while true {
+            let bracketed = rest.first == "[" && !steps.isEmpty
+            let step: Substring
+            if bracketed {
+                guard let end = rest.firstIndex(of: "]") else { return nil }
+                step = rest[..<end].dropFirst()
+                rest = rest[end...].dropFirst()
             } else {
-                entries.append(try entry(new, key, path, here))
+                step = rest.prefix { $0 != "." && $0 != "[" }
+                rest = rest[step.endIndex...]
             }
-            tree.content = .mapping(entries)
-        case .null: tree.content = .mapping([try entry(new, key, path, here)])
-        case .sequence(var items):
-            guard let index = position(of: key, in: items) else {
-                throw Refused(message: "\(walked) has no element \"\(key)\": it has \(items.count), counted from 0")
+            if step.isEmpty || steps.count == Bounds.depthMax { return nil }
+            steps.append(String(step))
+            guard let next = rest.first else { return steps }
+            if next == "." {
+                rest = rest.dropFirst()
+                if rest.first == "[" { return nil }
+            } else if next != "[" {
+                return nil
             }
-            try put(new, into: &items[index], path.dropFirst(), walked: here)
-            tree.content = .sequence(items)
-        case .scalar(let text):
-            // An instance may be written as its URL alone; `weight` makes it a mapping.
-            guard walked.contains("instances.") else {
-                throw Refused(message: "\(walked) is one value and has no key \"\(key)\"")
-            }
-            let url = Value.Entry(key: "url", keyOrigin: tree.origin, value: Value(content: .scalar(text), origin: tree.origin))
-            tree.content = .mapping([url])
-            try put(new, into: &tree, path, walked: walked)
         }
     }
 
-    private func entry(
-        _ new: Value, _ key: Substring, _ path: ArraySlice<Substring>, _ here: String
-    ) throws(Refused) -> Value.Entry {
-        var value = Value(content: .null, origin: origin)
-        try put(new, into: &value, path.dropFirst(), walked: here)
-        return Value.Entry(key: String(key), keyOrigin: origin, value: value)
+    /// Writes the value into the tree. `path` becomes the path that it wrote to.
+    mutating func apply(to root: inout Value, index: Int) throws(Invalid) {
+        let new: Value
+        do throws(Document.Failure) {
+            new = try Document.parseOverride(value, index: index)
+        } catch {
+            throw Invalid(error.message)
+        }
+        path = try Self.write(new, into: &root, steps[...], path: "")
     }
 
-    /// By number, or by the `name` of a service.
-    private func position(of key: Substring, in items: [Value]) -> Int? {
-        if let number = SectionReader.integer(String(key)) { return items.indices.contains(number) ? number : nil }
-        return items.firstIndex { item in
-            guard case .mapping(let entries) = item.content else { return false }
-            return entries.contains { entry in
-                guard entry.key == "name", case .scalar(let name) = entry.value.content else { return false }
-                return name == key
-            }
+    private static func write(
+        _ new: Value, into target: inout Value, _ steps: ArraySlice<String>, path: String
+    ) throws(Invalid) -> String {
+        guard let step = steps.first else {
+            target = new
+            return path
         }
+        switch target.content {
+        case .mapping(var entries):
+            let inner = path.isEmpty ? step : "\(path).\(step)"
+            let at = entries.firstIndex { $0.key == step } ?? entries.count
+            if at == entries.count {
+                entries.append(
+                    Entry(key: step, origin: new.origin, value: Value(content: .null, origin: new.origin)))
+            }
+            let written = try write(new, into: &entries[at].value, steps.dropFirst(), path: inner)
+            target.content = .mapping(entries)
+            return written
+        case .sequence(var elements):
+            let at = try Self.index(of: step, in: elements, path: path)
+            let written = try write(new, into: &elements[at], steps.dropFirst(), path: "\(path)[\(at)]")
+            target.content = .sequence(elements)
+            return written
+        case .null, .invalid:
+            target = Value(content: .mapping([]), origin: new.origin)
+            return try write(new, into: &target, steps, path: path)
+        case .scalar:
+            throw Invalid("\(path) is a single value and has no \(quoted(step)); set \(path) as a whole")
+        }
+    }
+
+    /// The element that a step means: an index from 0, or the `name` of a mapping.
+    private static func index(of step: String, in elements: [Value], path: String) throws(Invalid) -> Int {
+        if let index = try? integer(step, in: 0...Bounds.countMax) {
+            if index < elements.count { return index }
+            throw Invalid("\(path) has \(elements.count) elements, counted from 0; there is no \(index)")
+        }
+        var names: [String] = []
+        for (index, element) in elements.enumerated() {
+            guard case .mapping(let entries) = element.content,
+                case .scalar(let name)? = entries.first(where: { $0.key == "name" })?.value.content
+            else { continue }
+            if name == step { return index }
+            names.append(name)
+        }
+        let remedy = suggestion(for: step, among: names).map { " (did you mean \(path).\($0)?)" } ?? ""
+        throw Invalid("\(path) has no element \(quoted(step))\(remedy)")
     }
 }

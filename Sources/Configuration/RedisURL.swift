@@ -1,125 +1,103 @@
-/// Where Redis is and how to log in: `redis://[user[:password]@]host[:port][/database]` or
-/// `unix:///path[?db=N]`.
-package struct RedisURL: Equatable, Sendable, CustomStringConvertible {
-    package enum Location: Equatable, Sendable {
-        case tcp(host: String, port: UInt16)
+// Where Redis is and how to log in, from one URL.
+
+/// A checked Redis URL. However it is printed, the password is masked.
+package struct RedisURL: Hashable, Sendable {
+    package enum Kind: Hashable, Sendable {
+        case tcp(host: Host, port: UInt16)
         case unix(path: String)
     }
 
-    package var location: Location
-    package var username: String?
-    package var password: String?
-    package var database = 0
+    package let kind: Kind
+    /// `nil`: Redis's user `default`.
+    package let username: String?
+    /// `nil`: no `AUTH`.
+    package let password: String?
+    package let database: Int
 
-    /// With the password masked.
-    package var description: String {
-        let login = username == nil && password == nil ? "" : "\(username ?? "")\(password == nil ? "" : ":***")@"
-        switch location {
-        case .tcp(let host, let port):
-            let name = host.contains(":") ? "[\(host)]" : host
-            return "redis://\(login)\(name):\(port)\(database == 0 ? "" : "/\(database)")"
-        case .unix(let path): return "unix://\(login)\(path)\(database == 0 ? "" : "?db=\(database)")"
+    /// Reads `redis://[[user]:password@]host[:port][/database]` or `unix:///path[?db=N]` (also `redis+unix://`).
+    init(parsing text: String) throws(Invalid) {
+        let parts = try Self.parts(of: text)
+        if parts.fragment != nil { throw Invalid("a `#` in a password must be written %23; otherwise remove it") }
+        (username, password) = try Self.login(parts.userinfo)
+        switch parts.scheme {
+        case "redis":
+            if parts.host.contains(",") {
+                throw Invalid("Redis Cluster and Sentinel are not supported yet; name one host")
+            }
+            let host = try Host(parsing: parts.host)
+            kind = .tcp(host: host, port: try parts.port(default: Defaults.redisPort))
+            if parts.query != nil {
+                throw Invalid("a redis:// URL has no parameters here; write the database as redis://host:6379/N")
+            }
+            let number = parts.path.dropFirst()
+            database = number.isEmpty ? 0 : try Self.database(String(number))
+        case "unix", "redis+unix":
+            guard parts.host.isEmpty, parts.portText == nil, parts.path.count > 1,
+                let path = percentDecoded(parts.path),
+                !path.utf8.contains(0)
+            else { throw Invalid("no path to a socket; write one such as unix:///run/redis.sock") }
+            // sun_path has 108 bytes with its final zero.
+            guard path.utf8.count < 108 else { throw Invalid("the path of a socket has at most 107 bytes") }
+            kind = .unix(path: path)
+            database = try Self.database(inQuery: parts.query)
+        case "rediss":
+            throw Invalid("TLS to Redis is not supported yet; write redis://")
+        case let scheme where scheme.contains("sentinel") || scheme.contains("cluster"):
+            throw Invalid("Redis Cluster and Sentinel are not supported yet; write redis://host:port")
+        default:
+            throw Invalid("not a Redis URL; write redis://host:port or unix:///path")
         }
     }
 
-    package struct Malformed: Error, Equatable {
-        package var message: String
+    private static func parts(of text: String) throws(Invalid) -> URLParts {
+        guard text.contains("://") else { throw Invalid("not a Redis URL; write redis://host:port or unix:///path") }
+        return try URLParts(text)
     }
 
-    package init(_ text: String) throws(Malformed) {
-        guard let separator = text.utf8.firstIndex(of: UInt8(ascii: ":")), text[separator...].hasPrefix("://") else {
-            throw Malformed(message: "is no Redis URL: write redis://host:port")
+    private static func login(_ userinfo: Substring?) throws(Invalid) -> (String?, String?) {
+        guard let userinfo else { return (nil, nil) }
+        guard let colon = userinfo.firstIndex(of: ":") else {
+            throw Invalid("a user without a password; write redis://user:password@host, or redis://:password@host")
         }
-        let scheme = text[..<separator]
-        let rest = text[separator...].dropFirst(3)
-        switch scheme {
-        case "redis": try self.init(tcp: rest)
-        case "unix", "redis+unix": try self.init(unix: rest)
-        case "rediss", "redis+sentinel", "redis+cluster":
-            throw Malformed(message: "\(scheme):// is not supported yet: write redis://host:port")
-        default: throw Malformed(message: "the scheme \(scheme):// is none of Redis: write redis://host:port")
+        guard let user = percentDecoded(userinfo[..<colon]),
+            let password = percentDecoded(userinfo[colon...].dropFirst())
+        else { throw Invalid("the user or the password is not percent-encoded UTF-8; write `%` itself as %25") }
+        if password.isEmpty {
+            if user.isEmpty { return (nil, nil) }
+            throw Invalid("a user without a password; write redis://user:password@host, or redis://:password@host")
         }
-    }
-
-    private init(tcp text: Substring) throws(Malformed) {
-        var rest = text
-        if let at = rest.lastIndex(of: "@") {
-            (username, password) = try Self.login(rest[..<at])
-            rest = rest[rest.index(after: at)...]
-        }
-        if let slash = rest.firstIndex(of: "/") {
-            let digits = rest[rest.index(after: slash)...]
-            if !digits.isEmpty { database = try Self.databaseNumber(digits) }
-            rest = rest[..<slash]
-        }
-        var port: UInt16 = 6379
-        var host = rest
-        if rest.hasPrefix("[") {
-            guard let end = rest.firstIndex(of: "]") else { throw Malformed(message: "the address lacks its \"]\"") }
-            host = rest[rest.index(after: rest.startIndex)..<end]
-            rest = rest[rest.index(after: end)...]
-            if rest.hasPrefix(":") { port = try Self.portNumber(rest.dropFirst()) }
-        } else if let colon = rest.lastIndex(of: ":") {
-            host = rest[..<colon]
-            port = try Self.portNumber(rest[rest.index(after: colon)...])
-        }
-        if host.isEmpty { host = "localhost" }
-        location = .tcp(host: String(host), port: port)
-    }
-
-    private init(unix text: Substring) throws(Malformed) {
-        var rest = text
-        if let slash = rest.firstIndex(of: "/"), let at = rest[..<slash].lastIndex(of: "@") {
-            (username, password) = try Self.login(rest[..<at])
-            rest = rest[rest.index(after: at)...]
-        }
-        if let question = rest.firstIndex(of: "?") {
-            let query = rest[rest.index(after: question)...]
-            guard query.hasPrefix("db=") else { throw Malformed(message: "after the path only ?db=N may follow") }
-            database = try Self.databaseNumber(query.dropFirst(3))
-            rest = rest[..<question]
-        }
-        guard rest.hasPrefix("/"), rest.utf8.count <= 107 else {
-            throw Malformed(message: "the path of a Unix socket begins with / and has at most 107 bytes")
-        }
-        location = .unix(path: String(rest))
-    }
-
-    private static func login(_ text: Substring) throws(Malformed) -> (String?, String?) {
-        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        let user = try decoded(parts[0])
-        let password = parts.count == 2 ? try decoded(parts[1]) : nil
         return (user.isEmpty ? nil : user, password)
     }
 
-    private static func databaseNumber(_ digits: Substring) throws(Malformed) -> Int {
-        guard digits.count <= 5, digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let number = Int(digits) else {
-            throw Malformed(message: "the database \"\(digits)\" is no number")
+    private static func database(_ text: String) throws(Invalid) -> Int {
+        guard let number = try? integer(text, in: 0...Int(Int32.max)) else {
+            throw Invalid("the database is not a number; write redis://host:6379/0")
         }
         return number
     }
 
-    private static func portNumber(_ digits: Substring) throws(Malformed) -> UInt16 {
-        guard digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let port = UInt16(digits), port > 0 else {
-            throw Malformed(message: "the port \"\(digits)\" is not between 1 and 65535")
+    private static func database(inQuery query: Substring?) throws(Invalid) -> Int {
+        guard let query else { return 0 }
+        guard query.hasPrefix("db="), let number = try? integer(String(query.dropFirst(3)), in: 0...Int(Int32.max))
+        else {
+            throw Invalid("the only parameter is the database; write unix:///path?db=0")
         }
-        return port
+        return number
+    }
+}
+
+extension RedisURL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// The URL in one form, without the password.
+    package var description: String {
+        let login = password == nil ? "" : "\(username ?? ""):***@"
+        return switch kind {
+        case .tcp(let host, let port): "redis://\(login)\(host):\(port)/\(database)"
+        case .unix(let path): "unix://\(login)\(path)?db=\(database)"
+        }
     }
 
-    /// RFC 3986 §2.1.
-    private static func decoded(_ text: Substring) throws(Malformed) -> String {
-        var bytes: [UInt8] = []
-        var rest = Array(text.utf8)[...]
-        while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "%") {
-                guard let high = rest.popFirst(), let low = rest.popFirst(),
-                    let value = UInt8(String(decoding: [high, low], as: UTF8.self), radix: 16)
-                else { throw Malformed(message: "a % is not followed by two hexadecimal digits") }
-                bytes.append(value)
-            } else {
-                bytes.append(byte)
-            }
-        }
-        return String(decoding: bytes, as: UTF8.self)
-    }
+    package var debugDescription: String { description }
+
+    /// `dump` and the printing of a value that holds this one look here.
+    package var customMirror: Mirror { Mirror(self, children: ["url": description]) }
 }

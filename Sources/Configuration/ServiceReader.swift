@@ -1,274 +1,199 @@
+// One element of `services`: which keys there are, and what each may hold.
+
 import Primitives
 
-/// Reads one service.
-struct ServiceReader {
-    let list: ProblemList
-    let gateway: Configuration.Gateway
+extension Configuration.Service {
+    /// After an error, which is reported then, `name`, `path` or `instances` may be empty.
+    init(_ map: MappingReader, defaults: Configuration.Gateway) {
+        let name = map.readRequired("name", hint: "write one such as user-service") { text throws(Invalid) in
+            try Self.name(text)
+        }
+        let path = map.readRequired("path", hint: "write the prefix that it serves, such as /api/users", pathPrefix)
+        stripPrefix = map.read("stripPrefix", default: true, boolean)
+        hostHeader = map.read("hostHeader", default: .client, choice)
+        upgrades = map.readList("upgrades", default: Defaults.upgrades, max: Bounds.upgradesMax) {
+            text throws(Invalid) in
+            try Self.upgrade(text)
+        }
+        timeouts = Configuration.Timeouts(map.section("timeouts"), response: defaults.timeout)
+        limits = Configuration.ServiceLimits(map.section("limits"), bodyBytes: defaults.limits.bodyBytes)
+        let strategy: Configuration.Strategy = map.read("strategy", default: .roundRobin, choice)
+        self.strategy = strategy
+        hashOn = map.read("hashOn", default: .client) { text throws(Invalid) in
+            try Configuration.HashOn(parsing: text)
+        }
+        instances = InstanceReader(map, strategy: strategy).backends()
+        leastConnections = Configuration.LeastConnections(map.section("leastConnections"))
+        pool = Configuration.Pool(map.section("pool"))
+        health = Configuration.Health(map.section("health"))
+        circuitBreaker = Configuration.CircuitBreaker(map.section("circuitBreaker"))
 
-    func read(_ section: SectionReader) -> Configuration.Service {
-        var service = Configuration.Service(name: "", path: "", timeouts: .init(response: gateway.timeout))
-        readName(section, &service)
-        readPath(section, &service)
-        section.flag("stripPrefix", &service.stripPrefix)
-        section.choice("hostHeader", &service.hostHeader)
-        if let words = section.words("upgrades") { service.upgrades = words.map { $0.text.lowercased() } }
-        let timeouts = section.section("timeouts")
-        timeouts.duration("connect", &service.timeouts.connect, from: .milliseconds(1))
-        timeouts.duration("response", &service.timeouts.response, from: .zero)
-        timeouts.duration("idle", &service.timeouts.idle, from: .milliseconds(1))
-        timeouts.finish()
-        section.choice("strategy", &service.strategy)
-        readHashOn(section, &service)
-        service.instances = readInstances(section, service)
-        let leastConnections = section.section("leastConnections")
-        leastConnections.choice("scope", &service.leastConnections)
-        if service.leastConnections == .cluster {
-            warn(leastConnections.origin(of: "scope"), "\(leastConnections.name("scope")): cluster counts only this node's requests for now")
+        if map.has("hashOn"), strategy != .consistentHash {
+            map.report(
+                "has no effect with strategy \(strategy.rawValue); write strategy: consistent_hash, or remove it",
+                at: "hashOn")
         }
-        leastConnections.finish()
-        let pool = section.section("pool")
-        pool.integer("idle", &service.pool.idle, in: 0...100_000)
-        pool.integer("connections", &service.pool.connections, in: 0...1_000_000)
-        pool.finish()
-        var body = ByteCount.bytes(-1)
-        section.size("bodyBytes", &body)
-        if body.bytes >= 0 { service.bodyBytes = body }
-        service.health = readHealth(section.section("health"))
-        if let value = section.value("circuitBreaker") {
-            let breaker = SectionReader(value, path: section.name("circuitBreaker"), list: list, fallback: section.origin)
-            breaker.integer("failures", &service.circuitBreaker.failures, in: 1...1_000_000)
-            breaker.duration("openFor", &service.circuitBreaker.openFor, from: .milliseconds(1))
-            breaker.finish()
-            warn(value.origin, "\(section.name("circuitBreaker")) has no effect yet: health ejects failing backends")
+        if map.has("leastConnections"), strategy != .leastConnections {
+            map.report(
+                "has no effect with strategy \(strategy.rawValue); write strategy: least_connections, or remove it",
+                at: "leastConnections")
         }
-        section.finish()
-        return service
+        map.finish()
+        self.name = name ?? ""
+        self.path = path ?? ""
     }
 
-    private func warn(_ origin: Origin, _ message: String) {
-        list.warnings.append(ConfigurationProblem(place: origin.place, message: message))
+    private static func name(_ text: String) throws(Invalid) -> String {
+        guard !text.isEmpty, text.utf8.count <= Bounds.nameBytesMax, text.utf8.allSatisfy(isNameByte) else {
+            throw Invalid(
+                "\(quoted(text)) is not a name; use 1 to \(Bounds.nameBytesMax) letters, digits, `-`, `_` and `.`")
+        }
+        // --set services.0.strategy means the first service.
+        if text.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }) {
+            throw Invalid("\(quoted(text)) is a number, which --set would take for an index; add a letter")
+        }
+        return text
     }
 
-    private func readName(_ section: SectionReader, _ service: inout Configuration.Service) {
-        guard let (text, origin) = section.text("name") else {
-            list.report(section.origin, "\(section.name("name")) is missing")
-            return
+    private static func upgrade(_ text: String) throws(Invalid) -> String {
+        let name = try token(text.lowercased(), max: Bounds.nameBytesMax)
+        // RFC 9113 §3.1 dropped it; passed on, it opens a tunnel past routes and limits.
+        if name == "h2c" || name == "h2" {
+            throw Invalid("\(quoted(text)) would carry requests past the gateway; remove it")
         }
-        // It is part of Redis keys and of log lines.
-        let allowed = text.utf8.allSatisfy { byte in
-            byte >= 0x30 && byte <= 0x39 || byte | 0x20 >= 0x61 && byte | 0x20 <= 0x7a || byte == UInt8(ascii: "-")
-                || byte == UInt8(ascii: "_") || byte == UInt8(ascii: ".")
-        }
-        guard allowed, (1...64).contains(text.utf8.count) else {
-            list.report(
-                origin, "\(section.name("name")) must be 1 to 64 letters, digits, dots, dashes or underscores, not \"\(text)\"")
-            return
-        }
-        service.name = text
+        return name
     }
+}
 
-    private func readPath(_ section: SectionReader, _ service: inout Configuration.Service) {
-        guard let (text, origin) = section.text("path") else {
-            list.report(section.origin, "\(section.name("path")) is missing: write the prefix that the service answers, such as /api/users")
-            return
+extension Configuration.Timeouts {
+    init(_ map: MappingReader, response standard: TimeSpan?) {
+        connect = map.read("connect", default: Defaults.connectTimeout) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(1) ... .seconds(300))
         }
-        var path = text
-        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
-        let segments = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
-        let visible = path.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f }
-        if !path.hasPrefix("/") {
-            list.report(origin, "\(section.name("path")) must begin with /, not \"\(text)\"")
-        } else if path.contains("?") || path.contains("#") || !visible {
-            list.report(origin, "\(section.name("path")) must be a plain path: no query, no fragment, no spaces; escape others as %XX")
-        } else if path != "/", segments.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) {
-            list.report(origin, "\(section.name("path")) must not hold empty or dot segments")
-        } else {
-            service.path = path
+        response = map.read("response", default: standard) { text throws(Invalid) in try durationOrNone(text) }
+        idle = map.read("idle", default: Defaults.backendIdleTimeout) { text throws(Invalid) in
+            try durationOrNone(text)
         }
+        map.finish()
     }
+}
 
-    private func readHashOn(_ section: SectionReader, _ service: inout Configuration.Service) {
-        guard let (text, origin) = section.text("hashOn") else { return }
-        if service.strategy != .consistentHash {
-            list.report(origin, "\(section.name("hashOn")) needs strategy: consistent_hash")
-        }
-        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        let name = parts.count == 2 ? String(parts[1]) : ""
-        let isToken = !name.isEmpty && name.utf8.count <= 64 && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: ":") }
-        switch (parts[0], isToken) {
-        case ("client", false) where parts.count == 1: service.hashOn = .client
-        case ("user", false) where parts.count == 1: service.hashOn = .user
-        case ("path", false) where parts.count == 1: service.hashOn = .path
-        case ("header", true): service.hashOn = .header(name)
-        case ("cookie", true): service.hashOn = .cookie(name)
+extension Configuration.ServiceLimits {
+    init(_ map: MappingReader, bodyBytes standard: ByteCount?) {
+        bodyBytes = map.read("bodyBytes", default: standard) { text throws(Invalid) in try sizeOrNone(text) }
+        map.finish()
+    }
+}
+
+extension Configuration.HashOn {
+    /// Reads `client`, `user`, `path`, `header:NAME` or `cookie:NAME`.
+    init(parsing text: String) throws(Invalid) {
+        switch text {
+        case "client": self = .client
+        case "user": self = .user
+        case "path": self = .path
         default:
-            list.report(
-                origin, "\(section.name("hashOn")) must be client, user, path, header:NAME or cookie:NAME, not \"\(text)\"")
+            let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, parts[0] == "header" || parts[0] == "cookie" else {
+                throw Invalid(notOneOf(text, ["client", "user", "path", "header:NAME", "cookie:NAME"]))
+            }
+            let name = try token(String(parts[1]), max: Bounds.nameBytesMax)
+            // Field names ignore case (RFC 9110 §5.1), cookie names do not (RFC 6265 §5.2).
+            self = parts[0] == "header" ? .header(name.lowercased()) : .cookie(name)
         }
-        if service.hashOn == .user {
-            warn(origin, "\(section.name("hashOn")): user falls back to the client's address until identities are configured")
+    }
+}
+
+extension Configuration.LeastConnections {
+    init(_ map: MappingReader) {
+        scope = map.read("scope", default: .node, choice)
+        map.finish()
+    }
+}
+
+extension Configuration.Pool {
+    init(_ map: MappingReader) {
+        let connections: Int? = map.read("connections", default: nil) { text throws(Invalid) in
+            try integerOrNone(text, max: Bounds.countMax)
+        }
+        let standard = min(Defaults.poolIdle, connections ?? .max)
+        idle = map.read("idle", default: standard) { text throws(Invalid) in
+            try integer(text, in: 0...Bounds.countMax)
+        }
+        self.connections = connections
+        if let connections, idle > connections {
+            map.report("more than connections, which is \(connections); write that or less", at: "idle")
+        }
+        map.finish()
+    }
+}
+
+extension Configuration.Health {
+    init(_ map: MappingReader) {
+        func span(_ key: String, _ standard: TimeSpan) -> TimeSpan {
+            map.read(key, default: standard) { text throws(Invalid) in
+                try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
+            }
+        }
+        func streak(_ key: String, _ standard: Int) -> Int {
+            map.read(key, default: standard) { text throws(Invalid) in try integer(text, in: 1...Bounds.streakMax) }
+        }
+        active = map.read("active", default: true, boolean)
+        method = map.read("method", default: .get, choice)
+        path = map.read("path", default: Defaults.healthPath) { text throws(Invalid) in try Self.path(text) }
+        expect = Self.expect(map)
+        interval = span("interval", Defaults.interval)
+        warningInterval = span("warningInterval", Defaults.warningInterval)
+        downInterval = span("downInterval", Defaults.downInterval)
+        timeout = span("timeout", Defaults.probeTimeout)
+        failures = streak("failures", Defaults.failures)
+        successes = streak("successes", Defaults.successes)
+        quorum = map.read("quorum", default: .majority) { text throws(Invalid) in try Self.quorum(text) }
+        cooldown = span("cooldown", Defaults.cooldown)
+        map.finish()
+    }
+
+    /// What a probe asks for: a path, and a query if any, sent as they are.
+    private static func path(_ text: String) throws(Invalid) -> String {
+        guard text.hasPrefix("/"), text.utf8.count <= Bounds.pathBytesMax, !text.contains("#"),
+            text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f })
+        else { throw Invalid("\(quoted(text)) is not a path to ask for; write one such as /health") }
+        return text
+    }
+
+    private static func quorum(_ text: String) throws(Invalid) -> Configuration.Quorum {
+        switch text {
+        case "majority": return .majority
+        case "any": return .any
+        default:
+            guard let count = try? integer(text, in: 1...Bounds.quorumMax) else {
+                throw Invalid("\(quoted(text)) is no quorum; write majority, any, or 1...\(Bounds.quorumMax) nodes")
+            }
+            return .count(count)
         }
     }
 
-    // MARK: Instances
-
-    private func readInstances(
-        _ section: SectionReader, _ service: Configuration.Service
-    ) -> [Configuration.Backend] {
-        guard let value = section.value("instances") else {
-            list.report(section.origin, "\(section.name("instances")) is missing: list the backends, such as http://localhost:8081")
-            return []
+    private static func expect(_ map: MappingReader) -> StatusSet {
+        guard let value = map.take("expect") else { return Defaults.expect }
+        let path = map.path(of: "expect")
+        guard case .sequence(let elements) = value.content else {
+            return map.scalar(value, path: path, statuses).map { StatusSet(ranges: [$0]) } ?? Defaults.expect
         }
-        guard case .sequence(let items) = value.content else {
-            list.report(value.origin, "\(section.name("instances")) must be a list of URLs, not \(value.kind)")
-            return []
-        }
-        if items.isEmpty { list.report(value.origin, "\(section.name("instances")) is empty: list at least one backend") }
-        var backends: [Configuration.Backend] = []
-        for (index, item) in items.enumerated() {
-            let place = "\(section.name("instances"))[\(index)]"
-            guard let backend = readInstance(item, place) else { continue }
-            if backends.contains(where: { $0.url == backend.url }) {
-                list.report(item.origin, "\(place): \(backend.url) is listed twice: give it a weight instead")
-                continue
-            }
-            backends.append(backend)
-        }
-        checkWeights(backends, value.origin, section.name("instances"))
-        return backends
+        if elements.isEmpty { map.report("an empty list; write at least one status, such as 200", at: "expect") }
+        return StatusSet(
+            ranges: elements.enumerated().compactMap { map.scalar($0.element, path: "\(path)[\($0.offset)]", statuses) }
+        )
     }
+}
 
-    private func checkWeights(_ backends: [Configuration.Backend], _ origin: Origin, _ name: String) {
-        func divisor(_ a: Int, _ b: Int) -> Int { b == 0 ? a : divisor(b, a % b) }
-        let common = backends.reduce(0) { divisor($0, $1.weight) }
-        guard common > 0 else { return }
-        let sum = backends.reduce(0) { $0 + $1.weight / common }
-        // The schedule of weighted round robin is laid out whole.
-        if sum > 65_535 {
-            list.report(origin, "\(name): the weights, divided by their common divisor \(common), add up to \(sum): at most 65535")
+extension Configuration.CircuitBreaker {
+    init(_ map: MappingReader) {
+        failures = map.read("failures", default: Defaults.breakerFailures) { text throws(Invalid) in
+            try integer(text, in: 1...Bounds.streakMax)
         }
-    }
-
-    private func readInstance(_ item: Value, _ place: String) -> Configuration.Backend? {
-        switch item.content {
-        case .scalar(let text): return backend(text, item.origin, place)
-        case .mapping:
-            let section = SectionReader(item, path: place, list: list, fallback: item.origin)
-            defer { section.finish() }
-            var weight = 1
-            section.integer("weight", &weight, in: 1...65_535)
-            guard let (text, origin) = section.text("url") else {
-                list.report(item.origin, "\(place).url is missing")
-                return nil
-            }
-            var backend = backend(text, origin, place)
-            backend?.weight = weight
-            return backend
-        case .null, .sequence:
-            list.report(item.origin, "\(place) must be a URL, or a mapping of url and weight, not \(item.kind)")
-            return nil
+        openFor = map.read("openFor", default: Defaults.breakerOpenFor) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
         }
-    }
-
-    private func backend(_ text: String, _ origin: Origin, _ place: String) -> Configuration.Backend? {
-        func refused(_ message: String) -> Configuration.Backend? {
-            list.report(origin, "\(place): \(message)")
-            return nil
-        }
-        if text.hasPrefix("https://") {
-            return refused("TLS to backends is not supported yet: write http:// for \"\(text)\"")
-        }
-        guard text.hasPrefix("http://") else { return refused("\"\(text)\" is no URL: write http://host:port") }
-        var rest = text.dropFirst("http://".count)
-        while rest.hasSuffix("/") { rest = rest.dropLast() }
-        if rest.contains("@") { return refused("a URL with user info is not supported: \"\(text)\"") }
-        if rest.contains("/") || rest.contains("?") || rest.contains("#") {
-            return refused("an instance is a host and a port; \"\(text)\" has a path, which belongs to the service")
-        }
-        let url = "http://\(rest)"
-        var host = rest
-        var port: UInt16 = 80
-        if let colon = rest.lastIndex(of: ":"), !rest[colon...].contains("]") {
-            host = rest[..<colon]
-            let digits = rest[rest.index(after: colon)...]
-            guard digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let number = UInt16(digits), number > 0 else {
-                return refused("the port of \"\(text)\" is not between 1 and 65535")
-            }
-            port = number
-        }
-        if host.hasPrefix("["), host.hasSuffix("]") {
-            host = host.dropFirst().dropLast()
-            guard IPAddress(host) != nil else { return refused("\"\(host)\" is no IPv6 address") }
-        } else {
-            let allowed = host.utf8.allSatisfy { byte in
-                byte >= 0x30 && byte <= 0x39 || byte | 0x20 >= 0x61 && byte | 0x20 <= 0x7a || byte == UInt8(ascii: "-")
-                    || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_")
-            }
-            guard allowed, (1...253).contains(host.utf8.count) else { return refused("\"\(text)\" names no host") }
-        }
-        return Configuration.Backend(url: url, host: String(host), port: port)
-    }
-
-    // MARK: Health
-
-    private func readHealth(_ section: SectionReader) -> Configuration.Health {
-        var health = Configuration.Health()
-        section.flag("active", &health.active)
-        if let (text, origin) = section.text("path") {
-            if text.hasPrefix("/"), text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "#") }) {
-                health.path = text
-            } else {
-                list.report(origin, "\(section.name("path")) must be a path that begins with /, not \"\(text)\"")
-            }
-        }
-        if let (text, origin) = section.text("method") {
-            if ["GET", "HEAD", "OPTIONS", "POST"].contains(text) {
-                health.method = text
-            } else {
-                list.report(origin, "\(section.name("method")) must be GET, HEAD, OPTIONS or POST, not \"\(text)\"")
-            }
-        }
-        if let words = section.words("expect") {
-            health.expect = words.compactMap { statusRange($0.text, $0.origin, section) }
-            if words.isEmpty { list.report(section.origin(of: "expect"), "\(section.name("expect")) must name a status") }
-        }
-        section.duration("interval", &health.interval, from: .milliseconds(10))
-        section.duration("warningInterval", &health.warningInterval, from: .milliseconds(10))
-        section.duration("downInterval", &health.downInterval, from: .milliseconds(10))
-        section.duration("timeout", &health.timeout, from: .milliseconds(1))
-        section.integer("failures", &health.failures, in: 1...1_000_000)
-        section.integer("successes", &health.successes, in: 1...1_000_000)
-        section.duration("cooldown", &health.cooldown, from: .milliseconds(10))
-        if let (text, origin) = section.text("quorum") {
-            switch text {
-            case "any": health.quorum = .any
-            case "majority": health.quorum = .majority
-            default:
-                if let count = SectionReader.integer(text), (1...10_000).contains(count) {
-                    health.quorum = .count(count)
-                } else {
-                    list.report(origin, "\(section.name("quorum")) must be any, majority or a number from 1, not \"\(text)\"")
-                }
-            }
-        }
-        section.finish()
-        return health
-    }
-
-    /// `200`, `2xx`, or `200-299`.
-    private func statusRange(_ text: String, _ origin: Origin, _ section: SectionReader) -> ClosedRange<Int>? {
-        if text.count == 3, text.lowercased().hasSuffix("xx"), let first = text.first?.wholeNumberValue,
-            (1...5).contains(first)
-        {
-            return first * 100...first * 100 + 99
-        }
-        let parts = text.split(separator: "-").compactMap { SectionReader.integer(String($0)) }
-        if let first = parts.first, let last = parts.last, parts.count <= 2, first >= 100, last <= 599, first <= last,
-            text.split(separator: "-").count == parts.count
-        {
-            return first...last
-        }
-        list.report(origin, "\(section.name("expect")) must be statuses such as 200, 2xx or 200-299, not \"\(text)\"")
-        return nil
+        map.finish()
     }
 }

@@ -69,8 +69,9 @@ final class BackendConnection: StreamHandler {
         if stream.mayHaveBytes {
             // The last read filled its room, so the socket may hold more; bytes here would answer a question that
             // nobody asked, and poison the next exchange.
-            pool.worker.input.clear()
-            guard stream.receive(into: &pool.worker.input, room: 1) == .wouldBlock else {
+            // (Not into `input`, which whoever called may be reading.)
+            pool.worker.surplus.clear()
+            guard stream.receive(into: &pool.worker.surplus, room: 1) == .wouldBlock else {
                 close()
                 return
             }
@@ -178,11 +179,12 @@ final class BackendConnection: StreamHandler {
 }
 
 /// How a backend let an exchange down.
-enum BackendFault: Sendable {
+enum BackendFault: Equatable, Sendable {
     case refused
     case connectTimeout
     case reset
     case responseTimeout
     case malformed
-    case serverError
+    /// A 5xx status.
+    case serverError(Int)
 }

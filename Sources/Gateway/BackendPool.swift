@@ -31,7 +31,7 @@ final class BackendPool {
         // A node's limits are shared out over its workers, rounded up: a worker always may have one connection.
         let pool = service.settings.pool
         idleMax = (pool.idle + worker.count - 1) / worker.count
-        openMax = pool.connections == 0 ? .max : max(1, pool.connections / worker.count)
+        openMax = pool.connections.map { max(1, $0 / worker.count) } ?? .max
     }
 
     enum Acquired {
@@ -78,7 +78,7 @@ final class BackendPool {
             connection.close()
             return
         }
-        connection.stream.deadline = worker.loop.now + service.settings.timeouts.idle
+        connection.stream.deadline = ClientConnection.deadline(worker.loop.now, service.settings.timeouts.idle)
         idle.append(connection)
     }
 

@@ -34,8 +34,8 @@ extension ClientConnection: LimitRequester {
         retriesLeft = 1
         uploadBroken = false
         usedBackend = false
-        let requestsMax = node.limits.requestsPerConnection
-        keepAlive = head.keepAlive && (requestsMax == 0 || exchange < UInt64(requestsMax)) && !worker.draining
+        let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
+        keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining
         if node.accessLog {
             logged.clear()
             logged.append(bytes.extracting(head.methodBytes))
@@ -72,6 +72,8 @@ extension ClientConnection: LimitRequester {
         rewrite.write(head, bytes, to: &outbound)
         tailStart = outbound.count
         tailLength = 0
+        pathStart = head.methodBytes.count + 1
+        baseLength = 0
         limit()
     }
 
@@ -93,8 +95,8 @@ extension ClientConnection: LimitRequester {
             index -= 1
             let field = head.fields[index]
             guard field.id == .xForwardedFor else { continue }
-            switch walk.walk(line: bytes.extracting(field.value)) {
-            case .goesOn: continue
+            switch walk.read(bytes.extracting(field.value), trusted: worker.node.trusted) {
+            case .more: continue
             case .done: index = 0
             }
         }
@@ -151,6 +153,7 @@ extension ClientConnection: LimitRequester {
     private func connect(_ index: Int, fresh: Bool) {
         guard let service else { return }
         backendIndex = index
+        setBase(service.backends[index].basePath)
         setTail(service.backends[index].headTail)
         service.state.began(index)
         counted = true
@@ -202,18 +205,30 @@ extension ClientConnection: LimitRequester {
             outbound.append(tail.span)
         } else {
             // A part of the body follows already: a request that is sent again.
-            var again = ByteBuffer()
-            Self.splice(outbound, tailStart, tailLength, tail, into: &again)
-            swap(&again, &outbound)
+            replaceOutbound(tailStart, tailLength, with: tail)
         }
         tailLength = tail.count
     }
 
+    /// Puts the backend's base path before the forwarded path.
+    private func setBase(_ base: [UInt8]) {
+        guard !base.isEmpty || baseLength > 0 else { return }
+        replaceOutbound(pathStart, baseLength, with: base)
+        tailStart += base.count - baseLength
+        baseLength = base.count
+    }
+
+    private func replaceOutbound(_ start: Int, _ length: Int, with bytes: [UInt8]) {
+        var changed = ByteBuffer()
+        Self.splice(outbound, start, length, bytes, into: &changed)
+        swap(&changed, &outbound)
+    }
+
     private static func splice(
-        _ old: borrowing ByteBuffer, _ start: Int, _ length: Int, _ tail: [UInt8], into new: inout ByteBuffer
+        _ old: borrowing ByteBuffer, _ start: Int, _ length: Int, _ bytes: [UInt8], into new: inout ByteBuffer
     ) {
         new.append(old.bytes.extracting(0..<start))
-        new.append(tail.span)
+        new.append(bytes.span)
         new.append(old.bytes.extracting((start + length)..<old.count))
     }
 
@@ -399,8 +414,13 @@ extension ClientConnection: LimitRequester {
         if method == .head { options.insert(.head) }
         refusal.write(to: &worker.output, options: options, limit: worker.node.rateLimitFields)
         responseBytes = worker.output.count
-        send(worker.output)
+        let outcome = send(worker.output)
         logExchange()
+        if case .failed = outcome {
+            close()
+            return
+        }
+        if stream.pendingOutput > 0 { watchOutput() }
         guard phase != .closed else { return }
         if !keep {
             lingerOrClose()
@@ -412,11 +432,5 @@ extension ClientConnection: LimitRequester {
         }
     }
 
-    private func send(_ buffer: borrowing ByteBuffer) {
-        if case .failed = stream.send(buffer.bytes) {
-            close()
-        } else if stream.pendingOutput > 0 {
-            watchOutput()
-        }
-    }
+    private func send(_ buffer: borrowing ByteBuffer) -> IOOutcome { stream.send(buffer.bytes) }
 }

@@ -44,7 +44,7 @@ extension ClientConnection {
         if response.isComplete { return finish(connection, surplus: offset < bytes.count) }
         connection.stream.deadline =
             stream.pendingOutput > 0 || !request.isComplete
-            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.response)
+            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.idle)
         return .all
     }
 
@@ -98,7 +98,7 @@ extension ClientConnection {
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via)
         rewrite.write(head, bytes, to: &worker.output)
         if status >= 500 {
-            worker.report(service, backendIndex, .serverError)
+            worker.report(service, backendIndex, .serverError(status))
         } else {
             worker.reportSuccess(service, backendIndex)
         }
@@ -106,6 +106,9 @@ extension ClientConnection {
     }
 
     // MARK: Body
+
+    /// Up to here copying a body behind its head is cheaper than a call with two pieces.
+    private static let copiedBytesMax = 2048
 
     private func takeBody(
         _ bytes: Span<UInt8>, from offset: inout Int, _ connection: BackendConnection
@@ -118,6 +121,8 @@ extension ClientConnection {
                 switch delivery {
                 case .chunked:
                     worker.output.appendChunk(bytes.extracting(range))
+                case .asAnnounced where range.count <= Self.copiedBytesMax, .untilClose where range.count <= Self.copiedBytesMax:
+                    worker.output.append(bytes.extracting(range))
                 case .asAnnounced, .untilClose:
                     // Head and body leave in one call, and the body is not copied.
                     sendOutput(bytes.extracting(range))

@@ -67,6 +67,9 @@ final class ClientConnection: StreamHandler {
     /// Where the part of the head that depends on the backend begins, and how long it is.
     var tailStart = 0
     var tailLength = 0
+    /// Where the path begins, and how long the backend's base path before it is.
+    var pathStart = 0
+    var baseLength = 0
     /// Whether `outbound` still holds all that this exchange sent.
     var replayable = true
     var retriesLeft = 0
@@ -104,8 +107,8 @@ final class ClientConnection: StreamHandler {
         stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
     }
 
-    static func deadline(_ now: MonotonicTime, _ span: TimeSpan) -> MonotonicTime {
-        span == .zero ? .distantFuture : now + span
+    static func deadline(_ now: MonotonicTime, _ span: TimeSpan?) -> MonotonicTime {
+        span.map { now + $0 } ?? .distantFuture
     }
 
     var isIdle: Bool { phase == .head && !headBegun && exchange > 0 }

@@ -12,6 +12,8 @@ protocol ClusterLinkOwner: AnyObject {
     func clusterReached()
     func clusterLost(_ reason: String)
     func heartbeatAnswered(_ reply: HeartbeatReply)
+    /// Redis answers, but not as it should: `sluice:nodes` may be of another type, or memory may be full.
+    func heartbeatRefused(_ reason: String)
     func healthNews(_ news: HealthNews)
     func healthIgnored(_ error: HealthFormatError)
     func healthSnapshot(service: String, _ fields: [(field: String, value: [UInt8])])
@@ -130,7 +132,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
             writer.add(info.json)
         }
         commands.write { writer in
-            writer.add("ZRANGE")
+            // The latest first: entries of nodes long gone must not push out the living.
+            writer.add("ZREVRANGE")
             writer.add(MembershipKeys.nodes)
             writer.add("0")
             writer.add(Int64(MembershipView.membersMax - 1))
@@ -148,7 +151,11 @@ final class ClusterLink: RedisRequester, RedisObserver {
         // Array(6) Array(2) seconds micros boot added set Array(2n) … Array(2m) …
         guard reply.kind(1) == .array, let seconds = reply.integer(2), let micros = reply.integer(3),
             reply.kind(7) == .array
-        else { return }
+        else {
+            let errors = (0..<reply.count).filter { reply.kind($0) == .error }.map { reply.text($0) }
+            owner?.heartbeatRefused(errors.first ?? "an answer of another shape")
+            return
+        }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), micros))
         loop.updateTime()
         serverTime = (time, loop.now)
@@ -288,7 +295,9 @@ final class ClusterLink: RedisRequester, RedisObserver {
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
         guard let purpose = purposes.removeValue(forKey: token) else { return }
         switch purpose {
-        case .heartbeat: heartbeatUnderWay = false
+        case .heartbeat:
+            heartbeatUnderWay = false
+            if case .refused(let text) = failure { owner?.heartbeatRefused(text) }
         case .snapshot: owner?.healthSnapshotFailed()
         case .write: break
         }

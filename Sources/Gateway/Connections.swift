@@ -14,12 +14,12 @@ package final class ConnectionLimits: Sendable {
     private let perClientMax: Int
     private let perClient = Mutex<[IPAddress: Int]>([:])
 
-    /// 0 means no limit; the descriptor limit bounds the total all the same.
-    init(total: Int, perClient: Int, descriptors: Int) {
+    /// `nil`: no limit; the descriptor limit bounds the total all the same.
+    init(total: Int?, perClient: Int?, descriptors: Int) {
         // Each client may need a backend connection too, and the node some descriptors for itself.
         let bound = max(16, (descriptors - Self.reserved) / 2)
-        totalMax = total == 0 ? bound : min(total, bound)
-        perClientMax = perClient
+        totalMax = min(total ?? bound, bound)
+        perClientMax = perClient ?? 0
     }
 
     /// Descriptors for listeners, Redis, probes, logs and the admin listener.

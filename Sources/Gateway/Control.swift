@@ -42,6 +42,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     private var actions: [HealthAction] = []
     private var performing = false
     private var drained: Set<Int> = []
+    private var heartbeatRefusal: String?
     private var limiterLost: Set<Int> = []
     private var whenDrained: (() -> Void)?
 
@@ -83,8 +84,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         var settings = HealthSettings()
         settings.active = configured.active
         settings.path = configured.path
-        settings.method = configured.method
-        settings.expect = configured.expect
+        settings.method = configured.method.rawValue
+        settings.expect = configured.expect.ranges
         settings.interval = configured.interval
         settings.warningInterval = configured.warningInterval
         settings.downInterval = configured.downInterval
@@ -137,7 +138,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .reset: .connection("connection closed before the answer")
             case .connectTimeout, .responseTimeout: .timeout
             case .malformed: .malformedAnswer
-            case .serverError: .status(500)
+            case .serverError(let status): .status(status)
             }
         health.trafficFailed(key(service, backend), failure, at: moment, into: &actions)
         perform()
@@ -240,6 +241,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     }
 
     func heartbeatAnswered(_ reply: HeartbeatReply) {
+        heartbeatRefusal = nil
         var events: [MembershipEvent] = []
         let before = membership.liveNodes
         membership.received(reply, at: loop.now, into: &events)
@@ -255,6 +257,13 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             perform()
         }
         if let (bound, nodes) = membership.prune(reply, at: loop.now) { link?.prune(before: bound, nodes) }
+    }
+
+    func heartbeatRefused(_ reason: String) {
+        // Once for each reason: a heartbeat comes twice a second.
+        guard heartbeatRefusal != reason else { return }
+        heartbeatRefusal = reason
+        logger.error("heartbeats are refused: this node is not seen by the others", metadata: ["reason": "\(reason)"])
     }
 
     func healthNews(_ news: HealthNews) {

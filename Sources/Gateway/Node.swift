@@ -47,12 +47,19 @@ package final class Node: Sendable {
     package init(_ configuration: Configuration, id: NodeID, logger: Logger) throws(NodeStartError) {
         let gateway = configuration.gateway
         let descriptors = DescriptorLimit.raiseToHard()
-        let workerCount = gateway.workers ?? Processors.available
+        let workerCount: Int
+        switch gateway.workers {
+        case .auto: workerCount = Processors.available
+        case .count(let count): workerCount = count
+        }
         let seed = SystemClock.random64()
         let boot = SystemClock.random64()
         let resolver = Resolver()
-        let policy = configuration.rateLimit.map {
-            Policy(name: "default", limit: $0.requestsPerSecond, window: .seconds(1), burst: $0.burstSize)
+        var policy: Policy?
+        if let limit = configuration.rateLimit?.requestsPerSecond {
+            policy = Policy(
+                name: "default", limit: limit, window: .seconds(1),
+                burst: configuration.rateLimit?.burstSize ?? limit)
         }
         let redis = configuration.rateLimit?.redisURL.map { Self.endpoint($0) }
         var limiterSetup = LimiterSetup.none
@@ -99,14 +106,14 @@ package final class Node: Sendable {
 
     private static func endpoint(_ url: RedisURL) -> RedisEndpoint {
         let location: RedisEndpoint.Location =
-            switch url.location {
-            case .tcp(let host, let port): .tcp(host: host, port: port)
+            switch url.kind {
+            case .tcp(let host, let port): .tcp(host: host.description, port: port)
             case .unix(let path): .unix(path: path)
             }
         return RedisEndpoint(location, username: url.username, password: url.password, database: url.database)
     }
 
-    private static func lossRule(_ rule: Configuration.LossRule) -> LossRule {
+    private static func lossRule(_ rule: Configuration.RedisLossRule) -> LossRule {
         switch rule {
         case .share: .share
         case .open: .open
@@ -176,7 +183,7 @@ package final class Node: Sendable {
     }
 
     private func announce(_ configuration: Configuration, _ descriptors: DescriptorLimit, _ logger: Logger) {
-        for warning in configuration.warnings { logger.warning("\(warning)") }
+        for warning in Self.warnings(configuration) { logger.warning("\(warning)") }
         logger.notice(
             "starting",
             metadata: [
@@ -190,6 +197,20 @@ package final class Node: Sendable {
             logger.warning(
                 "few file descriptors: raise the hard limit (ulimit -n, LimitNOFILE)",
                 metadata: ["limit": "\(descriptors.soft)"])
+        }
+    }
+
+    /// Keys that are valid and have no effect yet.
+    package static func warnings(_ configuration: Configuration) -> [String] {
+        configuration.services.flatMap { service -> [String] in
+            var warnings: [String] = []
+            if service.leastConnections.scope == .cluster {
+                warnings.append("\(service.name): leastConnections.scope: cluster counts this node's requests only, for now")
+            }
+            if service.hashOn == .user {
+                warnings.append("\(service.name): hashOn: user goes by the client's address until identities are configured")
+            }
+            return warnings
         }
     }
 

@@ -10,7 +10,7 @@ import RedisClient
 
 /// What consistent hashing goes by in one service.
 struct HashSource: Sendable {
-    let key: Configuration.HashKey
+    let key: Configuration.HashOn
     /// The name of the header or cookie, in bytes.
     private let name: [UInt8]
     private let isUsed: Bool
@@ -111,9 +111,9 @@ final class NodeContext: Sendable {
         let gateway = configuration.gateway
         limits = gateway.limits
         headLimits = HeadLimits(
-            requestLineBytes: limits.requestLineBytes.bytes, headerBytes: limits.headerBytes.bytes,
-            headerCount: limits.headerCount)
-        services = configuration.services.enumerated().map { Service($1, index: $0, limits: gateway.limits) }
+            requestLineBytes: limits.requestLineBytes?.bytes ?? 0, headerBytes: limits.headerBytes?.bytes ?? 0,
+            headerCount: limits.headerCount ?? 0)
+        services = configuration.services.enumerated().map { Service($1, index: $0) }
         routes = RouteTable(prefixes: services.map(\.prefix))
         hashing = configuration.services.map { HashSource($0) }
         via = Array(gateway.via.utf8)

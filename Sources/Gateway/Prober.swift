@@ -67,7 +67,6 @@ final class Probe: StreamHandler {
         request.append(" HTTP/1.1\r\nHost: ")
         request.append(String(backend.url.dropFirst("http://".count)))
         request.append("\r\nUser-Agent: sluice-health\r\nAccept: */*\r\n")
-        if settings.method == "POST" { request.append("Content-Length: 0\r\n") }
         request.append("Connection: close\r\n\r\n")
         send(request, stream)
     }

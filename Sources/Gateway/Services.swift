@@ -15,6 +15,8 @@ package final class Backend: Sendable {
     package let port: UInt16
     /// The end of every request head sent to it: the fields that name the backend, and the empty line.
     let headTail: [UInt8]
+    /// What stands before the forwarded path.
+    let basePath: [UInt8]
 
     /// Failures of real traffic in a row, over all workers.
     let consecutiveFailures = Atomic<Int>(0)
@@ -25,8 +27,9 @@ package final class Backend: Sendable {
         self.index = index
         self.serviceIndex = serviceIndex
         url = instance.url
-        host = instance.host
+        host = instance.host.description
         port = instance.port
+        basePath = Array(instance.basePath.utf8)
         let authority = instance.authority
         var tail = "X-Origin-Host: \(authority)\r\n"
         switch service.hostHeader {
@@ -59,7 +62,7 @@ package final class Service: Sendable {
     /// 0: no limit.
     let bodyBytesMax: Int
 
-    init(_ settings: Configuration.Service, index: Int, limits: Configuration.Limits) {
+    init(_ settings: Configuration.Service, index: Int) {
         self.index = index
         self.settings = settings
         backends = settings.instances.enumerated().map { position, instance in
@@ -70,14 +73,11 @@ package final class Service: Sendable {
         while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
         self.prefix = prefix
         state = BalancerState(backendCount: settings.instances.count)
-        bodyBytesMax = (settings.bodyBytes ?? limits.bodyBytes).bytes
+        bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
     }
 
     /// The order of those backends that `isAvailable` lets take part.
     func balancer(_ isAvailable: (Backend) -> Bool) -> BalancerSnapshot {
-        let members = backends.filter(isAvailable).map { backend in
-            BalancerMember(index: backend.index, weight: settings.instances[backend.index].weight, url: backend.url)
-        }
         let strategy: BalancingStrategy =
             switch settings.strategy {
             case .roundRobin: .roundRobin
@@ -85,6 +85,8 @@ package final class Service: Sendable {
             case .leastConnections: .leastConnections
             case .consistentHash: .consistentHash
             }
-        return BalancerSnapshot(strategy, members: members, state: state)
+        return BalancerSnapshot(
+            strategy: strategy, backends: settings.instances.map { BalancedBackend(url: $0.url, weight: $0.weight) },
+            state: state, isAvailable: { isAvailable(backends[$0]) })
     }
 }

@@ -30,6 +30,7 @@ final class Worker: ListenerHandler, WakeHandler {
     /// Shared scratch: bytes stay here within one call only, so an idle connection holds no buffer.
     var input = ByteBuffer(capacity: Worker.readSize)
     var output = ByteBuffer(capacity: Worker.readSize)
+    var surplus = ByteBuffer(capacity: 16)
     var requestHead = RequestHead()
     var responseHead = ResponseHead()
 

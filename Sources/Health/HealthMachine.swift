@@ -31,6 +31,8 @@ package struct HealthMachine: Sendable {
         var own: HealthVerdict?
         /// The table holds what an earlier run of this node said, until this run knows better.
         var isInherited = false
+        /// What `verdicts` comes to among the nodes whose votes count.
+        var votes = Votes(live: 1)
         var condition: BackendCondition
         var agreed = AgreedState.up
         var since: UnixTime
@@ -42,6 +44,8 @@ package struct HealthMachine: Sendable {
         var backends: [Backend]
         /// The hash has been read since Redis was reached, so the others' verdicts are known.
         var isShared = false
+        /// When the hash was last asked for.
+        var readRequested = MonotonicTime(nanoseconds: .min)
         /// Since when fields of nodes that are not alive have been seen in the hash.
         var absentSince: [NodeID: MonotonicTime] = [:]
     }
@@ -49,9 +53,9 @@ package struct HealthMachine: Sendable {
     package let node: NodeID
     package let boot: BootID
     var services: [Service] = []
-    private var index: [BackendKey: (service: Int, backend: Int)] = [:]
+    var index: [BackendKey: (service: Int, backend: Int)] = [:]
     private(set) var liveNodes: [NodeID]
-    private var isJoined = false
+    private(set) var isJoined = false
     private var hasLeft = false
     private var nextReread = MonotonicTime.distantFuture
     private var owedRemovals: [BackendKey] = []
@@ -83,8 +87,8 @@ package struct HealthMachine: Sendable {
     }
 
     package mutating func tick(at now: HealthMoment, into actions: inout [HealthAction]) {
-        for (s, service) in services.enumerated() {
-            for b in service.backends.indices {
+        for s in services.indices {
+            for b in services[s].backends.indices {
                 let change = services[s].backends[b].monitor.tick(at: now.monotonic, random: &random)
                 took(change, s, b, now, &actions)
                 startProbeIfDue(s, b, now, &actions)
@@ -93,7 +97,7 @@ package struct HealthMachine: Sendable {
         if nextReread <= now.monotonic { readAll(now, &actions) }
     }
 
-    private mutating func startProbeIfDue(_ s: Int, _ b: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+    mutating func startProbeIfDue(_ s: Int, _ b: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
         guard services[s].backends[b].monitor.probeIsDue(at: now.monotonic) else { return }
         attempts &+= 1
         services[s].backends[b].monitor.probeStarted(attempt: attempts, at: now.monotonic)
@@ -154,13 +158,13 @@ package struct HealthMachine: Sendable {
             evidence: backend.monitor.evidence)
         services[s].backends[b].own = verdict
         services[s].backends[b].isInherited = false
-        _ = services[s].backends[b].verdicts.merge(verdict, of: node)
+        _ = services[s].backends[b].verdicts.merge(verdict, of: node, at: now.monotonic)
         actions.append(.log(.opinion(backend.key, verdict)))
         publish(s, b, &actions)
-        evaluate(s, now, &actions)
+        evaluate(s, heard: b, now, &actions)
     }
 
-    private func publish(_ s: Int, _ b: Int, _ actions: inout [HealthAction]) {
+    func publish(_ s: Int, _ b: Int, _ actions: inout [HealthAction]) {
         guard isJoined, services[s].isShared, !hasLeft, let verdict = services[s].backends[b].own else { return }
         actions.append(.publish(HealthNews(backend: services[s].backends[b].key, node: node, verdict: verdict)))
     }
@@ -170,8 +174,10 @@ package struct HealthMachine: Sendable {
     /// A message on the channel.
     package mutating func news(_ news: HealthNews, at now: HealthMoment, into actions: inout [HealthAction]) {
         guard isJoined, news.node != node, let (s, b) = index[news.backend] else { return }
-        hear(news.verdict, of: news.node, s, b, now)
-        if services[s].isShared { evaluate(s, now, &actions) }
+        took(
+            services[s].backends[b].verdicts.merge(news.verdict, of: news.node, at: now.monotonic), s, b, news.verdict,
+            now)
+        if services[s].isShared { evaluate(s, heard: b, now, &actions) }
         startProbeIfDue(s, b, now, &actions)
     }
 
@@ -186,98 +192,15 @@ package struct HealthMachine: Sendable {
         ignored = 0
     }
 
-    /// Takes in another node's verdict, and looks for itself where it is news that the backend is down.
-    private mutating func hear(_ verdict: HealthVerdict, of other: NodeID, _ s: Int, _ b: Int, _ now: HealthMoment) {
-        switch services[s].backends[b].verdicts.merge(verdict, of: other) {
+    /// Looks for itself where it is news that the backend is down.
+    mutating func took(
+        _ outcome: MergeOutcome, _ s: Int, _ b: Int, _ verdict: HealthVerdict, _ now: HealthMoment
+    ) {
+        switch outcome {
         case .old, .tooMany: return
         case .applied(let before):
             if before == .up, verdict.state == .down { services[s].backends[b].monitor.confirm(at: now.monotonic) }
         }
-    }
-
-    /// The whole hash of a service, as it was when Redis executed the command.
-    package mutating func snapshot(
-        service name: String, _ fields: [(field: String, value: [UInt8])], at now: HealthMoment,
-        into actions: inout [HealthAction]
-    ) {
-        guard isJoined, let s = services.firstIndex(where: { $0.name == name }) else { return }
-        var own: [String: HealthVerdict] = [:]
-        var present: [NodeID: [String]] = [:]
-        var removals: [String] = []
-        for (field, value) in fields {
-            do throws(HealthFormatError) {
-                let (url, author) = try HealthKeys.parse(field: field)
-                let key = BackendKey(service: name, url: url)
-                if author == node, index[key] == nil {
-                    // Of a backend that the configuration of this node no longer names.
-                    removals.append(field)
-                    continue
-                }
-                present[author, default: []].append(field)
-                let verdict = try HealthVerdict(json: value)
-                if author == node {
-                    own[url] = verdict
-                } else if let (_, b) = index[key] {
-                    hear(verdict, of: author, s, b, now)
-                }
-            } catch {
-                ignored(error, at: now, into: &actions)
-            }
-        }
-        services[s].isShared = true
-        for b in services[s].backends.indices {
-            reconcile(s, b, field: own[services[s].backends[b].key.url], now, &removals, &actions)
-        }
-        removals += forgetGone(s, present, now)
-        if !removals.isEmpty { actions.append(.remove(service: name, fields: removals.sorted())) }
-        evaluate(s, now, &actions)
-        for b in services[s].backends.indices { startProbeIfDue(s, b, now, &actions) }
-    }
-
-    /// Compares what the hash says in this node's name with what this node says.
-    private mutating func reconcile(
-        _ s: Int, _ b: Int, field: HealthVerdict?, _ now: HealthMoment, _ removals: inout [String],
-        _ actions: inout [HealthAction]
-    ) {
-        let backend = services[s].backends[b]
-        if let said = backend.own {
-            if field != said { publish(s, b, &actions) }
-            return
-        }
-        guard let field, field.state == .down, services[s].settings.active else {
-            // Silence means up. Nothing would ever bring an answer to an earlier run's verdict without probes.
-            if field != nil { removals.append(HealthKeys.field(url: backend.key.url, node: node)) }
-            services[s].backends[b].verdicts.forget(node)
-            services[s].backends[b].isInherited = false
-            return
-        }
-        guard !backend.isInherited else { return }
-        _ = services[s].backends[b].verdicts.merge(field, of: node)
-        services[s].backends[b].isInherited = true
-        services[s].backends[b].monitor.confirm(at: now.monotonic)
-    }
-
-    /// Forgets nodes that are neither alive nor in the hash; returns the fields of nodes that have been gone for long.
-    private mutating func forgetGone(_ s: Int, _ present: [NodeID: [String]], _ now: HealthMoment) -> [String] {
-        let live = Set(liveNodes)
-        var absent: [NodeID: MonotonicTime] = [:]
-        var fields: [String] = []
-        for (author, theirs) in present where !live.contains(author) {
-            let since = services[s].absentSince[author] ?? now.monotonic
-            if now.monotonic - since >= MembershipView.forgetAfter {
-                fields += theirs
-            } else {
-                absent[author] = since
-            }
-        }
-        services[s].absentSince = absent
-        for b in services[s].backends.indices {
-            for author in services[s].backends[b].verdicts.nodes
-            where author != node && !live.contains(author) && absent[author] == nil {
-                services[s].backends[b].verdicts.forget(author)
-            }
-        }
-        return fields
     }
 
     /// A hash could not be read although Redis answers.
@@ -285,12 +208,22 @@ package struct HealthMachine: Sendable {
         nextReread = min(nextReread, now.monotonic + Self.rereadAfterFailure)
     }
 
-    /// The living nodes have changed, as membership sees them.
+    /// The living nodes have changed, as membership sees them. What a node that is gone has said goes with it; what one
+    /// that has come said before, perhaps in an earlier run, is in the hashes.
     package mutating func liveNodesChanged(
         _ nodes: [NodeID], at now: HealthMoment, into actions: inout [HealthAction]
     ) {
-        liveNodes = Set(nodes).union([node]).sorted()
-        for s in services.indices { evaluate(s, now, &actions) }
+        let before = Set(liveNodes)
+        let after = Set(nodes).union([node])
+        liveNodes = after.sorted()
+        let gone = before.subtracting(after)
+        for s in services.indices {
+            for b in services[s].backends.indices {
+                for other in gone { services[s].backends[b].verdicts.forget(other) }
+            }
+            evaluate(s, now, &actions)
+        }
+        if isJoined, !after.isSubset(of: before) { readAll(now, &actions) }
     }
 
     // MARK: Redis comes and goes
@@ -324,7 +257,12 @@ package struct HealthMachine: Sendable {
         let tenth = Self.rereadInterval.nanoseconds / 10
         let jitter = TimeSpan.nanoseconds(Int64.random(in: -tenth...tenth, using: &random))
         nextReread = now.monotonic + Self.rereadInterval + jitter
-        for service in services { actions.append(.readSnapshot(service: service.name)) }
+        for s in services.indices { read(s, now, &actions) }
+    }
+
+    private mutating func read(_ s: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+        services[s].readRequested = now.monotonic
+        actions.append(.readSnapshot(service: services[s].name))
     }
 
     /// Takes this node's verdicts out of Redis, because it leaves for good.
@@ -349,7 +287,7 @@ package struct HealthMachine: Sendable {
         let oldIndex = index
         services = []
         index = [:]
-        var unread: [String] = []
+        var unread: Set<String> = []
         for new in watched where !services.contains(where: { $0.name == new.name }) {
             let before = old.first { $0.name == new.name }
             var service = before ?? Service(name: new.name, settings: new.settings, backends: [])
@@ -364,7 +302,7 @@ package struct HealthMachine: Sendable {
                     backend.monitor.reconfigure(new.settings, at: now.monotonic, random: &random)
                     service.backends.append(backend)
                 } else {
-                    if unread.last != new.name { unread.append(new.name) }
+                    unread.insert(new.name)
                     let monitor = BackendMonitor(settings: new.settings, now: now.monotonic, random: &random)
                     service.backends.append(
                         Backend(
@@ -374,7 +312,7 @@ package struct HealthMachine: Sendable {
             }
             services.append(service)
         }
-        if isJoined { for name in unread { actions.append(.readSnapshot(service: name)) } }
+        if isJoined { for s in services.indices where unread.contains(services[s].name) { read(s, now, &actions) } }
         for backend in old.flatMap(\.backends) where index[backend.key] == nil {
             if backend.own != nil || backend.isInherited { removeField(backend.key, &actions) }
         }
@@ -391,10 +329,17 @@ package struct HealthMachine: Sendable {
 
     // MARK: What follows
 
-    private mutating func evaluate(_ s: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+    /// Decides anew about a service. `heard` is the only backend of which a verdict has changed; without it all votes
+    /// are counted anew.
+    mutating func evaluate(
+        _ s: Int, heard: Int? = nil, _ now: HealthMoment, _ actions: inout [HealthAction]
+    ) {
         let quorum = services[s].settings.quorum
         let live = countedNodes(services[s])
-        let votes = services[s].backends.map { $0.verdicts.count(live: live) }
+        for b in heard.map({ $0..<$0 + 1 }) ?? services[s].backends.indices {
+            services[s].backends[b].votes = services[s].backends[b].verdicts.count(live: live)
+        }
+        let votes = services[s].backends.map(\.votes)
         let agreed = HealthView.agree(votes, quorum: quorum)
         let conditions = HealthView.assess(votes, own: services[s].backends.map(\.monitor.standing), quorum: quorum)
         for b in services[s].backends.indices {

@@ -8,6 +8,7 @@
 // because requests that fail everywhere have a common cause, and a single survivor would get the load of all.
 
 package import Membership
+package import Primitives
 
 /// Where a newly heard verdict left things.
 package enum MergeOutcome: Equatable, Sendable {
@@ -23,9 +24,13 @@ package enum MergeOutcome: Equatable, Sendable {
 package struct VerdictTable: Sendable {
     private struct Entry {
         var verdict: HealthVerdict
+        /// When it was told, or when the reading that found it was asked for: it is at least as recent as this.
+        var asOf: MonotonicTime
         /// The run of the node before this one, up to the last sequence heard: late news of it are old.
         var previousBoot: BootID?
         var previousSequence: UInt64 = 0
+        /// The last reading of the hash did not find it.
+        var isMissing = false
     }
 
     /// As many nodes as membership takes in.
@@ -39,27 +44,70 @@ package struct VerdictTable: Sendable {
 
     package var nodes: [NodeID] { entries.keys.sorted() }
 
-    /// Takes in a verdict unless it is old: within a run of a node the sequence decides; another run replaces.
-    package mutating func merge(_ verdict: HealthVerdict, of node: NodeID) -> MergeOutcome {
-        guard var entry = entries[node] else {
-            if entries.count >= Self.nodesMax { return .tooMany }
-            entries[node] = Entry(verdict: verdict)
-            return .applied(before: .up)
+    /// Takes in a verdict that was told on the channel, unless it is old: within a run of a node the sequence decides;
+    /// another run replaces.
+    package mutating func merge(
+        _ verdict: HealthVerdict, of node: NodeID, at now: MonotonicTime
+    ) -> MergeOutcome {
+        guard let entry = entries[node] else { return insert(verdict, of: node, asOf: now) }
+        if entry.verdict.boot == verdict.boot {
+            if verdict.sequence <= entry.verdict.sequence { return .old }
+        } else if entry.previousBoot == verdict.boot, verdict.sequence <= entry.previousSequence {
+            return .old
         }
-        let known = entry.verdict
-        if known.boot == verdict.boot {
-            if verdict.sequence <= known.sequence { return .old }
-        } else {
-            if entry.previousBoot == verdict.boot, verdict.sequence <= entry.previousSequence { return .old }
-            entry.previousBoot = known.boot
-            entry.previousSequence = known.sequence
+        return replace(entry, verdict, of: node, asOf: now)
+    }
+
+    /// Takes in a verdict from a reading of the hash that was asked for at `requested`. Of two runs the one in the hash
+    /// is the later, unless the other was heard of after the reading had begun.
+    package mutating func read(
+        _ verdict: HealthVerdict, of node: NodeID, requested: MonotonicTime
+    ) -> MergeOutcome {
+        guard let entry = entries[node] else { return insert(verdict, of: node, asOf: requested) }
+        if entry.verdict.boot == verdict.boot {
+            if verdict.sequence <= entry.verdict.sequence { return .old }
+        } else if entry.asOf > requested {
+            return .old
         }
-        entry.verdict = verdict
-        entries[node] = entry
-        return .applied(before: known.state)
+        return replace(entry, verdict, of: node, asOf: requested)
+    }
+
+    private mutating func insert(
+        _ verdict: HealthVerdict, of node: NodeID, asOf time: MonotonicTime
+    ) -> MergeOutcome {
+        if entries.count >= Self.nodesMax { return .tooMany }
+        entries[node] = Entry(verdict: verdict, asOf: time)
+        return .applied(before: .up)
+    }
+
+    private mutating func replace(
+        _ entry: Entry, _ verdict: HealthVerdict, of node: NodeID, asOf time: MonotonicTime
+    ) -> MergeOutcome {
+        var new = Entry(
+            verdict: verdict, asOf: time, previousBoot: entry.previousBoot, previousSequence: entry.previousSequence)
+        if entry.verdict.boot != verdict.boot {
+            new.previousBoot = entry.verdict.boot
+            new.previousSequence = entry.verdict.sequence
+        }
+        entries[node] = new
+        return .applied(before: entry.verdict.state)
     }
 
     package mutating func forget(_ node: NodeID) { entries[node] = nil }
+
+    /// The hash was read and held fields of these nodes. Whoever is missing twice in a row is forgotten: nodes that
+    /// still mean what they said write it again between the two, and news may overtake one reading, not both.
+    package mutating func found(_ present: Set<NodeID>, butAlways kept: NodeID) {
+        for (node, entry) in entries where node != kept {
+            if present.contains(node) {
+                entries[node]?.isMissing = false
+            } else if entry.isMissing {
+                entries[node] = nil
+            } else {
+                entries[node]?.isMissing = true
+            }
+        }
+    }
 
     /// Forgets everybody but this node, and what an earlier run of it wrote.
     package mutating func forgetOthers(than node: NodeID, boot: BootID) {

@@ -1,132 +1,31 @@
-// hiredis's reply reader with reply objects of ours: every element goes into one flat, reused array, in the order in
-// which it arrives, so a reply costs no allocation and no tree.
+// The reading half of RESP2: hiredis parses, and the functions below put what it finds into one flat `Reply`.
+//
+// hiredis would build a tree with malloc, and allocate for an array by its announced length before an element has come.
+// With reply functions of ours it allocates nothing but its input buffer, which is bounded here, because it keeps an
+// incomplete reply whole, however long the announced length.
 
 import CHiredis
-import Glibc
-import LinuxIO
 
-/// Bytes that are no Redis reply, or a reply beyond our bounds. The connection is of no more use.
-package struct RedisProtocolError: Error, Equatable, Sendable, CustomStringConvertible {
-    package let reason: String
-
-    package init(reason: String) { self.reason = reason }
-
-    package var description: String { "Redis protocol: \(reason)" }
-}
-
-/// One element of a reply.
-package struct ReplyNode: Equatable, Sendable {
-    package enum Kind: UInt8, Sendable {
-        case status, error, integer, bulk, null, array
-    }
-    package var kind: Kind
-    /// The value of an integer; the number of elements of an array.
-    package var number: Int64
-    /// Where the text of a status, an error or a bulk string lies.
-    package var text: Range<Int>
-}
-
-/// A whole reply: its elements in the order of their arrival, an array before what it holds.
-package final class Reply {
-    package fileprivate(set) var nodes: [ReplyNode] = []
-    fileprivate var storage = ByteBuffer()
-    fileprivate var overflow = false
-
-    /// A snapshot of a service with thousands of backends and hundreds of nodes.
-    fileprivate static let nodesMax = 1 << 20
-
-    package init() {}
-
-    fileprivate func clear() {
-        nodes.removeAll(keepingCapacity: true)
-        if storage.capacity > 1 << 16 { storage.release() } else { storage.clear() }
-        overflow = false
-    }
-
-    fileprivate func append(_ kind: ReplyNode.Kind, number: Int64 = 0, text: Span<UInt8> = Span()) {
-        guard nodes.count < Self.nodesMax else {
-            overflow = true
-            return
-        }
-        let start = storage.count
-        storage.append(text)
-        nodes.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
-    }
-
-    package var count: Int { nodes.count }
-
-    /// The kind of element `index`; `null` where there is none.
-    package func kind(_ index: Int) -> ReplyNode.Kind { index >= 0 && index < nodes.count ? nodes[index].kind : .null }
-
-    /// The integer at `index`, or one written as text; `nil` for anything else.
-    package func integer(_ index: Int) -> Int64? {
-        guard index >= 0, index < nodes.count else { return nil }
-        switch nodes[index].kind {
-        case .integer: return nodes[index].number
-        case .bulk, .status: return parseInteger(storage, nodes[index].text)
-        case .error, .null, .array: return nil
-        }
-    }
-
-    private func parseInteger(_ buffer: borrowing ByteBuffer, _ range: Range<Int>) -> Int64? {
-        let bytes = buffer.bytes
-        guard !range.isEmpty, range.count <= 18 else { return nil }
-        var value: Int64 = 0
-        for i in range {
-            guard bytes[i] >= 0x30, bytes[i] <= 0x39 else { return nil }
-            value = value * 10 + Int64(bytes[i] - 0x30)
-        }
-        return value
-    }
-
-    /// The text at `index`; empty for integers, arrays and what is absent.
-    package func text(_ index: Int) -> String {
-        guard index >= 0, index < nodes.count else { return "" }
-        return string(storage, nodes[index].text)
-    }
-
-    private func string(_ buffer: borrowing ByteBuffer, _ range: Range<Int>) -> String {
-        let bytes = buffer.bytes
-        var copy: [UInt8] = []
-        copy.reserveCapacity(range.count)
-        for i in range { copy.append(bytes[i]) }
-        return String(decoding: copy, as: UTF8.self)
-    }
-
-    /// Whether the text at `index` is exactly `word`.
-    package func isText(_ index: Int, _ word: [UInt8]) -> Bool {
-        guard index >= 0, index < nodes.count, nodes[index].text.count == word.count else { return false }
-        return equals(storage, nodes[index].text, word)
-    }
-
-    private func equals(_ buffer: borrowing ByteBuffer, _ range: Range<Int>, _ word: [UInt8]) -> Bool {
-        let bytes = buffer.bytes
-        for i in 0..<word.count where bytes[range.lowerBound + i] != word[i] { return false }
-        return true
-    }
-}
-
-/// Turns bytes into replies.
+/// Turns bytes, cut anywhere, into replies.
 @safe
 package struct ReplyReader: ~Copyable {
+    /// The last reply that `next` completed.
+    package let reply: Reply
+
     private let reader: UnsafeMutablePointer<redisReader>
     private let functions: UnsafeMutablePointer<redisReplyObjectFunctions>
-    /// The last reply; valid until the next `next`.
-    package let reply = Reply()
-    private var unanswered = 0
+    private var failure: RedisProtocolError?
+    /// Whether what stands in `reply` is whole, so that the next one begins anew.
+    private var complete = true
 
-    /// The bytes of one reply. hiredis would take 512 MiB.
-    private static let replyBytesMax = 16 << 20
-
-    package init() {
+    package init(bounds: ReplyBounds = ReplyBounds()) {
+        reply = Reply(bounds: bounds)
         unsafe functions = .allocate(capacity: 1)
-        var table = redisReplyObjectFunctions()
-        unsafe table.createString = createString
-        unsafe table.createArray = createArray
-        unsafe table.createInteger = createInteger
-        unsafe table.createNil = createNil
-        unsafe table.freeObject = freeObject
-        unsafe functions.initialize(to: table)
+        unsafe functions.initialize(
+            to: redisReplyObjectFunctions(
+                createString: takeString, createArray: takeArray, createInteger: takeInteger, createNil: takeNull,
+                freeObject: dropObject))
+        // Like every allocation in Swift, one that the system refuses ends the process.
         guard let made = unsafe redisReaderCreateWithFunctions(functions) else { preconditionFailure("out of memory") }
         unsafe reader = made
         unsafe reader.pointee.privdata = Unmanaged.passUnretained(reply).toOpaque()
@@ -137,86 +36,104 @@ package struct ReplyReader: ~Copyable {
         unsafe functions.deallocate()
     }
 
+    /// Takes bytes as they came.
     package mutating func feed(_ bytes: Span<UInt8>) {
-        unanswered += bytes.count
+        guard failure == nil, !bytes.isEmpty else { return }
         let reader = unsafe self.reader
-        unsafe bytes.withUnsafeBytes { raw in
-            guard let base = raw.baseAddress else { return }
-            _ = unsafe redisReaderFeed(reader, base.assumingMemoryBound(to: CChar.self), raw.count)
+        let result = unsafe bytes.withUnsafeBytes { raw in
+            unsafe redisReaderFeed(reader, raw.baseAddress?.assumingMemoryBound(to: CChar.self), raw.count)
         }
+        precondition(result == REDIS_OK, "out of memory")
     }
 
     /// Whether another whole reply has been read into `reply`.
+    ///
+    /// - Throws: what makes the stream unreadable, now and at every later call.
     package mutating func next() throws(RedisProtocolError) -> Bool {
-        if !pending { reply.clear() }
-        var object: UnsafeMutableRawPointer? = nil
-        let status = unsafe redisReaderGetReply(reader, &object)
-        guard status == REDIS_OK else {
-            let text = unsafe withUnsafeBytes(of: reader.pointee.errstr) { raw in
-                unsafe String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            throw RedisProtocolError(reason: text)
+        if let failure { throw failure }
+        if complete { reply.clear() }
+        var root: UnsafeMutableRawPointer? = nil
+        let status = unsafe redisReaderGetReply(reader, &root)
+        if let violation = reply.violation { throw fail(violation) }
+        guard status == REDIS_OK else { throw fail(.malformed(reasonText)) }
+        complete = unsafe root != nil
+        if !complete, unsafe reader.pointee.len - reader.pointee.pos > reply.bounds.bytesMax {
+            throw fail(.tooManyBytes(max: reply.bounds.bytesMax))
         }
-        if reply.overflow { throw RedisProtocolError(reason: "a reply of too many elements") }
-        guard unsafe object != nil else {
-            pending = !reply.nodes.isEmpty
-            if unanswered > Self.replyBytesMax { throw RedisProtocolError(reason: "a reply of too many bytes") }
-            return false
-        }
-        pending = false
-        unanswered = 0
-        return true
+        return complete
     }
 
-    /// A part of the reply at hand has been read.
-    private var pending = false
+    private mutating func fail(_ error: RedisProtocolError) -> RedisProtocolError {
+        failure = error
+        return error
+    }
+
+    private var reasonText: String {
+        unsafe withUnsafeBytes(of: reader.pointee.errstr) { raw in
+            unsafe String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
+        }
+    }
 }
 
-// hiredis calls these for each element. Functions of the file: C can only call what captures nothing.
+// hiredis calls these for each value. Functions of the file: a closure in their place would inherit the caller's
+// isolation. Each returns an address that only says "made", or NULL, upon which hiredis stops.
 
-/// What stands for every object: hiredis only asks that it is not NULL.
-private func placeholder(_ task: UnsafePointer<redisReadTask>) -> UnsafeMutableRawPointer? {
-    unsafe task.pointee.privdata
+private func target(_ task: UnsafePointer<redisReadTask>?) -> Unmanaged<Reply>? {
+    guard let pointer = unsafe task?.pointee.privdata else { return nil }
+    return unsafe Unmanaged<Reply>.fromOpaque(pointer)
 }
 
-private func target(_ task: UnsafePointer<redisReadTask>) -> Reply? {
-    guard let pointer = unsafe task.pointee.privdata else { return nil }
-    return unsafe Unmanaged<Reply>.fromOpaque(pointer).takeUnretainedValue()
+/// What stands for every object: hiredis compares it with NULL and hands it to `dropObject`.
+private func placeholder(_ made: Bool) -> UnsafeMutableRawPointer? {
+    made ? unsafe UnsafeMutableRawPointer(bitPattern: 1) : nil
 }
 
-private func createString(
+private func takeString(
     _ task: UnsafePointer<redisReadTask>?, _ text: UnsafeMutablePointer<CChar>?, _ length: Int
 ) -> UnsafeMutableRawPointer? {
-    guard let task = unsafe task, let text = unsafe text else { return nil }
+    guard let reply = unsafe target(task), let task = unsafe task, let text = unsafe text, length >= 0 else {
+        return nil
+    }
     let kind: ReplyNode.Kind
     switch unsafe task.pointee.type {
     case REDIS_REPLY_STATUS: kind = .status
     case REDIS_REPLY_ERROR: kind = .error
-    default: kind = .bulk
+    default:
+        kind = .bulk
+        // hiredis 0.14 skips the two bytes behind a bulk string without a look; they are in its buffer by now.
+        guard unsafe text[length] == 0x0d, unsafe text[length + 1] == 0x0a else {
+            unsafe reply._withUnsafeGuaranteedRef { $0.refuse(.unterminatedString) }
+            return nil
+        }
     }
     let raw = unsafe UnsafeRawBufferPointer(start: text, count: length)
-    unsafe target(task)?.append(kind, text: Span(_unsafeBytes: raw))
-    return unsafe placeholder(task)
+    let made = unsafe reply._withUnsafeGuaranteedRef { unsafe $0.append(kind, text: Span(_unsafeBytes: raw)) }
+    return unsafe placeholder(made)
 }
 
-private func createArray(
+private func takeArray(
     _ task: UnsafePointer<redisReadTask>?, _ count: sluice_element_count
 ) -> UnsafeMutableRawPointer? {
-    guard let task = unsafe task else { return nil }
-    unsafe target(task)?.append(.array, number: Int64(count))
-    return unsafe placeholder(task)
+    guard let reply = unsafe target(task) else { return nil }
+    let made = unsafe reply._withUnsafeGuaranteedRef { reply in
+        // Refused by the announcement: what cannot fit is not waited for.
+        guard Int(clamping: count) < reply.bounds.valuesMax else {
+            reply.refuse(.tooManyValues(max: reply.bounds.valuesMax))
+            return false
+        }
+        return reply.append(.array, number: Int64(clamping: count))
+    }
+    return unsafe placeholder(made)
 }
 
-private func createInteger(_ task: UnsafePointer<redisReadTask>?, _ value: Int64) -> UnsafeMutableRawPointer? {
-    guard let task = unsafe task else { return nil }
-    unsafe target(task)?.append(.integer, number: value)
-    return unsafe placeholder(task)
+private func takeInteger(_ task: UnsafePointer<redisReadTask>?, _ value: Int64) -> UnsafeMutableRawPointer? {
+    guard let reply = unsafe target(task) else { return nil }
+    return unsafe placeholder(reply._withUnsafeGuaranteedRef { $0.append(.integer, number: value) })
 }
 
-private func createNil(_ task: UnsafePointer<redisReadTask>?) -> UnsafeMutableRawPointer? {
-    guard let task = unsafe task else { return nil }
-    unsafe target(task)?.append(.null)
-    return unsafe placeholder(task)
+private func takeNull(_ task: UnsafePointer<redisReadTask>?) -> UnsafeMutableRawPointer? {
+    guard let reply = unsafe target(task) else { return nil }
+    return unsafe placeholder(reply._withUnsafeGuaranteedRef { $0.append(.null) })
 }
 
-private func freeObject(_ object: UnsafeMutableRawPointer?) {}
+private func dropObject(_ object: UnsafeMutableRawPointer?) {}

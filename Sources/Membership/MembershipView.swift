@@ -50,14 +50,13 @@ package enum MembershipEvent: Equatable, Sendable, CustomStringConvertible {
     case joined(NodeID, address: String?)
     case left(NodeID)
     /// Another process announces itself under this node's id. Told once for each such process.
-    case sharedID(NodeID, otherBoot: BootID, address: String?)
+    case sharedID(NodeID, otherBoot: BootID)
 
     package var description: String {
         switch self {
         case .joined(let id, let address): "node \(id) joined\(address.map { " at \($0)" } ?? "")"
         case .left(let id): "node \(id) is gone"
-        case .sharedID(let id, let boot, let address):
-            "another process (boot \(boot)\(address.map { ", at \($0)" } ?? "")) uses this node's id \(id)"
+        case .sharedID(let id, let boot): "another process (boot \(boot)) uses this node's id \(id)"
         }
     }
 }
@@ -95,19 +94,6 @@ package struct MembershipView: Sendable {
     }
 
     package var liveCount: Int { liveNodes.count }
-
-    /// The server's time as far as it is known: what the last reply said, and the time since then.
-    /// `nil` before the first reply.
-    package func serverTime(at now: MonotonicTime) -> RedisTime? {
-        lastReply.map { $0.serverTime + (now - $0.at) }
-    }
-
-    /// Takes the answer to a plain `TIME`, which a node asks for before its first heartbeat, so that its first score is
-    /// in the server's time.
-    package mutating func learn(serverTime: RedisTime, at now: MonotonicTime) {
-        noticePauseOrJump(serverTime, now)
-        lastReply = (serverTime, now)
-    }
 
     /// Takes the reply to one heartbeat and tells what has changed.
     package mutating func received(
@@ -169,7 +155,7 @@ package struct MembershipView: Sendable {
         }
         if sightings == 1 {
             foreignBoots[boot] = 2
-            events.append(.sharedID(id, otherBoot: boot, address: reply.info[id]?.address))
+            events.append(.sharedID(id, otherBoot: boot))
         }
     }
 

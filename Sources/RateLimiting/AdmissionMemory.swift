@@ -4,79 +4,182 @@ package import Identity
 package import Primitives
 import Synchronization
 
-/// The admissions of one subject over the last window, in at most 128 groups. A group carries the time of its latest
-/// admission and leaves the window whole, so the count can only be too high: the memory never over-admits.
+/// Recent admissions of many subjects.
+///
+/// Each subject has at most 128 groups. A group carries the time of its latest admission and leaves the window whole,
+/// so a count can only be too high: the memory never over-admits. All groups live in one pool, so that a subject that
+/// comes and goes costs no allocation.
 package struct RecentAdmissions: Sendable {
     private struct Group: Sendable {
-        var began: MonotonicTime
         var latest: MonotonicTime
-        var count: Int
+        var count: Int32
+        /// The next younger group, or the next free one; -1 for none.
+        var next: Int32
     }
 
-    private var groups: [Group] = []
-    private var first = 0
-    private var total = 0
-    private static let groupsPerWindow: Int64 = 128
+    private struct Subject: Sendable {
+        var oldest: Int32 = -1
+        var youngest: Int32 = -1
+        var groups: Int32 = 0
+        var total = 0
+    }
 
-    package init() {}
+    private var table: SubjectTable<Subject>
+    private var pool: [Group] = []
+    private var firstFree: Int32 = -1
+    private let groupsMax: Int
+    private let window: TimeSpan
+    private let groupSpan: Int64
+    /// Subjects forgotten while they still had admissions in the window, for lack of room.
+    package private(set) var evictions = 0
 
-    private mutating func forget(at now: MonotonicTime, _ window: TimeSpan) {
-        while first < groups.count, now - groups[first].latest >= window {
-            total -= groups[first].count
-            first += 1
+    private static let groupsPerSubject: Int64 = 128
+
+    package init(window: TimeSpan, subjectsMax: Int, groupsMax: Int, seed: UInt64) {
+        self.window = window
+        self.groupsMax = max(1, min(groupsMax, Int(Int32.max)))
+        groupSpan = max(1, window.nanoseconds / Self.groupsPerSubject)
+        table = SubjectTable(countMax: max(1, subjectsMax), seed: seed)
+    }
+
+    package var subjectCount: Int { table.count }
+
+    /// Notes admissions.
+    package mutating func record(_ count: Int, of subject: SubjectKey, at now: MonotonicTime) {
+        guard count > 0 else { return }
+        sweep(at: now)
+        var state = forgetOld(of: subject, at: now)
+        add(count, to: &state, at: now)
+        store(state, of: subject)
+    }
+
+    /// Admits one request while fewer than `share` are remembered.
+    package mutating func admit(_ subject: SubjectKey, share: Int, at now: MonotonicTime) -> Verdict {
+        sweep(at: now)
+        var state = forgetOld(of: subject, at: now)
+        guard state.total >= share else {
+            add(1, to: &state, at: now)
+            store(state, of: subject)
+            return .admit(remaining: share - state.total)
         }
-        if first == groups.count {
-            groups.removeAll(keepingCapacity: true)
-            first = 0
-        } else if first > 64 {
-            groups.removeFirst(first)
-            first = 0
+        store(state, of: subject)
+        guard state.oldest >= 0 else { return .refuse(retryAfter: window) }
+        return .refuse(retryAfter: max(.nanoseconds(1), pool[Int(state.oldest)].latest + window - now))
+    }
+
+    private mutating func store(_ state: Subject, of subject: SubjectKey) {
+        if let place = table.find(subject) {
+            table[place] = state
+        } else if state.total > 0 {
+            if table.isFull { evict() }
+            _ = table.insert(subject, state)
         }
     }
 
-    package mutating func record(_ count: Int, at now: MonotonicTime, window: TimeSpan) {
-        forget(at: now, window)
-        total += count
-        let span = TimeSpan(nanoseconds: window.nanoseconds / Self.groupsPerWindow)
-        if let last = groups.indices.last, last >= first, now - groups[last].began < span {
-            groups[last].latest = now
-            groups[last].count += count
-            return
+    private mutating func forgetOld(of subject: SubjectKey, at now: MonotonicTime) -> Subject {
+        guard let place = table.find(subject) else { return Subject() }
+        var state = table[place]
+        while state.oldest >= 0, now - pool[Int(state.oldest)].latest >= window {
+            let group = state.oldest
+            state.total -= Int(pool[Int(group)].count)
+            state.oldest = pool[Int(group)].next
+            state.groups -= 1
+            release(group)
         }
-        groups.append(Group(began: now, latest: now, count: count))
+        if state.oldest < 0 { state = Subject() }
+        table[place] = state
+        return state
     }
 
-    /// Admits one while fewer than `share` are remembered.
-    package mutating func admit(share: Int, at now: MonotonicTime, window: TimeSpan) -> Verdict {
-        forget(at: now, window)
-        if total < share {
-            record(1, at: now, window: window)
-            return .admit
+    private mutating func add(_ count: Int, to state: inout Subject, at now: MonotonicTime) {
+        state.total += count
+        if state.youngest >= 0 {
+            let group = Int(state.youngest)
+            let isSame = pool[group].latest.nanoseconds / groupSpan == now.nanoseconds / groupSpan
+            if isSame || Int64(state.groups) >= Self.groupsPerSubject || !hasRoom {
+                // Workers' clocks are read at different moments: time never goes back here.
+                pool[group].latest = max(pool[group].latest, now)
+                pool[group].count = Int32(clamping: Int(pool[group].count) + count)
+                return
+            }
         }
-        guard first < groups.count else { return .refuse(retryAfter: window) }
-        return .refuse(retryAfter: groups[first].latest + window - now)
+        let group = takeGroup()
+        pool[Int(group)] = Group(latest: now, count: Int32(clamping: count), next: -1)
+        if state.youngest >= 0 { pool[Int(state.youngest)].next = group } else { state.oldest = group }
+        state.youngest = group
+        state.groups += 1
     }
 
-    fileprivate func newest() -> MonotonicTime { groups.last?.latest ?? MonotonicTime(nanoseconds: .min) }
+    private var hasRoom: Bool { firstFree >= 0 || pool.count < groupsMax }
+
+    private mutating func takeGroup() -> Int32 {
+        // Only a subject without groups comes here when the pool is used up, so none is taken from under its owner.
+        while !hasRoom, table.count > 0 { evict() }
+        if firstFree >= 0 {
+            let group = firstFree
+            firstFree = pool[Int(group)].next
+            return group
+        }
+        pool.append(Group(latest: MonotonicTime(nanoseconds: 0), count: 0, next: -1))
+        return Int32(clamping: pool.count - 1)
+    }
+
+    private mutating func release(_ group: Int32) {
+        pool[Int(group)].next = firstFree
+        firstFree = group
+    }
+
+    private mutating func release(_ state: Subject) {
+        guard state.oldest >= 0 else { return }
+        pool[Int(state.youngest)].next = firstFree
+        firstFree = state.oldest
+    }
+
+    private mutating func evict() {
+        guard let state = table.evict() else { return }
+        if state.total > 0 { evictions += 1 }
+        release(state)
+    }
+
+    private mutating func sweep(at now: MonotonicTime) {
+        for _ in 0..<2 {
+            if let idle = Self.sweep(&table, pool, before: now - window) { release(idle) }
+        }
+    }
+
+    private static func sweep(
+        _ table: inout SubjectTable<Subject>, _ pool: [Group], before horizon: MonotonicTime
+    ) -> Subject? {
+        table.sweep { $0.youngest < 0 || pool[Int($0.youngest)].latest <= horizon }
+    }
 }
 
-/// The admissions of all subjects, shared by the workers of a node.
+/// The recent admissions of a node, shared by its workers.
 package final class AdmissionMemory: Sendable {
     private final class Shard: Sendable {
-        let table: Mutex<SubjectTable<RecentAdmissions>>
-        init(seed: UInt64) { table = Mutex(SubjectTable(countMax: AdmissionMemory.subjectsMax / 64, seed: seed)) }
+        let admissions: Mutex<RecentAdmissions>
+        init(_ admissions: sending RecentAdmissions) { self.admissions = Mutex(admissions) }
     }
 
     private let shards: [Shard]
-    private let window: TimeSpan
     private let seed: UInt64
-    /// Where the table is full, a subject is not remembered: then it has a whole share in a loss, not less.
-    private static let subjectsMax = 1 << 18
 
-    package init(window: TimeSpan, seed: UInt64) {
-        self.window = window
+    /// Enough that workers seldom meet.
+    private static let shardCount = 64
+
+    /// - Parameters:
+    ///   - window: how long an admission is remembered.
+    ///   - subjectsMax: one more takes the place of a random one, who then has a whole share in a loss: nobody is
+    ///     refused because others are many.
+    ///   - groupsMax: groups of all subjects together; 4 Mi take 64 MiB, and only while they are used.
+    package init(window: TimeSpan, seed: UInt64, subjectsMax: Int = 1 << 18, groupsMax: Int = 1 << 22) {
         self.seed = seed
-        shards = (0..<64).map { Shard(seed: seed &+ UInt64($0)) }
+        shards = (0..<Self.shardCount).map { index in
+            Shard(
+                RecentAdmissions(
+                    window: window, subjectsMax: max(1, subjectsMax / Self.shardCount),
+                    groupsMax: max(1, groupsMax / Self.shardCount), seed: seed &+ UInt64(index)))
+        }
     }
 
     private func shard(_ subject: SubjectKey) -> Shard {
@@ -85,21 +188,14 @@ package final class AdmissionMemory: Sendable {
 
     /// Notes what Redis admitted by this node.
     package func record(_ count: Int, of subject: SubjectKey, at now: MonotonicTime) {
-        shard(subject).table.withLock { table in
-            table.sweep(steps: 2) { now - $0.newest() >= window }
-            guard let place = table.find(subject) ?? table.insert(subject, RecentAdmissions()) else { return }
-            table[place].record(count, at: now, window: window)
-        }
+        shard(subject).admissions.withLock { $0.record(count, of: subject, at: now) }
     }
 
     /// Decides by this node's memory alone.
     package func admit(_ subject: SubjectKey, share: Int, at now: MonotonicTime) -> Verdict {
-        shard(subject).table.withLock { table in
-            table.sweep(steps: 2) { now - $0.newest() >= window }
-            guard let place = table.find(subject) ?? table.insert(subject, RecentAdmissions()) else {
-                return .refuse(retryAfter: window)
-            }
-            return table[place].admit(share: share, at: now, window: window)
-        }
+        shard(subject).admissions.withLock { $0.admit(subject, share: share, at: now) }
     }
+
+    /// Subjects forgotten too early, for lack of room.
+    package var evictionCount: Int { shards.reduce(0) { $0 + $1.admissions.withLock { $0.evictions } } }
 }

@@ -11,9 +11,14 @@ package struct Policy: Equatable, Sendable {
     /// The size of the token bucket that stands in for the window when there is no Redis.
     package let burst: Int
 
+    /// - Parameters:
+    ///   - name: letters, digits, `-`, `_` and `.`.
+    ///   - limit: 1...10^15, which scores and ranks in Redis can hold.
+    ///   - window: at least a millisecond.
+    ///   - burst: at least 1.
     package init(name: String, limit: Int, window: TimeSpan, burst: Int) {
         self.name = name
-        self.limit = max(1, limit)
+        self.limit = min(max(1, limit), 1_000_000_000_000_000)
         self.window = max(window, .milliseconds(1))
         self.burst = max(1, burst)
     }
@@ -25,9 +30,22 @@ package struct Policy: Equatable, Sendable {
 
 /// What a limit says of one request.
 package enum Verdict: Equatable, Sendable {
-    case admit
-    /// The next request may pass after this time at the earliest.
+    /// `remaining`: how many more would pass now; `nil` where only another question to Redis could tell.
+    case admit(remaining: Int?)
+    /// No request of the subject passes before this time has gone by; never less than the truth.
     case refuse(retryAfter: TimeSpan)
+}
+
+/// Who decided a request: for metrics.
+package enum VerdictSource: Int, CaseIterable, Sendable {
+    /// The window in Redis.
+    case window
+    /// The memory that the window is full.
+    case fullWindow
+    /// The loss rule, each with its own name.
+    case share, open, closed
+    /// The token bucket of a node without Redis.
+    case bucket
 }
 
 /// What becomes of requests while Redis cannot be asked.

@@ -1,74 +1,132 @@
 // What time it is at the Redis server, with bounds on the error.
 //
-// Each answer to `TIME` says: between sending and receiving, there was a moment at which the server's clock read T. So
-// its offset from our monotonic clock lies in [T - received, T - sent]. Such intervals are intersected (Marzullo 1984),
-// and widen with age, because clocks drift.
+// Each answer to `TIME` says: between sending and receiving there was a moment at which the server's clock read T. So
+// the server's clock is ahead of ours by something in [T - received, T - sent]. Such intervals are intersected (Marzullo
+// 1984); each end gets older by itself, and widens with age, because clocks drift. An average of samples was rejected:
+// it has no bound, and the window's exactness rests on one.
 
 package import Primitives
 package import RedisClient
 
 package struct ServerClock: Sendable {
-    /// Bounds of (server clock - monotonic clock), in nanoseconds, as of `updatedAt`.
-    private var low: Int64 = 0
-    private var high: Int64 = 0
-    private var updatedAt = MonotonicTime(nanoseconds: 0)
-    /// How much later than `high` said transactions have come to run lately: a decaying maximum.
-    private var transit: Int64 = 0
+    /// One end of the interval: an offset in nanoseconds, and our time since when it may have drifted.
+    private struct Bound {
+        var offset: Int64
+        var since: MonotonicTime
+    }
+
+    private var low = Bound(offset: 0, since: MonotonicTime(nanoseconds: 0))
+    private var high = Bound(offset: 0, since: MonotonicTime(nanoseconds: 0))
     package private(set) var isKnown = false
+    /// How often the server's clock turned out to have been set.
+    package private(set) var steps = 0
 
-    /// Two clocks of ordinary machines move apart by less than 200 millionths; twice that with NTP slewing one of them.
-    private static let driftPerMillion: Int64 = 500
-    /// More lateness than this would cost more than 1 % of a window of a second; beyond it re-scoring does its work.
-    private static let transitMax: Int64 = 8_000_000
+    /// The latest that a transaction lately ran behind its earliest possible time, and when that was.
+    private var transitPeak: Int64 = 0
+    private var transitPeakAt = MonotonicTime(nanoseconds: 0)
+    private let transitMax: Int64
+    private let transitMin: Int64
 
-    package init() {}
+    /// Distrust after a step, in nanoseconds: halves with each sample that agrees.
+    private var wariness: Int64 = 0
 
-    package mutating func observe(_ sample: ServerTimeSample) {
+    /// Ordinary quartz drifts by less than 100 millionths and NTP slews by at most 500 (adjtimex(2)), so two clocks part
+    /// by no more than 1 in 1,000.
+    private static let driftDivisor: Int64 = 1_000
+    /// Taken off the lower bound in any case: a clock that is slewed faster than NTP does it (chrony's default goes up
+    /// to 8 %) gains this much in 3 ms, and under load no sample is older.
+    private static let lowerMargin: Int64 = 250_000
+    private static let warinessAfterStep: Int64 = 2_000_000
+    /// A peak of lateness is forgotten gradually within this time.
+    private static let transitMemory: Int64 = 30_000_000_000
+
+    /// - Parameter window: the shortest window that is kept by this clock. What is allowed for lateness stays between
+    ///   1/1000 and 1/125 of it, so that the slack never costs a client 1 % of its limit; what is later still is noticed
+    ///   by its `TIME` and confirmed.
+    package init(window: TimeSpan = .seconds(1)) {
+        transitMax = max(1, window.nanoseconds / 125)
+        transitMin = max(1, window.nanoseconds / 1_000)
+    }
+
+    package enum Observation: Equatable, Sendable {
+        case agreed
+        /// The sample contradicts what was known: the server's clock was set, or another server answers. Only the new
+        /// sample counts from here on.
+        case stepped
+    }
+
+    @discardableResult
+    package mutating func observe(_ sample: ServerTimeSample) -> Observation {
         let time = saturatingMultiply(sample.time.microseconds, 1_000)
-        let sampleLow = saturatingSubtract(time, sample.receivedAt.nanoseconds)
+        let sampleLow = Bound(offset: saturatingSubtract(time, sample.receivedAt.nanoseconds), since: sample.sentAt)
         // The server's microsecond has begun, not ended.
-        let sampleHigh = saturatingSubtract(saturatingAdd(time, 1_000), sample.sentAt.nanoseconds)
+        let sampleHigh = Bound(
+            offset: saturatingSubtract(saturatingAdd(time, 1_000), sample.sentAt.nanoseconds), since: sample.sentAt)
         guard isKnown else {
             isKnown = true
             low = sampleLow
             high = sampleHigh
-            updatedAt = sample.receivedAt
-            return
+            return .agreed
         }
-        let drift = self.drift(at: sample.receivedAt)
-        let lateness = sampleHigh - saturatingAdd(high, drift)
-        transit = max(transit - transit / 64, min(Self.transitMax, lateness + lateness / 4))
-        low = max(saturatingSubtract(low, drift), sampleLow)
-        high = min(saturatingAdd(high, drift), sampleHigh)
-        if low > high {
-            // The server's clock has been set, or this is another server: only what it says now counts.
+        let now = sample.receivedAt
+        let lowNow = Self.aged(low, by: -1, at: now)
+        let highNow = Self.aged(high, by: 1, at: now)
+        if sampleLow.offset > highNow || sampleHigh.offset < lowNow {
             low = sampleLow
             high = sampleHigh
+            wariness = Self.warinessAfterStep
+            steps += 1
+            return .stepped
         }
-        updatedAt = sample.receivedAt
+        noteTransit(saturatingSubtract(sampleHigh.offset, Self.aged(high, by: 1, at: sample.sentAt)), at: now)
+        if Self.aged(sampleLow, by: -1, at: now) >= lowNow { low = sampleLow }
+        if Self.aged(sampleHigh, by: 1, at: now) <= highNow { high = sampleHigh }
+        wariness /= 2
+        return .agreed
     }
 
-    private func drift(at now: MonotonicTime) -> Int64 {
-        max(0, (now - updatedAt).nanoseconds) / 1_000_000 * Self.driftPerMillion
+    private static func aged(_ bound: Bound, by sign: Int64, at now: MonotonicTime) -> Int64 {
+        let age = max(0, (now - bound.since).nanoseconds)
+        return saturatingAdd(bound.offset, sign * (age / driftDivisor))
+    }
+
+    private mutating func noteTransit(_ lateness: Int64, at now: MonotonicTime) {
+        // A quarter more than what was seen: the next peak is rarely the same.
+        let peak = saturatingAdd(lateness, lateness / 4)
+        if peak >= transit(at: now) {
+            transitPeak = min(peak, transitMax)
+            transitPeakAt = now
+        }
+    }
+
+    private func transit(at now: MonotonicTime) -> Int64 {
+        let left = max(0, Self.transitMemory - max(0, (now - transitPeakAt).nanoseconds)) / 1_000_000
+        return max(transitMin, transitPeak / 1_000 * left / (Self.transitMemory / 1_000_000_000))
     }
 
     /// The server's clock reads at least this.
     package func lower(at now: MonotonicTime) -> RedisTime {
-        let nanoseconds = saturatingAdd(now.nanoseconds, saturatingSubtract(low, drift(at: now)))
-        return RedisTime(microseconds: nanoseconds / 1_000)
+        let offset = saturatingSubtract(Self.aged(low, by: -1, at: now), Self.lowerMargin + wariness)
+        return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, offset)))
     }
 
-    /// The server's clock reads at most this, also when what is sent now arrives there, as far as recent arrivals tell.
+    /// The server's clock will read at most this when what is sent now is executed, as far as recent lateness tells.
     package func upper(at now: MonotonicTime) -> RedisTime {
-        let nanoseconds = saturatingAdd(now.nanoseconds, saturatingAdd(high, drift(at: now)) + transit)
-        return RedisTime(microseconds: nanoseconds / 1_000 + 1)
+        let offset = saturatingAdd(Self.aged(high, by: 1, at: now), transit(at: now) + wariness)
+        return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, offset)) + 1)
     }
 
-    /// The earliest moment at which `lower` surely has reached a server time.
-    package func moment(of time: RedisTime) -> MonotonicTime {
-        MonotonicTime(nanoseconds: saturatingSubtract(saturatingMultiply(time.microseconds, 1_000), low))
+    /// When `lower` will have passed a server time, if no further sample came.
+    package func moment(after time: RedisTime) -> MonotonicTime {
+        let target = saturatingMultiply(saturatingAdd(time.microseconds, 1), 1_000)
+        let early = saturatingSubtract(target, saturatingSubtract(low.offset, Self.lowerMargin + wariness))
+        let age = max(0, saturatingSubtract(early, low.since.nanoseconds))
+        // The bound goes on widening until then; the last term is the widening during the widening.
+        return MonotonicTime(nanoseconds: saturatingAdd(early, age / Self.driftDivisor + age / 500_000 + 1_000))
     }
 
-    /// The width of the bounds.
-    package var uncertainty: TimeSpan { TimeSpan(nanoseconds: saturatingSubtract(high, low)) }
+    private static func floorMicroseconds(_ nanoseconds: Int64) -> Int64 {
+        let quotient = nanoseconds / 1_000
+        return nanoseconds % 1_000 < 0 ? quotient - 1 : quotient
+    }
 }

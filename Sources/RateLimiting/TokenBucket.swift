@@ -5,24 +5,27 @@ package import Primitives
 import Synchronization
 
 /// A token bucket as the generic cell rate algorithm keeps it: one number, the time at which the bucket is full again
-/// (ITU-T I.371; Turner 1986). Times are 128-bit attoseconds, so that 10^12 requests a second still have an interval
+/// (ITU-T I.371; Turner 1986). Times are 128-bit attoseconds, so that 10^15 requests a second still have an interval
 /// that is not zero, and nothing overflows.
 package struct TokenBucket: Sendable {
     private var fullAt: Int128 = 0
 
     package struct Rate: Sendable {
-        /// Attoseconds a token.
+        /// Attoseconds a token, at least 1.
         fileprivate let interval: Int128
-        /// What a full bucket is ahead of now.
+        /// How far ahead of now the time of being full may lie.
         fileprivate let capacity: Int128
 
         /// - Parameters:
-        ///   - tokensPerSecond: 1...10^12.
-        ///   - burst: tokens of a full bucket, 1...10^12.
-        package init(tokensPerSecond: Int, burst: Int) {
-            let rate = Int128(max(1, min(tokensPerSecond, 1_000_000_000_000)))
-            interval = 1_000_000_000_000_000_000 / rate
-            capacity = interval * Int128(max(1, min(burst, 1_000_000_000_000)))
+        ///   - tokens: refilled in `span`, at least 1.
+        ///   - burst: tokens of a full bucket, at least 1.
+        package init(tokens: Int, per span: TimeSpan, burst: Int) {
+            let attoseconds = Int128(max(1, span.nanoseconds)) * 1_000_000_000
+            interval = max(1, attoseconds / Int128(max(1, tokens)))
+            // 2^63 tokens of 2^63 nanoseconds each would not fit; a bucket that takes 30,000 years to fill is endless.
+            let (exact, overflow) = interval.multipliedReportingOverflow(by: Int128(max(1, burst)))
+            let endless: Int128 = 1_000_000_000_000_000_000 << 40
+            capacity = overflow ? endless : min(exact, max(interval, endless))
         }
     }
 
@@ -38,47 +41,58 @@ package struct TokenBucket: Sendable {
             return .refuse(retryAfter: TimeSpan(nanoseconds: Int64(clamping: (wait + 999_999_999) / 1_000_000_000)))
         }
         fullAt = next
-        return .admit
+        return .admit(remaining: Int(clamping: (rate.capacity - (next - now)) / rate.interval))
     }
 
     /// A full bucket is as good as none.
     package func isFull(at now: MonotonicTime) -> Bool { fullAt <= Self.attoseconds(now) }
 }
 
-/// The buckets of all clients of a node, shared by its workers.
+/// The buckets of all clients of a node, shared by its workers. Clients whose bucket is full again are forgotten bit by
+/// bit.
 package final class TokenBucketStore: Sendable {
     private final class Shard: Sendable {
         let table: Mutex<SubjectTable<TokenBucket>>
-        init(seed: UInt64) { table = Mutex(SubjectTable(countMax: TokenBucketStore.subjectsMax / 64, seed: seed)) }
+        init(countMax: Int, seed: UInt64) { table = Mutex(SubjectTable(countMax: countMax, seed: seed)) }
     }
 
     private let shards: [Shard]
     private let rate: TokenBucket.Rate
     private let seed: UInt64
+    private let evictions = Atomic<Int>(0)
 
-    /// A million clients in about 64 MiB. One more, while all of them are active, is admitted unlimited by the window's
-    /// standards: it takes part in one common bucket for all such.
-    private static let subjectsMax = 1 << 20
-    private let overflow = Mutex(TokenBucket())
+    /// Enough that workers seldom meet.
+    private static let shardCount = 64
 
-    package init(_ policy: Policy, seed: UInt64) {
-        let perSecond = Double(policy.limit) / policy.window.seconds
-        rate = TokenBucket.Rate(tokensPerSecond: Int(min(perSecond, 1e12)), burst: policy.burst)
+    /// - Parameter clientsMax: clients remembered at once; a million take about 130 MB. One more takes the place of a
+    ///   random one, who then starts with a full bucket: nobody is refused because others are many.
+    package init(_ policy: Policy, seed: UInt64, clientsMax: Int = 1 << 20) {
+        rate = TokenBucket.Rate(tokens: policy.limit, per: policy.window, burst: policy.burst)
         self.seed = seed
-        shards = (0..<64).map { Shard(seed: seed &+ UInt64($0)) }
+        shards = (0..<Self.shardCount).map {
+            Shard(countMax: max(1, clientsMax / Self.shardCount), seed: seed &+ UInt64($0))
+        }
     }
 
     package func take(_ subject: SubjectKey, at now: MonotonicTime) -> Verdict {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
-        let verdict = shard.table.withLock { table -> Verdict? in
-            table.sweep(steps: 2) { $0.isFull(at: now) }
+        return shard.table.withLock { table in
+            _ = table.sweep { $0.isFull(at: now) }
+            _ = table.sweep { $0.isFull(at: now) }
             if let place = table.find(subject) { return table[place].take(at: now, rate) }
-            guard let place = table.insert(subject, TokenBucket()) else { return nil }
-            return table[place].take(at: now, rate)
+            if table.isFull {
+                _ = table.evict()
+                evictions.add(1, ordering: .relaxed)
+            }
+            var bucket = TokenBucket()
+            let verdict = bucket.take(at: now, rate)
+            _ = table.insert(subject, bucket)
+            return verdict
         }
-        return verdict ?? overflow.withLock { $0.take(at: now, rate) }
     }
 
     /// Clients that are remembered now.
     package var count: Int { shards.reduce(0) { $0 + $1.table.withLock { $0.count } } }
+    /// Clients that were forgotten too early, for lack of room.
+    package var evictionCount: Int { evictions.load(ordering: .relaxed) }
 }

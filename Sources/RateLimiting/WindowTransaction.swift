@@ -5,152 +5,189 @@
 //   ZREMRANGEBYSCORE key -inf (lower(now) - window  drop what has surely left the window
 //   ZADD             key +inf m1 [m2 …]             last in rank, whatever any clock says
 //   ZREMRANGEBYRANK  key limit -1                   drop what exceeds the limit: all of it ours
-//   ZADD             key XX upper(now) m1 [m2 …]    the survivors get their time
-//   ZRANGE           key 0 0 WITHSCORES             the oldest: when the next slot frees
+//   ZADD             key XX CH upper(now) m1 [m2 …] the survivors get their time; says how many they are
+//   ZRANGE           key -limit -limit WITHSCORES   the oldest if the window is full: when the next slot frees
 //   PEXPIRE          key window and margin
 //   EXEC
 //
 // A score is never before the decision's time (`upper`), and an entry is dropped only when its score surely lies a
-// whole window back (`lower`): errors of any clock can only under-admit.
+// whole window back (`lower`), so errors of any clock can only under-admit. Where TIME shows that a bound did not hold,
+// the outcome says so. A plain `ZADD key now` before the trim was rejected: a late, refused member with an older score
+// pushes out an admitted one, and the slot frees early.
 
 package import Hiredis
 package import Identity
-package import LinuxIO
+import LinuxIO
 package import Primitives
-package import RedisClient
 
-/// Names of the entries of one worker: `boot-worker-sequence`, the sequence of a fixed width, so that among entries of
-/// equal score rank is the order of arrival. The boot value is random: a restarted node that used a name again would
-/// only move the old entry, and admit once more.
-package struct MemberNames: Sendable {
-    private let prefix: [UInt8]
-    package private(set) var next: UInt64 = 0
+/// What one transaction asks: a value, so that its answer can be read without anything else.
+package struct WindowTransaction: Equatable, Sendable {
+    package let subject: SubjectKey
+    /// The sequence number of the first entry; the others follow.
+    package let first: UInt64
+    /// Entries, 1...`entriesMax`.
+    package let count: Int
+    package let sentAt: MonotonicTime
+    /// What the server's clock surely reads at least when this is executed.
+    package let lower: RedisTime
+    /// What survivors are scored with: what the server's clock reads at most.
+    package let score: RedisTime
 
-    package init(boot: UInt64, worker: Int) {
-        let digits = String(boot, radix: 16)
-        let padded = String(repeating: "0", count: 16 - digits.count) + digits
-        prefix = Array("\(padded)-\(worker)-".utf8)
+    /// Entries of one transaction. It bounds how long Redis is busy with one of them (half a millisecond) and how much
+    /// has to be remembered about it; more requests of a subject make more transactions in the same write.
+    package static let entriesMax = 256
+    /// Commands between `MULTI` and `EXEC`.
+    package static let commandCount = 7
+    /// How long a key outlives its window.
+    private static let expiryMargin = TimeSpan.seconds(1)
+
+    package init(_ subject: SubjectKey, first: UInt64, count: Int, clock: ServerClock, at now: MonotonicTime) {
+        precondition((1...Self.entriesMax).contains(count))
+        self.subject = subject
+        self.first = first
+        self.count = count
+        sentAt = now
+        lower = clock.lower(at: now)
+        score = clock.upper(at: now)
     }
 
-    /// Takes `count` names in a row; returns the first one's sequence number.
-    package mutating func take(_ count: Int) -> UInt64 {
-        let first = next
-        next &+= UInt64(count)
-        return first
+    /// Writes the commands between `MULTI` and `EXEC`.
+    package func write(_ key: WindowKey, _ names: MemberNames, to writer: inout CommandWriter) {
+        let policy = key.policy
+        writer.add("TIME")
+        writer.end()
+        writer.add("ZREMRANGEBYSCORE")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add("-inf")
+        // Exclusive: TIME is cut off to the microsecond that has begun.
+        let horizon = lower - policy.window
+        writer.add { buffer in
+            buffer.append(UInt8(ascii: "("))
+            buffer.append(decimal: Int(horizon.microseconds))
+        }
+        writer.end()
+        writer.add("ZADD")
+        writer.add { key.write(subject, to: &$0) }
+        for offset in 0..<UInt64(count) {
+            writer.add("+inf")
+            writer.add { names.write(first &+ offset, to: &$0) }
+        }
+        writer.end()
+        writer.add("ZREMRANGEBYRANK")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add(Int64(policy.limit))
+        writer.add("-1")
+        writer.end()
+        writer.add("ZADD")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add("XX")
+        writer.add("CH")
+        for offset in 0..<UInt64(count) {
+            writer.add(score.microseconds)
+            writer.add { names.write(first &+ offset, to: &$0) }
+        }
+        writer.end()
+        writer.add("ZRANGE")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add(-Int64(policy.limit))
+        writer.add(-Int64(policy.limit))
+        writer.add("WITHSCORES")
+        writer.end()
+        Self.writeExpiry(key, subject, to: &writer)
     }
 
-    package func write(_ sequence: UInt64, to buffer: inout ByteBuffer) {
-        buffer.append(prefix.span)
-        buffer.append(hexadecimal: sequence, width: 12)
-    }
-}
-
-/// A policy's part of every transaction.
-package struct WindowKey: Sendable {
-    package let policy: Policy
-    private let prefix: [UInt8]
-
-    package init(_ policy: Policy) {
-        self.policy = policy
-        prefix = Array(policy.keyPrefix.utf8)
-    }
-
-    package func write(_ subject: SubjectKey, to buffer: inout ByteBuffer) {
-        buffer.append(prefix.span)
-        buffer.append("ip:")
-        buffer.append(subject.address)
-        if subject.address.family == .v6 { buffer.append("/64") }
+    /// Writes the command that gives a key its time to live. Counted from the latest transaction on the key, so it
+    /// outlives every entry.
+    package static func writeExpiry(_ key: WindowKey, _ subject: SubjectKey, to writer: inout CommandWriter) {
+        writer.add("PEXPIRE")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add((key.policy.window + expiryMargin).milliseconds)
+        writer.end()
     }
 }
 
 /// What a transaction's answer means.
 package enum WindowOutcome: Equatable, Sendable {
-    /// The first `admitted` entries are in. `oldest` is the score of the oldest entry, `time` when it was decided.
-    case decided(admitted: Int, time: RedisTime, oldest: RedisTime?)
-    /// The answer is not of this transaction's shape, or a name was there already.
-    case malformed(String)
+    case decided(WindowDecision)
+    /// A command failed, or the answer is not of this transaction's shape: nothing is known of the entries.
+    case failed(String)
 }
 
-package enum WindowTransaction {
-    /// Entries of one transaction: an argument list of 16 KiB, and a bound on how long Redis is busy with one subject.
-    package static let entriesMax = 512
-    /// How long a key outlives its window, for clocks to disagree.
-    private static let expiryMargin = TimeSpan.seconds(1)
-
-    /// Writes the transaction for `count` requests of a subject. Returns the score that survivors get.
-    package static func write(
-        _ key: WindowKey, _ subject: SubjectKey, names: MemberNames, first: UInt64, count: Int, clock: ServerClock,
-        now: MonotonicTime, to connection: RedisConnection
-    ) -> RedisTime {
-        let policy = key.policy
-        let score = clock.upper(at: now)
-        let horizon = clock.lower(at: now) - policy.window
-        connection.beginTransaction()
-        connection.write { $0.add("TIME") }
-        connection.write { writer in
-            writer.add("ZREMRANGEBYSCORE")
-            writer.add { key.write(subject, to: &$0) }
-            writer.add("-inf")
-            writer.add { buffer in
-                buffer.append(UInt8(ascii: "("))
-                buffer.append(decimal: Int(horizon.microseconds))
-            }
-        }
-        connection.write { writer in
-            writer.add("ZADD")
-            writer.add { key.write(subject, to: &$0) }
-            for sequence in first..<(first + UInt64(count)) {
-                writer.add("+inf")
-                writer.add { names.write(sequence, to: &$0) }
-            }
-        }
-        connection.write { writer in
-            writer.add("ZREMRANGEBYRANK")
-            writer.add { key.write(subject, to: &$0) }
-            writer.add(Int64(policy.limit))
-            writer.add("-1")
-        }
-        connection.write { writer in
-            writer.add("ZADD")
-            writer.add { key.write(subject, to: &$0) }
-            writer.add("XX")
-            for sequence in first..<(first + UInt64(count)) {
-                writer.add(score.microseconds)
-                writer.add { names.write(sequence, to: &$0) }
-            }
-        }
-        connection.write { writer in
-            writer.add("ZRANGE")
-            writer.add { key.write(subject, to: &$0) }
-            writer.add("0")
-            writer.add("0")
-            writer.add("WITHSCORES")
-        }
-        connection.write { writer in
-            writer.add("PEXPIRE")
-            writer.add { key.write(subject, to: &$0) }
-            writer.add((policy.window + expiryMargin).milliseconds)
-        }
-        return score
+package struct WindowDecision: Equatable, Sendable {
+    /// Whether the clock's bounds held.
+    package enum Timing: Equatable, Sendable {
+        case withinBounds
+        /// Executed later than the survivors' score says: they could be dropped too early. Confirm them first.
+        case late
+        /// Executed earlier than `lower` said: entries that were still in the window may have been dropped. Only a
+        /// clock that was set back does this. Decide again.
+        case early
     }
 
-    /// Reads the answer to a transaction of `count` entries.
-    package static func interpret(_ reply: Reply, count: Int) -> WindowOutcome {
-        // Array(7) Array(2) seconds micros removed added trimmed moved Array(n) [member score] expiry
-        for index in reply.nodes.indices where reply.kind(index) == .error { return .malformed(reply.text(index)) }
-        guard reply.kind(0) == .array, reply.nodes[0].number == 7, reply.kind(1) == .array, reply.nodes[1].number == 2,
-            let seconds = reply.integer(2), let micros = reply.integer(3), reply.kind(4) == .integer,
-            let added = reply.integer(5), let trimmed = reply.integer(6), reply.kind(7) == .integer,
-            reply.kind(8) == .array
-        else { return .malformed("an answer of another shape") }
-        guard added == Int64(count) else { return .malformed("\(Int64(count) - added) of \(count) entries were there already") }
-        let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), micros))
-        var oldest: RedisTime?
-        if reply.nodes[8].number == 2 {
-            guard let score = Double(reply.text(10)) else { return .malformed("a score that is no number") }
-            // Leftovers at infinity, from a transaction that failed midway, have no time.
-            if score.isFinite, score > 0, score < 9e15 { oldest = RedisTime(microseconds: Int64(score)) }
+    /// What should not be there.
+    package enum Anomaly: Equatable, Sendable {
+        /// So many of the names existed before: another process uses this one's boot value.
+        case namesTaken(Int)
+        /// Entries at infinity that are not ours: a transaction was broken off midway.
+        case leftovers
+        /// Entries more than a window ahead of the server's clock: it was set back. They would block the subject.
+        case entriesFromTheFuture
+    }
+
+    /// The first so many entries are in.
+    package var admitted: Int
+    /// When it was executed, by the server's clock.
+    package var time: RedisTime
+    /// The score of the oldest entry where the window is full now; `nil` where it has room.
+    package var fullSince: RedisTime?
+    package var timing: Timing
+    package var anomaly: Anomaly?
+
+    package init(
+        admitted: Int, time: RedisTime, fullSince: RedisTime? = nil, timing: Timing = .withinBounds,
+        anomaly: Anomaly? = nil
+    ) {
+        self.admitted = admitted
+        self.time = time
+        self.fullSince = fullSince
+        self.timing = timing
+        self.anomaly = anomaly
+    }
+}
+
+extension WindowTransaction {
+    /// Reads what `EXEC` answered.
+    package func interpret(_ reply: Reply, window: TimeSpan) -> WindowOutcome {
+        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score · expiry
+        for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
+        guard reply.elementCount(0) == Self.commandCount, reply.elementCount(1) == 2,
+            let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
+            (0..<1_000_000).contains(microseconds), reply.kind(4) == .integer,
+            reply.kind(5) == .integer, let added = reply.integer(5),
+            reply.kind(6) == .integer, let trimmed = reply.integer(6), trimmed >= 0,
+            reply.kind(7) == .integer, let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
+            let range = reply.elementCount(8), range == 0 || range == 2,
+            reply.kind(9 + range) == .integer, reply.count == 10 + range
+        else { return .failed("an answer of another shape") }
+        let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
+        var decision = WindowDecision(admitted: Int(scored), time: time)
+        if range == 2 { decision.fullSince = Self.time(ofScore: reply, 10) ?? time }
+        if time > score { decision.timing = .late }
+        if time < lower { decision.timing = .early }
+        if added != Int64(count) {
+            // Entries that were there before are another's, or admitted before: none of these is let in by them.
+            decision.anomaly = .namesTaken(Int(clamping: saturatingSubtract(Int64(count), added)))
+            decision.admitted = 0
+        } else if scored != max(0, Int64(count) - trimmed) {
+            decision.anomaly = .leftovers
+        } else if let oldest = decision.fullSince, oldest - time > window {
+            decision.anomaly = .entriesFromTheFuture
         }
-        return .decided(admitted: max(0, count - Int(clamping: trimmed)), time: time, oldest: oldest)
+        return .decided(decision)
+    }
+
+    /// A score as a time; `nil` for infinities and what is no whole number.
+    private static func time(ofScore reply: Reply, _ index: Int) -> RedisTime? {
+        reply.integer(index).map { RedisTime(microseconds: $0) }
     }
 }

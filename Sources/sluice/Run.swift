@@ -91,7 +91,7 @@ struct Check: ParsableCommand {
 
     func run() throws {
         let configuration = try options.load()
-        for warning in configuration.warnings { printError("\(warning.place): warning: \(warning.message)") }
+        for warning in Node.warnings(configuration) { printError("\(options.config): warning: \(warning)") }
         let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
         print(
             "\(options.config): ok: \(configuration.services.count) services, \(backends) backends, listening on \(configuration.gateway.port)")

@@ -145,6 +145,45 @@ private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
         }
     }
 
+    @Test("of two runs the hash has the later, unless the other was heard of while it was read")
+    func readings() {
+        let (before, during, after) = (moment(.zero), moment(.seconds(1)), moment(.seconds(2)))
+        for (heard, expected) in [
+            (before, MergeOutcome.applied(before: .up)), (during, .applied(before: .up)), (after, .old),
+        ] {
+            var table = VerdictTable()
+            _ = table.merge(verdict(.up, boot: 2), of: author, at: heard.monotonic)
+            #expect(table.read(verdict(.down, boot: 1), of: author, requested: during.monotonic) == expected)
+            // However it came, the next reading puts it right.
+            _ = table.read(verdict(.up, boot: 2), of: author, requested: moment(.seconds(10)).monotonic)
+            #expect(table.verdict(of: author)?.boot == BootID(2))
+        }
+    }
+
+    @Test("within one run the sequence decides, whether heard or read")
+    func readSequence() {
+        var table = VerdictTable()
+        _ = table.merge(verdict(.up, sequence: 5), of: author)
+        #expect(table.read(verdict(.down, sequence: 4), of: author, requested: .distantFuture) == .old)
+        #expect(
+            table.read(verdict(.down, sequence: 6), of: author, requested: moment(.zero).monotonic)
+                == .applied(before: .up))
+    }
+
+    @Test("who is missing in two readings in a row is forgotten, but not this node")
+    func missing() {
+        var table = VerdictTable()
+        for name in ["me", "steady", "late", "gone"] { _ = table.merge(verdict(.down), of: node(name)) }
+        table.found([node("steady")], butAlways: node("me"))
+        #expect(table.nodes.count == 4)
+        _ = table.merge(verdict(.down, sequence: 2), of: node("late"))
+        table.found([node("steady")], butAlways: node("me"))
+        #expect(table.nodes == ["late", "me", "steady"].map(node))
+        table.found([node("steady"), node("late")], butAlways: node("me"))
+        table.found([node("steady")], butAlways: node("me"))
+        #expect(table.nodes == ["late", "me", "steady"].map(node))
+    }
+
     @Test("only living nodes are counted, by the kind of their evidence")
     func counting() {
         var table = VerdictTable()

@@ -21,3 +21,10 @@ func verdict(
 }
 
 let refused = HealthFailure.connection("connection refused")
+
+extension VerdictTable {
+    /// Where the time does not matter.
+    mutating func merge(_ verdict: HealthVerdict, of node: NodeID) -> MergeOutcome {
+        merge(verdict, of: node, at: moment(.zero).monotonic)
+    }
+}

@@ -15,15 +15,14 @@ private struct ModelServer {
     var scores: [NodeID: RedisTime] = [:]
     var info: [NodeID: NodeInfo] = [:]
 
-    /// One heartbeat transaction of a node.
-    mutating func beat(_ view: MembershipView, at now: MonotonicTime) -> HeartbeatReply {
-        let previous = info[view.id]?.boot
+    /// One heartbeat transaction of a node, with the score that the node computed.
+    mutating func beat(_ view: MembershipView, score: RedisTime) -> HeartbeatReply {
         let before = info
-        scores[view.id] = view.serverTime(at: now) ?? time
+        scores[view.id] = score
         info[view.id] = view.info
-        // The hash is read before the node's own field is written, as the transaction does.
         return HeartbeatReply(
-            serverTime: time, lastSeen: scores.map { ($0.key, $0.value) }, info: before, previousBoot: previous)
+            serverTime: time, lastSeen: scores.map { ($0.key, $0.value) }, info: info,
+            previousBoot: before[view.id]?.boot)
     }
 }
 
@@ -32,6 +31,8 @@ private struct ModelNode {
     var view: MembershipView
     var now: MonotonicTime
     var events: [MembershipEvent] = []
+    /// What the server's last answer said of its time, and when.
+    var known: (time: RedisTime, at: MonotonicTime)?
 
     init(_ name: String, boot: UInt64, origin: Int64 = 0) {
         view = MembershipView(
@@ -39,9 +40,14 @@ private struct ModelNode {
         now = MonotonicTime(nanoseconds: origin)
     }
 
-    mutating func join(_ server: ModelServer) { view.learn(serverTime: server.time, at: now) }
+    /// Asks for the server's time, as a new connection does.
+    mutating func join(_ server: ModelServer) { known = (server.time, now) }
+
     mutating func beat(_ server: inout ModelServer) {
-        view.received(server.beat(view, at: now), at: now, into: &events)
+        let score = known.map { $0.time + (now - $0.at) } ?? server.time
+        let reply = server.beat(view, score: score)
+        known = (server.time, now)
+        view.received(reply, at: now, into: &events)
     }
 }
 
@@ -127,7 +133,7 @@ private func cluster(_ names: [String], _ server: inout ModelServer) -> [ModelNo
     func alone() {
         let lone = ModelNode("a", boot: 1)
         #expect(lone.view.liveNodes == [node("a")])
-        #expect(lone.view.serverTime(at: lone.now) == nil)
+        #expect(lone.view.liveCount == 1)
     }
 
     @Test("nodes see each other after one heartbeat each, in the same order everywhere")
@@ -254,7 +260,7 @@ private func cluster(_ names: [String], _ server: inout ModelServer) -> [ModelNo
         }
         for (index, member) in nodes.enumerated() {
             let told = member.events.compactMap { event -> BootID? in
-                if case .sharedID(_, let boot, _) = event { return boot }
+                if case .sharedID(_, let boot) = event { return boot }
                 return nil
             }
             let others = [BootID(1), BootID(2), BootID(3)].filter { $0 != BootID(UInt64(index + 1)) }
@@ -271,7 +277,7 @@ private func cluster(_ names: [String], _ server: inout ModelServer) -> [ModelNo
         server.scores[node("old")] = server.time - .seconds(3_601)
         server.scores[node("recent")] = server.time - .seconds(3_000)
         server.info[node("orphan")] = NodeInfo(address: "o:1", boot: BootID(5), heartbeat: heartbeat)
-        var reply = server.beat(nodes[0].view, at: nodes[0].now)
+        var reply = server.beat(nodes[0].view, score: server.time)
         reply.lastSeen.removeAll { $0.id == me }
         let pruned = nodes[0].view.prune(reply, at: nodes[0].now)
         #expect(pruned?.fields == [node("old"), node("orphan")])

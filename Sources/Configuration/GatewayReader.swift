@@ -1,0 +1,126 @@
+// The sections `gateway` and `rateLimit`: which keys there are, and what each may hold.
+
+import Primitives
+
+extension Configuration.Gateway {
+    init(_ map: MappingReader) {
+        port = map.read("port", default: Defaults.port) { text throws(Invalid) in try ListenAddress(parsing: text) }
+        timeout = map.read("timeout", default: Defaults.timeout) { text throws(Invalid) in
+            try durationOrNone(text, bareSeconds: true)
+        }
+        admin = map.read("admin", default: nil) { text throws(Invalid) in
+            text.isEmpty ? nil : try ListenAddress(parsing: text)
+        }
+        workers = map.read("workers", default: .auto) { text throws(Invalid) in try Self.workers(text) }
+        accessLog = map.read("accessLog", default: .standardOutput) { text throws(Invalid) in
+            try Self.accessLog(text)
+        }
+        logFormat = map.read("logFormat", default: .text, choice)
+        logLevel = map.read("logLevel", default: .info, choice)
+        via = map.read("via", default: Defaults.via) { text throws(Invalid) in
+            try token(text, max: Bounds.viaBytesMax)
+        }
+        trustedProxies = map.readList("trustedProxies", default: [], max: Bounds.trustedProxiesMax, cidr)
+        heartbeat = map.read("heartbeat", default: Defaults.heartbeat) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(50) ... .seconds(60))
+        }
+        drain = Configuration.Drain(map.section("drain"))
+        limits = Configuration.Limits(map.section("limits"))
+        if let admin, admin == port, admin.port != 0 {
+            map.report("the same as gateway.port; give it a port of its own", at: "admin")
+        }
+        map.finish()
+    }
+
+    private static func workers(_ text: String) throws(Invalid) -> Configuration.Workers {
+        if text == "auto" { return .auto }
+        guard let count = try? integer(text, in: 1...Bounds.workersMax) else {
+            throw Invalid("\(quoted(text)) is not a number of workers; write auto, or 1...\(Bounds.workersMax)")
+        }
+        return .count(count)
+    }
+
+    private static func accessLog(_ text: String) throws(Invalid) -> Configuration.AccessLog {
+        switch text {
+        case "true": return .standardOutput
+        case "false": return .off
+        default:
+            // A bare word is a misspelt Boolean more often than a file in the working directory.
+            guard text.contains("/"), !text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else {
+                throw Invalid("\(quoted(text)) is neither true, false nor a path; write a path with a slash")
+            }
+            return .file(path: text)
+        }
+    }
+}
+
+extension Configuration.Drain {
+    init(_ map: MappingReader) {
+        func span(_ key: String, _ standard: TimeSpan) -> TimeSpan {
+            map.read(key, default: standard) { text throws(Invalid) in
+                try duration(text, in: .zero...Bounds.timeoutMax)
+            }
+        }
+        delay = span("delay", Defaults.drainDelay)
+        timeout = span("timeout", Defaults.drainTimeout)
+        map.finish()
+    }
+}
+
+extension Configuration.Limits {
+    init(_ map: MappingReader) {
+        func bytes(_ key: String, _ standard: ByteCount?, min: Int, max: ByteCount) -> ByteCount? {
+            map.read(key, default: standard) { text throws(Invalid) in
+                try sizeOrNone(text, min: .bytes(min), max: max)
+            }
+        }
+        func count(_ key: String, _ standard: Int?) -> Int? {
+            map.read(key, default: standard) { text throws(Invalid) in
+                try integerOrNone(text, max: Bounds.countMax)
+            }
+        }
+        func span(_ key: String, _ standard: TimeSpan?) -> TimeSpan? {
+            map.read(key, default: standard) { text throws(Invalid) in try durationOrNone(text) }
+        }
+        requestLineBytes = bytes("requestLineBytes", Defaults.requestLineBytes, min: 16, max: .mebibytes(16))
+        headerBytes = bytes("headerBytes", Defaults.headerBytes, min: 16, max: .mebibytes(16))
+        headerCount = count("headerCount", Defaults.headerCount)
+        bodyBytes = bytes("bodyBytes", Defaults.bodyBytes, min: 1, max: Bounds.bytesMax)
+        headerTimeout = span("headerTimeout", Defaults.headerTimeout)
+        bodyTimeout = span("bodyTimeout", Defaults.bodyTimeout)
+        idleTimeout = span("idleTimeout", Defaults.idleTimeout)
+        requestsPerConnection = count("requestsPerConnection", Defaults.requestsPerConnection)
+        connections = count("connections", Defaults.connections)
+        connectionsPerClient = count("connectionsPerClient", Defaults.connectionsPerClient)
+        map.finish()
+    }
+}
+
+extension Configuration.RateLimit {
+    init(_ map: MappingReader) {
+        let rate: Int? = map.read("requestsPerSecond", default: nil) { text throws(Invalid) in
+            try integer(text, in: 1...Bounds.rateMax)
+        }
+        requestsPerSecond = rate
+        burstSize = map.read("burstSize", default: rate) { text throws(Invalid) in
+            try integer(text, in: 1...Bounds.rateMax)
+        }
+        redisURL = map.read("redisURL", default: nil) { text throws(Invalid) in
+            text.isEmpty ? nil : try RedisURL(parsing: text)
+        }
+        timeout = map.read("timeout", default: Defaults.redisTimeout) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(1) ... .seconds(10))
+        }
+        onRedisLoss = map.read("onRedisLoss", default: .share, choice)
+        if let policies = map.takeList("policies", max: .max), !policies.isEmpty {
+            map.report(
+                "policies are not supported yet; limit with requestsPerSecond and remove them", at: "policies")
+        }
+        if !map.has("requestsPerSecond") {
+            if map.has("burstSize") {
+                map.report("has no effect without requestsPerSecond; set that too, or remove this", at: "burstSize")
+            }
+        }
+        map.finish()
+    }
+}

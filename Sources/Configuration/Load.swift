@@ -1,0 +1,117 @@
+// The one way to a `Configuration`: file, overrides, variables, checks, in this order.
+
+import Foundation
+
+extension Configuration {
+    /// Reads the file, then applies overrides (`KEY=VALUE`, a later one wins) and variables.
+    /// - Throws: every error at once.
+    package static func load(
+        path: String, overrides: [String] = [], environment: [String: String]
+    ) throws(ConfigurationErrors) -> Configuration {
+        let text: String
+        do throws(ConfigurationError) {
+            text = try ConfigurationFile.read(path)
+        } catch {
+            throw ConfigurationErrors([error])
+        }
+        return try parse(text, file: path, overrides: overrides, environment: environment)
+    }
+
+    /// The same from text that somebody has read already.
+    /// - Parameter file: its name in errors.
+    package static func parse(
+        _ text: String, file: String, overrides: [String] = [], environment: [String: String] = [:]
+    ) throws(ConfigurationErrors) -> Configuration {
+        var parsed: [Override] = []
+        var errors: [ConfigurationError] = []
+        for text in overrides {
+            do throws(Invalid) {
+                parsed.append(try Override(text))
+            } catch {
+                let key = String(text.prefix { $0 != "=" })
+                errors.append(ConfigurationError(place: .override(key: key), key: nil, message: error.message))
+            }
+        }
+        var root: Value
+        do throws(Document.Failure) {
+            root = try Document.parse(text)
+        } catch {
+            let diagnostics = Diagnostics(file: file, overrides: [])
+            diagnostics.report(error.message, at: error.origin)
+            throw ConfigurationErrors(diagnostics.errors + errors)
+        }
+        for index in parsed.indices {
+            do throws(Invalid) {
+                try parsed[index].apply(to: &root, index: index)
+            } catch {
+                let place = ConfigurationError.Place.override(key: parsed[index].key)
+                errors.append(ConfigurationError(place: place, key: nil, message: error.message))
+            }
+        }
+        let diagnostics = Diagnostics(file: file, overrides: parsed)
+        expandVariables(in: &root, path: "", environment, diagnostics)
+        let configuration = Configuration(MappingReader(root, path: "", diagnostics: diagnostics))
+        errors = diagnostics.errors + errors
+        guard errors.isEmpty else { throw ConfigurationErrors(errors) }
+        return configuration
+    }
+
+    private static func expandVariables(
+        in value: inout Value, path: String, _ environment: [String: String], _ diagnostics: Diagnostics
+    ) {
+        switch value.content {
+        case .scalar(let text):
+            do throws(Invalid) {
+                value.content = .scalar(try Interpolation.expand(text, environment: environment))
+            } catch {
+                diagnostics.report(error.message, at: value.origin, key: path.isEmpty ? nil : path)
+                value.content = .invalid
+            }
+        case .sequence(var elements):
+            for index in elements.indices {
+                expandVariables(in: &elements[index], path: "\(path)[\(index)]", environment, diagnostics)
+            }
+            value.content = .sequence(elements)
+        case .mapping(var entries):
+            for index in entries.indices {
+                let key = entries[index].key
+                expandVariables(
+                    in: &entries[index].value, path: path.isEmpty ? key : "\(path).\(key)", environment, diagnostics)
+            }
+            value.content = .mapping(entries)
+        case .null, .invalid:
+            return
+        }
+    }
+}
+
+extension Configuration {
+    /// Valid where the reader's diagnostics have no error afterwards.
+    init(_ map: MappingReader) {
+        gateway = Gateway(map.section("gateway"))
+        rateLimit = map.has("rateLimit") ? RateLimit(map.section("rateLimit")) : nil
+        if !map.has("services") {
+            map.reportMissing("services", hint: "add at least one service with name, path and instances")
+        }
+        let elements = map.takeList("services", max: Bounds.servicesMax)
+        if let elements, elements.isEmpty { map.report("an empty list; add at least one service", at: "services") }
+        var services: [Service] = []
+        var names: [String: String] = [:]
+        var paths: [String: String] = [:]
+        for (value, path) in elements ?? [] {
+            let inner = MappingReader(value, path: path, diagnostics: map.diagnostics)
+            let service = Service(inner, defaults: gateway)
+            if !service.name.isEmpty, let first = names[service.name] {
+                inner.report("\(quoted(service.name)) is the name of \(first) already; give it another", at: "name")
+            }
+            if !service.path.isEmpty, let first = paths[service.path] {
+                inner.report("\(quoted(service.path)) is the path of \(first) already; give it another", at: "path")
+            }
+            names[service.name] = names[service.name] ?? path
+            paths[service.path] = paths[service.path] ?? path
+            services.append(service)
+        }
+        self.services = services
+        map.finish()
+    }
+}

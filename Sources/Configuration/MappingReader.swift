@@ -1,0 +1,184 @@
+// Reads one mapping key by key. The keys that are asked for are the schema: what was never asked for is unknown, and
+// the nearest key that was asked for is the suggestion. An error is noted and the default goes on in its place, so that
+// one pass finds them all.
+
+/// Collects errors on the way.
+final class Diagnostics {
+    private let file: String
+    /// What each `--set` said, and the path that it set, for errors about it.
+    private let overrides: [Override]
+    private var found: [(rank: (Int, Int, Int), error: ConfigurationError)] = []
+
+    init(file: String, overrides: [Override]) {
+        self.file = file
+        self.overrides = overrides
+    }
+
+    func report(_ message: String, at origin: Origin, key: String? = nil) {
+        switch origin {
+        case .file(let line, let column):
+            let place = ConfigurationError.Place.position(file: file, line: line, column: column)
+            found.append(((0, line, column), ConfigurationError(place: place, key: key, message: message)))
+        case .override(let index):
+            let override = overrides[index]
+            // The override's own key stands in front of the message already.
+            let shown = key == override.path || key == override.key ? nil : key
+            let place = ConfigurationError.Place.override(key: override.key)
+            found.append(((1, index, 0), ConfigurationError(place: place, key: shown, message: message)))
+        }
+    }
+
+    /// All errors, by place.
+    var errors: [ConfigurationError] {
+        // `sorted` keeps the order of equals.
+        found.sorted { $0.rank < $1.rank }.map(\.error)
+    }
+}
+
+final class MappingReader {
+    let diagnostics: Diagnostics
+    let origin: Origin
+    /// The path of this mapping, `services[0].health`; empty for the whole document.
+    let path: String
+    private let entries: [Entry]
+    private var asked: [String] = []
+    /// Whether an error about the mapping as a whole is reported already, so that nothing in it is missing.
+    private let isInvalid: Bool
+
+    init(_ value: Value, path: String, diagnostics: Diagnostics) {
+        self.diagnostics = diagnostics
+        self.path = path
+        origin = value.origin
+        switch value.content {
+        case .mapping(let entries):
+            self.entries = entries
+            isInvalid = false
+        case .null:
+            entries = []
+            isInvalid = false
+        case .invalid:
+            entries = []
+            isInvalid = true
+        case .scalar, .sequence:
+            entries = []
+            isInvalid = true
+            let what = path.isEmpty ? "the file" : "it"
+            diagnostics.report(
+                "\(what) must be a mapping of keys to values, not \(value.kind)", at: value.origin, key: pathOrNil)
+        }
+    }
+
+    private var pathOrNil: String? { path.isEmpty ? nil : path }
+
+    func path(of key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+    /// The value of a key; `nil` when it is absent or empty.
+    func take(_ key: String) -> Value? {
+        if !asked.contains(key) { asked.append(key) }
+        guard let entry = entries.first(where: { $0.key == key }) else { return nil }
+        if case .null = entry.value.content { return nil }
+        return entry.value
+    }
+
+    /// Whether the key is there and not empty.
+    func has(_ key: String) -> Bool {
+        if !asked.contains(key) { asked.append(key) }
+        return entries.contains {
+            if case .null = $0.value.content { return false }
+            return $0.key == key
+        }
+    }
+
+    func report(_ message: String, at key: String) {
+        let origin = entries.first { $0.key == key }?.value.origin ?? origin
+        diagnostics.report(message, at: origin, key: path(of: key))
+    }
+
+    /// Says nothing where the mapping itself is wrong.
+    func reportMissing(_ key: String, hint: String) {
+        if !isInvalid { report("missing; \(hint)", at: key) }
+    }
+
+    /// One value, or the default where the key is absent or wrong.
+    func read<T>(_ key: String, default standard: T, _ parse: (String) throws(Invalid) -> T) -> T {
+        guard let value = take(key) else { return standard }
+        return scalar(value, path: path(of: key), parse) ?? standard
+    }
+
+    /// One value that must be there; `nil` after an error.
+    func readRequired<T>(_ key: String, hint: String, _ parse: (String) throws(Invalid) -> T) -> T? {
+        guard let value = take(key) else {
+            reportMissing(key, hint: hint)
+            return nil
+        }
+        return scalar(value, path: path(of: key), parse)
+    }
+
+    /// A list, or the default where the key is absent; elements that are wrong are left out.
+    func readList<T>(_ key: String, default standard: [T], max: Int, _ parse: (String) throws(Invalid) -> T) -> [T] {
+        guard let elements = takeList(key, max: max) else { return standard }
+        return elements.compactMap { scalar($0.value, path: $0.path, parse) }
+    }
+
+    /// The elements of a list with their paths; `nil` when it is absent or no list.
+    func takeList(_ key: String, max: Int) -> [(value: Value, path: String)]? {
+        guard let value = take(key) else { return nil }
+        let path = path(of: key)
+        switch value.content {
+        case .sequence(let elements):
+            if elements.count > max {
+                diagnostics.report("\(elements.count) elements; at most \(max)", at: value.origin, key: path)
+                return nil
+            }
+            return elements.enumerated().map { ($0.element, "\(path)[\($0.offset)]") }
+        case .scalar, .mapping, .null:
+            diagnostics.report("must be a list, not \(value.kind); write [a, b]", at: value.origin, key: path)
+            return nil
+        case .invalid:
+            return nil
+        }
+    }
+
+    func section(_ key: String) -> MappingReader {
+        let value = take(key) ?? Value(content: .null, origin: origin)
+        return MappingReader(value, path: path(of: key), diagnostics: diagnostics)
+    }
+
+    func scalar<T>(_ value: Value, path: String, _ parse: (String) throws(Invalid) -> T) -> T? {
+        switch value.content {
+        case .scalar(let text):
+            do throws(Invalid) {
+                return try parse(text)
+            } catch {
+                diagnostics.report(error.message, at: value.origin, key: path)
+                return nil
+            }
+        case .mapping, .sequence, .null:
+            diagnostics.report("must be a single value, not \(value.kind)", at: value.origin, key: path)
+            return nil
+        case .invalid:
+            return nil
+        }
+    }
+
+    /// Reports every key that nobody asked for.
+    func finish() {
+        for entry in entries where !asked.contains(entry.key) {
+            let remedy: String
+            if entry.key == "<<" {
+                remedy = "merge keys are not supported; write the keys out"
+            } else if let near = suggestion(for: entry.key, among: asked) {
+                remedy = "unknown key (did you mean \(path(of: near))?)"
+            } else {
+                remedy = "unknown key; known here: \(asked.joined(separator: ", "))"
+            }
+            diagnostics.report(remedy, at: entry.origin, key: path(of: shown(entry.key)))
+        }
+    }
+
+    /// A key as part of a path in an error: itself, or quoted where it holds more than names do.
+    private func shown(_ key: String) -> String {
+        let isName = !key.isEmpty && key.utf8.count <= Bounds.misspeltScalarsMax && key.utf8.allSatisfy(isNameByte)
+        return isName ? key : quoted(key)
+    }
+}

@@ -1,0 +1,123 @@
+package import Primitives
+
+extension Configuration {
+    /// A path prefix and the backends that serve it.
+    package struct Service: Hashable, Sendable {
+        /// Letters, digits, `-`, `_` and `.`: it is part of Redis keys.
+        package let name: String
+        /// Starts with `/` and ends without one, except that `/` itself is every path.
+        package let path: String
+        package let stripPrefix: Bool
+        package let hostHeader: HostHeader
+        /// The protocols, in lower case, to which a client may upgrade (RFC 9110 §7.8).
+        package let upgrades: [String]
+        package let timeouts: Timeouts
+        package let limits: ServiceLimits
+        package let strategy: Strategy
+        /// What is hashed when `strategy` is `consistentHash`.
+        package let hashOn: HashOn
+        /// Never empty; unique by address and path.
+        package let instances: [Backend]
+        package let leastConnections: LeastConnections
+        package let pool: Pool
+        package let health: Health
+        package let circuitBreaker: CircuitBreaker
+    }
+
+    package enum HostHeader: String, CaseIterable, Hashable, Sendable {
+        /// The client's own, as it came.
+        case client
+        /// The backend's host and port.
+        case backend
+    }
+
+    package struct Timeouts: Hashable, Sendable {
+        /// To open a connection to a backend.
+        package let connect: TimeSpan
+        /// From the end of the request to the head of the answer; `nil`: no limit.
+        package let response: TimeSpan?
+        /// The longest silence on a backend connection: inside an answer, after an upgrade, or unused in the pool;
+        /// `nil`: no limit.
+        package let idle: TimeSpan?
+    }
+
+    package struct ServiceLimits: Hashable, Sendable {
+        /// `gateway.limits.bodyBytes` where the service does not say; `nil`: no limit.
+        package let bodyBytes: ByteCount?
+    }
+
+    package enum Strategy: String, CaseIterable, Hashable, Sendable {
+        case roundRobin = "round_robin"
+        case weightedRoundRobin = "weighted_round_robin"
+        case leastConnections = "least_connections"
+        case consistentHash = "consistent_hash"
+    }
+
+    package enum HashOn: Hashable, Sendable {
+        case client
+        case user
+        /// A field name in lower case.
+        case header(String)
+        case cookie(String)
+        case path
+    }
+
+    package struct LeastConnections: Hashable, Sendable {
+        package let scope: Scope
+        package enum Scope: String, CaseIterable, Hashable, Sendable { case node, cluster }
+    }
+
+    /// Connections to one backend, counted on one node.
+    package struct Pool: Hashable, Sendable {
+        /// Kept open while unused; 0 keeps none.
+        package let idle: Int
+        /// In all; `nil`: no limit.
+        package let connections: Int?
+    }
+
+    package struct Health: Hashable, Sendable {
+        /// Whether backends are probed. Traffic counts as evidence either way.
+        package let active: Bool
+        package let method: ProbeMethod
+        package let path: String
+        package let expect: StatusSet
+        package let interval: TimeSpan
+        package let warningInterval: TimeSpan
+        package let downInterval: TimeSpan
+        package let timeout: TimeSpan
+        /// Consecutive failures after which a node votes a backend down.
+        package let failures: Int
+        package let successes: Int
+        package let quorum: Quorum
+        /// How long a backend that traffic condemned stays out before it is tried again.
+        package let cooldown: TimeSpan
+    }
+
+    package enum ProbeMethod: String, CaseIterable, Hashable, Sendable {
+        case get = "GET"
+        case head = "HEAD"
+        case options = "OPTIONS"
+    }
+
+    package enum Quorum: Hashable, Sendable {
+        case majority
+        case any
+        /// 1 or more nodes.
+        case count(Int)
+    }
+
+    package struct CircuitBreaker: Hashable, Sendable {
+        package let failures: Int
+        package let openFor: TimeSpan
+    }
+}
+
+/// A set of final HTTP status codes, 200...599.
+package struct StatusSet: Hashable, Sendable {
+    package let ranges: [ClosedRange<Int>]
+
+    package func contains(_ status: Int) -> Bool {
+        for range in ranges where range.contains(status) { return true }
+        return false
+    }
+}

@@ -1,0 +1,60 @@
+// When Redis is worth waiting for.
+
+package import Primitives
+
+/// Whether requests may wait for Redis. Every question has its own deadline; this keeps a dead or slow server from
+/// costing each request that deadline.
+package struct LossBreaker: Sendable {
+    package enum State: Equatable, Sendable {
+        /// No connection that has logged in: nobody waits.
+        case disconnected
+        /// Questions are asked; `lossesInARow` of the last ones were not answered in time.
+        case asking(lossesInARow: Int)
+        /// Connected, but too many questions went unanswered or were refused: nobody waits until a probe is answered.
+        case suspended
+    }
+
+    package private(set) var state = State.disconnected
+
+    /// One lost question may be chance; three in a row are not.
+    package static let lossesMax = 3
+    /// How often a suspended server is asked whether it is back: often enough to use it again well within a second.
+    package static let probePause = TimeSpan.milliseconds(100)
+    /// How often an idle connection is asked for the time, so that the clock's bounds stay narrow and a dead server is
+    /// noticed before a request has to find out.
+    package static let idlePause = TimeSpan.seconds(1)
+
+    package init() {}
+
+    package var mayAsk: Bool {
+        switch state {
+        case .asking: true
+        case .disconnected, .suspended: false
+        }
+    }
+
+    package mutating func connected() { state = .asking(lossesInARow: 0) }
+    package mutating func disconnected() { state = .disconnected }
+
+    /// A question was answered in time.
+    package mutating func answered() {
+        if mayAsk { state = .asking(lossesInARow: 0) }
+    }
+
+    /// A question was not answered in time.
+    package mutating func timedOut() {
+        guard case .asking(let losses) = state else { return }
+        state = losses + 1 >= Self.lossesMax ? .suspended : .asking(lossesInARow: losses + 1)
+    }
+
+    /// The server said that it cannot serve (`LOADING`, `READONLY`, `OOM`, …): the next question would fare no better.
+    package mutating func refused() {
+        if mayAsk { state = .suspended }
+    }
+
+    /// A probe was answered. One that took longer than a request would wait proves nothing.
+    package mutating func probeAnswered(inTime: Bool) {
+        guard inTime, state == .suspended else { return }
+        state = .asking(lossesInARow: 0)
+    }
+}

@@ -1,0 +1,70 @@
+/// Values that are found by a small number and never move, in storage that is used again.
+struct Slots<Element> {
+    private var elements: [Element?] = []
+    private var free: [Int] = []
+
+    var count: Int { elements.count - free.count }
+
+    mutating func insert(_ element: Element) -> Int {
+        if let index = free.popLast() {
+            elements[index] = element
+            return index
+        }
+        elements.append(element)
+        return elements.count - 1
+    }
+
+    /// Takes a value out; `nil` where there is none.
+    mutating func remove(_ index: Int) -> Element? {
+        guard elements.indices.contains(index), let element = elements[index] else { return nil }
+        elements[index] = nil
+        free.append(index)
+        return element
+    }
+
+    subscript(index: Int) -> Element {
+        get {
+            guard let element = elements[index] else { preconditionFailure("an empty slot") }
+            return element
+        }
+        _modify {
+            guard var element = elements[index] else { preconditionFailure("an empty slot") }
+            elements[index] = nil
+            defer { elements[index] = element }
+            yield &element
+        }
+    }
+
+    func contains(_ index: Int) -> Bool { elements.indices.contains(index) && elements[index] != nil }
+}
+
+/// First in, first out, in one array that is used again.
+struct Queue<Element> {
+    private var elements: [Element] = []
+    private var head = 0
+
+    var isEmpty: Bool { head == elements.count }
+    var count: Int { elements.count - head }
+    var first: Element? { isEmpty ? nil : elements[head] }
+
+    mutating func append(_ element: Element) { elements.append(element) }
+
+    mutating func popFirst() -> Element? {
+        guard !isEmpty else { return nil }
+        let element = elements[head]
+        head += 1
+        if head == elements.count {
+            elements.removeAll(keepingCapacity: true)
+            head = 0
+        } else if head >= 256, head * 2 >= elements.count {
+            elements.removeFirst(head)
+            head = 0
+        }
+        return element
+    }
+
+    /// Lets `body` change the youngest element.
+    mutating func updateLast(_ body: (inout Element) -> Bool) -> Bool {
+        isEmpty ? false : body(&elements[elements.count - 1])
+    }
+}

@@ -1,0 +1,268 @@
+// What becomes of requests when Redis does not answer, and what is put right when it does again.
+//
+// No request waits longer than the timeout. What the loss rule admits is charged to the window as soon as Redis can be
+// asked again, as long as it lies in the window; what the loss rule refused although Redis had let it in is taken out.
+// Both are kept until they are acknowledged.
+
+import Identity
+package import Primitives
+package import RedisClient
+
+extension WindowMachine {
+    // MARK: The connection
+
+    /// Logged in. What was known of another server's clock does not count any more.
+    package mutating func connected(_ sample: ServerTimeSample) {
+        clock = ServerClock(window: context.policy.window)
+        clock.observe(sample)
+        lastHeardAt = sample.receivedAt
+        breaker.connected()
+    }
+
+    /// The connection is gone; everything under way has failed before.
+    package mutating func disconnected(_ failure: RedisFailure, at now: MonotonicTime) {
+        breaker.disconnected()
+        probeUnderWay = false
+        reportLoss(failure.description)
+        while let flight = ready.popFirst() { failed(flight, isExecuted: false, at: now) }
+        releaseGathered(at: now)
+    }
+
+    /// A transmission got no answer that can be used.
+    package mutating func failed(_ token: UInt64, _ failure: RedisFailure, at now: MonotonicTime) {
+        guard let flight = flights.remove(Int(clamping: token)) else { return }
+        var mayBeExecuted = true
+        switch failure {
+        case .refused(let text):
+            mayBeExecuted = false
+            lastHeardAt = now
+            switch flight {
+            // A single key of another type says nothing of the server.
+            case .window, .confirmation, .probe:
+                if RedisErrorCode(text) != .wrongType {
+                    breaker.refused()
+                    reportLoss(failure.description)
+                }
+            case .entries, .cleanup: break
+            }
+        case .notConnected: mayBeExecuted = false
+        case .lost, .malformed: break
+        }
+        if case .entries = flight { entriesUnderWay -= 1 }
+        failed(flight, isExecuted: mayBeExecuted, isRefused: failure != .notConnected && !mayBeExecuted, at: now)
+    }
+
+    private mutating func failed(_ flight: Flight, isExecuted: Bool, isRefused: Bool = false, at now: MonotonicTime) {
+        switch flight {
+        case .window(let flight):
+            settleByLossRule(flight, mayHaveEntries: isExecuted, at: now)
+            landed(flight.transaction.subject, at: now)
+        case .confirmation(let flight, _, _): settleByLossRule(flight, mayHaveEntries: true, at: now)
+        // What the server refuses once it would refuse for ever.
+        case .entries(let run): if !isRefused { putRight(run) }
+        case .cleanup: break
+        case .probe: probeUnderWay = false
+        }
+    }
+
+    // MARK: Deadlines and probes
+
+    /// Answers by the loss rule whoever may wait no longer than until `deadline`.
+    package mutating func expire(through deadline: MonotonicTime, at now: MonotonicTime) {
+        while true {
+            dropStaleDeadlines()
+            guard let (index, _) = deadlines.first, requests[Int(index)].deadline <= deadline else { break }
+            _ = deadlines.popFirst()
+            expire(index, at: now)
+        }
+        if !breaker.mayAsk { releaseGathered(at: now) }
+    }
+
+    private mutating func expire(_ index: Int32, at now: MonotonicTime) {
+        let request = requests[Int(index)]
+        let isUnderWay = request.flight >= 0
+        // What is under way is put right when its answer comes, or when the connection is given up.
+        let verdict = lossVerdict(request.subject, at: now, charging: !isUnderWay)
+        switch verdict {
+        case .admit: requests[Int(index)].state = .admittedByLossRule
+        case .refuse: requests[Int(index)].state = .refusedByLossRule
+        }
+        requests[Int(index)].requester = nil
+        deliver(verdict, request)
+        if isUnderWay {
+            noteTimeout(Int(request.flight))
+        } else if let place = subjects.find(request.subject) {
+            subjects[place].waiting -= 1
+        }
+    }
+
+    private mutating func noteTimeout(_ flight: Int) {
+        guard flights.contains(flight), case .window(var window) = flights[flight], !window.isTimedOut else { return }
+        window.isTimedOut = true
+        flights[flight] = .window(window)
+        breaker.timedOut()
+        if !breaker.mayAsk {
+            reportLoss("no answer within \(context.timeout), \(LossBreaker.lossesMax) times in a row")
+        }
+    }
+
+    /// A question of our own, where one is due: whether a suspended server is back, or, when nothing was heard for a
+    /// while, what time it is.
+    package mutating func probe(at now: MonotonicTime) -> Transmission? {
+        guard !probeUnderWay else { return nil }
+        switch breaker.state {
+        case .disconnected: return nil
+        case .asking: if !isLossReported, now - lastHeardAt < LossBreaker.idlePause { return nil }
+        case .suspended: break
+        }
+        probeUnderWay = true
+        return Transmission(
+            token: UInt64(flights.insert(.probe(sentAt: now))), form: .transaction(commands: 2))
+    }
+
+    /// When `probe` should be called again.
+    package var probePause: TimeSpan {
+        switch breaker.state {
+        case .disconnected, .asking: LossBreaker.idlePause
+        case .suspended: LossBreaker.probePause
+        }
+    }
+
+    // MARK: The loss rule
+
+    /// Decides by the loss rule.
+    ///
+    /// - Parameter charging: whether an admission has to be charged to the window later under a name of its own.
+    mutating func lossVerdict(_ subject: SubjectKey, at now: MonotonicTime, charging: Bool) -> Verdict {
+        let verdict: Verdict
+        let source: VerdictSource
+        switch context.lossRule {
+        case .open: (verdict, source) = (.admit(remaining: nil), .open)
+        case .closed: (verdict, source) = (.refuse(retryAfter: .seconds(1)), .closed)
+        case .share: (verdict, source) = (context.memory.admit(subject, share: context.share, at: now), .share)
+        }
+        context.counts.count(verdict, by: source)
+        if charging, case .admit = verdict {
+            putRight(Entries(subject: subject, first: names.take(1), count: 1, at: now, isCharged: true))
+        }
+        return verdict
+    }
+
+    /// Answers everyone of a transaction that Redis did not decide.
+    ///
+    /// - Parameter mayHaveEntries: whether the transaction may have been executed, or may still be.
+    mutating func settleByLossRule(_ flight: WindowFlight, mayHaveEntries: Bool, at now: MonotonicTime) {
+        var position = 0
+        var index = flight.firstRequest
+        while index >= 0, var request = requests.remove(Int(index)) {
+            if request.state == .waiting {
+                let verdict = lossVerdict(request.subject, at: now, charging: false)
+                deliver(verdict, request)
+                request.deadline = now
+                switch verdict {
+                case .admit: request.state = .admittedByLossRule
+                case .refuse: request.state = .refusedByLossRule
+                }
+            }
+            switch request.state {
+            case .waiting: break
+            case .admittedByLossRule: charge(flight, position, request)
+            case .refusedByLossRule: if mayHaveEntries { giveBack(flight, position, at: now) }
+            }
+            index = request.next
+            position += 1
+        }
+    }
+
+    /// Answers a list of requests without entries.
+    mutating func answerByLossRule(_ first: Int32, at now: MonotonicTime) {
+        var index = first
+        while index >= 0, let request = requests.remove(Int(index)) {
+            if request.state == .waiting {
+                deliver(lossVerdict(request.subject, at: now, charging: true), request)
+            }
+            index = request.next
+        }
+    }
+
+    /// Nobody gathers for a server that is not asked.
+    mutating func releaseGathered(at now: MonotonicTime) {
+        while let subject = gathered.popFirst() {
+            guard let place = subjects.find(subject) else { continue }
+            let first = subjects[place].first
+            subjects[place].first = -1
+            subjects[place].last = -1
+            subjects[place].waiting = 0
+            subjects[place].isQueued = false
+            dropIfIdle(place, subject)
+            answerByLossRule(first, at: now)
+        }
+    }
+
+    // MARK: Putting right
+
+    /// The request in a transaction was admitted without it, `position` places behind the first: its entry has to be in.
+    mutating func charge(_ flight: WindowFlight, _ position: Int, _ request: Request) {
+        let name =
+            position < flight.transaction.count ? flight.transaction.first &+ UInt64(position) : names.take(1)
+        putRight(
+            Entries(
+                subject: flight.transaction.subject, first: name, count: 1, at: request.deadline, isCharged: true))
+    }
+
+    /// The request was refused: its entry, if it has one, must not stay.
+    mutating func giveBack(_ flight: WindowFlight, _ position: Int, at now: MonotonicTime) {
+        guard position < flight.transaction.count else { return }
+        putRight(
+            Entries(
+                subject: flight.transaction.subject, first: flight.transaction.first &+ UInt64(position), count: 1,
+                at: now, isCharged: false))
+    }
+
+    private mutating func putRight(_ run: Entries) {
+        if entries.extendLast(with: run) { return }
+        if entries.count >= Self.entriesMax {
+            // The oldest leave their window first.
+            _ = entries.popFirst()
+            entriesDropped += 1
+        }
+        entries.append(run)
+    }
+
+    mutating func nextEntries(at now: MonotonicTime) -> Entries? {
+        while canSendEntries, let run = entries.popFirst() {
+            if now - run.at < context.policy.window { return run }
+        }
+        return nil
+    }
+
+    // MARK: Reports
+
+    private mutating func reportLoss(_ reason: String) {
+        guard !isLossReported else { return }
+        isLossReported = true
+        report(.lost(reason))
+    }
+
+    mutating func reportRestored() {
+        guard isLossReported else { return }
+        isLossReported = false
+        report(.restored)
+    }
+}
+
+extension Queue<WindowMachine.Entries> {
+    /// Whether the entry continues the last run, and has become part of it.
+    fileprivate mutating func extendLast(with run: WindowMachine.Entries) -> Bool {
+        updateLast { last in
+            guard last.subject == run.subject, last.isCharged == run.isCharged,
+                last.first &+ UInt64(last.count) == run.first, last.count < WindowTransaction.entriesMax,
+                run.at - last.at < TimeSpan.milliseconds(1)
+            else { return false }
+            last.count += run.count
+            // Entries of a run leave together, with the latest of them.
+            last.at = max(last.at, run.at)
+            return true
+        }
+    }
+}

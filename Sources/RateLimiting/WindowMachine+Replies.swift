@@ -1,0 +1,259 @@
+// What the answers to transactions mean for those who wait.
+
+package import Hiredis
+import Identity
+package import Primitives
+import RedisClient
+
+extension WindowMachine {
+    /// The answer to a transmission.
+    ///
+    /// - Parameter now: read after the answer was received.
+    package mutating func replied(_ token: UInt64, _ reply: Reply, at now: MonotonicTime) {
+        guard let flight = flights.remove(Int(clamping: token)) else { return }
+        lastHeardAt = now
+        switch flight {
+        case .window(let flight): windowReplied(flight, reply, at: now)
+        case .confirmation(let flight, let admitted, let time):
+            confirmationReplied(flight, admitted: admitted, time: time, reply, at: now)
+        case .entries: entriesUnderWay -= 1
+        case .cleanup: break
+        case .probe(let sentAt): probeReplied(sentAt: sentAt, reply, at: now)
+        }
+    }
+
+    // MARK: Windows
+
+    private mutating func windowReplied(_ flight: WindowFlight, _ reply: Reply, at now: MonotonicTime) {
+        let subject = flight.transaction.subject
+        switch flight.transaction.interpret(reply, window: context.policy.window) {
+        case .failed(let reason):
+            report(.anomaly("\(context.policy.keyPrefix)\(subject): \(reason)"))
+            settleByLossRule(flight, mayHaveEntries: true, at: now)
+            landed(subject, at: now)
+        case .decided(let decision):
+            observe(ServerTimeSample(sentAt: flight.transaction.sentAt, receivedAt: now, time: decision.time))
+            if !flight.isTimedOut { breaker.answered() }
+            reportRestored()
+            if let anomaly = decision.anomaly { handle(anomaly, subject, decision) }
+            remember(flight, decision, at: now)
+            switch decision.timing {
+            case .early: decideAgain(flight, admitted: decision.admitted, at: now)
+            case .late where decision.admitted > 0: confirm(flight, decision, at: now)
+            case .late, .withinBounds: settle(flight, admitted: decision.admitted, at: now)
+            }
+            landed(subject, at: now)
+        }
+    }
+
+    private mutating func observe(_ sample: ServerTimeSample) {
+        switch clock.observe(sample) {
+        case .agreed: break
+        case .stepped: report(.anomaly("the server's clock was set, or another server answers"))
+        }
+    }
+
+    private mutating func handle(_ anomaly: WindowDecision.Anomaly, _ subject: SubjectKey, _ decision: WindowDecision) {
+        let key = "\(context.policy.keyPrefix)\(subject)"
+        switch anomaly {
+        case .namesTaken(let count):
+            report(.anomaly("\(key): \(count) names were there already: another process has this one's boot value"))
+        case .leftovers:
+            report(.anomaly("\(key): entries left over by a broken transaction"))
+            ready.append(.cleanup(subject, after: decision.time + context.policy.window))
+        case .entriesFromTheFuture:
+            report(.anomaly("\(key): entries from the future: the server's clock was set back"))
+            ready.append(.cleanup(subject, after: decision.time + context.policy.window))
+        }
+    }
+
+    private mutating func remember(_ flight: WindowFlight, _ decision: WindowDecision, at now: MonotonicTime) {
+        let subject = flight.transaction.subject
+        if let oldest = decision.fullSince {
+            let freesAt = clock.moment(after: oldest + context.policy.window)
+            context.fullWindows.remember(subject, freesAt: freesAt, at: now)
+        } else if flight.isAsker {
+            context.fullWindows.forget(subject)
+        }
+    }
+
+    /// Answers everyone of a decided transaction: the first `admitted` are in.
+    private mutating func settle(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
+        let subject = flight.transaction.subject
+        var retryAfter: TimeSpan?
+        var position = 0
+        var recorded = 0
+        var index = flight.firstRequest
+        while index >= 0, let request = requests.remove(Int(index)) {
+            let isIn = position < admitted
+            switch request.state {
+            case .waiting:
+                let verdict: Verdict
+                if isIn {
+                    recorded += 1
+                    verdict = .admit(remaining: nil)
+                } else {
+                    let wait = retryAfter ?? self.retryAfter(subject, at: now)
+                    retryAfter = wait
+                    verdict = .refuse(retryAfter: wait)
+                }
+                context.counts.count(verdict, by: .window)
+                deliver(verdict, request)
+            case .admittedByLossRule: if !isIn { charge(flight, position, request) }
+            case .refusedByLossRule: if isIn { giveBack(flight, position, at: now) }
+            }
+            index = request.next
+            position += 1
+        }
+        if recorded > 0, context.lossRule == .share { context.memory.record(recorded, of: subject, at: now) }
+    }
+
+    private func retryAfter(_ subject: SubjectKey, at now: MonotonicTime) -> TimeSpan {
+        switch context.fullWindows.peek(subject, at: now) {
+        case .full(let retryAfter): retryAfter
+        case .unknown, .mayAsk: context.policy.window
+        }
+    }
+
+    // MARK: Late and early
+
+    /// Refuses those who are out at once; the survivors of a late transaction wait until it is known that they are all
+    /// still there, with the time at which they really were admitted.
+    private mutating func confirm(_ flight: WindowFlight, _ decision: WindowDecision, at now: MonotonicTime) {
+        var last: Int32 = -1
+        var index = flight.firstRequest
+        for _ in 0..<decision.admitted where index >= 0 {
+            requests[Int(index)].flight = Request.confirming
+            last = index
+            index = requests[Int(index)].next
+        }
+        if last >= 0 { requests[Int(last)].next = -1 }
+        ready.append(.confirmation(flight, admitted: decision.admitted, time: decision.time))
+        settleRefused(flight, index, from: decision.admitted, at: now)
+    }
+
+    private mutating func settleRefused(
+        _ flight: WindowFlight, _ first: Int32, from position: Int, at now: MonotonicTime
+    ) {
+        guard first >= 0 else { return }
+        let retryAfter = self.retryAfter(flight.transaction.subject, at: now)
+        var position = position
+        var index = first
+        while index >= 0, let request = requests.remove(Int(index)) {
+            switch request.state {
+            case .waiting:
+                context.counts.count(.refuse(retryAfter: retryAfter), by: .window)
+                deliver(.refuse(retryAfter: retryAfter), request)
+            case .admittedByLossRule: charge(flight, position, request)
+            case .refusedByLossRule: break
+            }
+            index = request.next
+            position += 1
+        }
+    }
+
+    private mutating func confirmationReplied(
+        _ flight: WindowFlight, admitted: Int, time: RedisTime, _ reply: Reply, at now: MonotonicTime
+    ) {
+        guard reply.kind(0) == .integer, let changed = reply.integer(0) else {
+            report(.anomaly("a confirmation of another shape"))
+            settleByLossRule(flight, mayHaveEntries: true, at: now)
+            return
+        }
+        if changed == Int64(admitted) {
+            settle(flight, admitted: admitted, at: now)
+        } else {
+            // Somebody has dropped them, and may have given their slots away.
+            decideAgain(flight, admitted: admitted, at: now)
+        }
+    }
+
+    /// The entries of a transaction cannot be relied on: they are taken out, and whoever still waits is asked for anew.
+    private mutating func decideAgain(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
+        let subject = flight.transaction.subject
+        var again: Int32 = -1
+        var last: Int32 = -1
+        var waiting = 0
+        var position = 0
+        var index = flight.firstRequest
+        while index >= 0 {
+            let request = requests[Int(index)]
+            switch request.state {
+            case .waiting:
+                if position < admitted { giveBack(flight, position, at: now) }
+                requests[Int(index)].flight = -1
+                requests[Int(index)].next = -1
+                if last >= 0 { requests[Int(last)].next = index } else { again = index }
+                last = index
+                waiting += 1
+            case .admittedByLossRule:
+                charge(flight, position, request)
+                _ = requests.remove(Int(index))
+            case .refusedByLossRule:
+                if position < admitted { giveBack(flight, position, at: now) }
+                _ = requests.remove(Int(index))
+            }
+            index = request.next
+            position += 1
+        }
+        guard waiting > 0 else { return }
+        guard let place = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
+            answerByLossRule(again, at: now)
+            return
+        }
+        // In front of those who came later.
+        requests[Int(last)].next = subjects[place].first
+        if subjects[place].first < 0 { subjects[place].last = last }
+        subjects[place].first = again
+        subjects[place].waiting += waiting
+        gather(place, subject)
+    }
+
+    // MARK: Landing
+
+    /// A transaction of the subject is over: whoever gathered meanwhile is next.
+    mutating func landed(_ subject: SubjectKey, at now: MonotonicTime) {
+        guard let place = subjects.find(subject) else { return }
+        subjects[place].flights -= 1
+        guard subjects[place].flights == 0 else { return }
+        if subjects[place].waiting > 0, case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
+            refuseGathered(place, retryAfter)
+        }
+        if subjects[place].waiting > 0 {
+            gather(place, subject)
+        } else if !subjects[place].isQueued {
+            freeList(subjects[place].first)
+            subjects.remove(subject)
+        }
+    }
+
+    /// The window turned out to be full while these waited for their turn.
+    private mutating func refuseGathered(_ place: Int, _ retryAfter: TimeSpan) {
+        var index = subjects[place].first
+        subjects[place].first = -1
+        subjects[place].last = -1
+        subjects[place].waiting = 0
+        while index >= 0, let request = requests.remove(Int(index)) {
+            if request.state == .waiting {
+                context.counts.count(.refuse(retryAfter: retryAfter), by: .fullWindow)
+                deliver(.refuse(retryAfter: retryAfter), request)
+            }
+            index = request.next
+        }
+    }
+
+    // MARK: Probes
+
+    private mutating func probeReplied(sentAt: MonotonicTime, _ reply: Reply, at now: MonotonicTime) {
+        probeUnderWay = false
+        guard reply.elementCount(0) == 2, reply.kind(4) == .integer,
+            let sample = ServerTimeSample(reply, at: 1, sentAt: sentAt, receivedAt: now)
+        else {
+            report(.anomaly("a probe's answer of another shape: \(reply.text(4))"))
+            return
+        }
+        observe(sample)
+        breaker.probeAnswered(inTime: now - sentAt <= context.timeout)
+        if breaker.mayAsk { reportRestored() }
+    }
+}

@@ -1,0 +1,402 @@
+// One worker's part of the cluster-wide limit, as a value that does no I/O: requests, replies and time go in; verdicts
+// and transactions to send come out. `Limiter` drives it on a loop; the tests drive it through a simulation.
+//
+// While a transaction of a subject is under way, further requests of that subject gather and go together in the next
+// one: the wait is at most one more round trip, and a hot key gets cheaper as it gets hotter. (A transaction a request
+// was rejected: at ten thousand requests a second of one client Redis would do nothing else.)
+//
+// A transaction whose TIME is later than the score it gave is confirmed before anyone is admitted by it;
+// docs/decisions/late-transactions.md says why.
+
+package import Hiredis
+package import Identity
+import LinuxIO
+package import Primitives
+import RedisClient
+
+/// A verdict on its way to the one who waits for it.
+package struct LimitAnswer {
+    package let requester: any LimitRequester
+    package let token: UInt64
+    package let verdict: Verdict
+}
+
+/// Something to send: `WindowMachine.write` knows the commands.
+package struct Transmission: Equatable, Sendable {
+    package enum Form: Equatable, Sendable {
+        case command
+        /// `MULTI`, so many commands, `EXEC`.
+        case transaction(commands: Int)
+    }
+    package var token: UInt64
+    package var form: Form
+}
+
+package struct WindowMachine {
+    /// One request that waits.
+    struct Request {
+        enum State {
+            case waiting
+            /// The loss rule has answered; the transaction that carries it may still tell.
+            case admittedByLossRule, refusedByLossRule
+        }
+        var requester: (any LimitRequester)?
+        var token: UInt64
+        var subject: SubjectKey
+        var deadline: MonotonicTime
+        /// Tells it from others that had this place before.
+        var serial: UInt64
+        /// The transaction that carries it; -1 while it gathers, `confirming` when that one has been answered.
+        var flight: Int32
+        /// The next request of the same transaction, or of those that gather; -1 for none.
+        var next: Int32
+        var state: State
+
+        static let confirming = Int32.max
+    }
+
+    /// A subject with requests that gather or are under way.
+    struct ActiveSubject {
+        var first: Int32 = -1
+        var last: Int32 = -1
+        /// Requests that gather and are not answered.
+        var waiting = 0
+        var flights = 0
+        var isQueued = false
+        /// The next transaction is the one that a full window lets through.
+        var isAsker = false
+    }
+
+    struct WindowFlight {
+        var transaction: WindowTransaction
+        /// The requests in the order of their entries; those beyond the entries cannot be admitted.
+        var firstRequest: Int32
+        var isAsker: Bool
+        var isTimedOut = false
+    }
+
+    /// Entries with names in a row: to take out, or to put in.
+    struct Entries {
+        var subject: SubjectKey
+        var first: UInt64
+        var count: Int
+        /// When their requests were decided.
+        var at: MonotonicTime
+        /// Whether the requests were refused, so that the entries must not be charged, or were admitted without the
+        /// window, so that they must be.
+        var isCharged: Bool
+    }
+
+    /// What is under way.
+    enum Flight {
+        case window(WindowFlight)
+        /// Gives late survivors the time at which they were admitted, if they are all still there.
+        case confirmation(WindowFlight, admitted: Int, time: RedisTime)
+        case entries(Entries)
+        /// Drops entries that should not be there: later than `time`.
+        case cleanup(SubjectKey, after: RedisTime)
+        case probe(sentAt: MonotonicTime)
+    }
+
+    let context: LimiterContext
+    package internal(set) var clock: ServerClock
+    var names: MemberNames
+    package internal(set) var breaker = LossBreaker()
+
+    var subjects: SubjectTable<ActiveSubject>
+    var requests = Slots<Request>()
+    var flights = Slots<Flight>()
+    /// Waiting requests in the order of their deadlines, which all lie equally far ahead.
+    var deadlines = Queue<(index: Int32, serial: UInt64)>()
+    var gathered = Queue<SubjectKey>()
+    /// Flights that are ready to be sent.
+    var ready = Queue<Flight>()
+    /// Kept until acknowledged, or until their window has passed.
+    var entries = Queue<Entries>()
+    var entriesUnderWay = 0
+    var nextSerial: UInt64 = 0
+    var probeUnderWay = false
+    var lastHeardAt = MonotonicTime(nanoseconds: 0)
+    var isLossReported = false
+    /// Entries that were not put right, for lack of room.
+    package internal(set) var entriesDropped = 0
+
+    private var answers: [LimitAnswer] = []
+    private var events: [LimiterEvent] = []
+
+    /// Requests that wait at once. More than that means that Redis is far too slow; they are decided by the loss rule.
+    static let requestsMax = 1 << 17
+    static let subjectsMax = 1 << 16
+    /// Runs of entries that wait to be put right, and how many of them are sent at once, so that coming back does not
+    /// keep Redis from answering requests.
+    static let entriesMax = 1 << 16
+    static let entriesUnderWayMax = 128
+    /// Events nobody has taken; anomalies can come in thousands.
+    private static let eventsMax = 64
+
+    package init(_ context: LimiterContext, worker: Int) {
+        self.context = context
+        clock = ServerClock(window: context.policy.window)
+        names = MemberNames(boot: context.boot, worker: worker)
+        subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
+    }
+
+    // MARK: Outputs
+
+    /// Verdicts for requests that were pending. Deliver them when no call to the machine is under way.
+    package mutating func takeAnswers(into list: inout [LimitAnswer]) { swap(&answers, &list) }
+    package var hasAnswers: Bool { !answers.isEmpty }
+
+    package mutating func takeEvents() -> [LimiterEvent] {
+        defer { events.removeAll(keepingCapacity: true) }
+        return events
+    }
+    package var hasEvents: Bool { !events.isEmpty }
+
+    /// Whether `next` has something to send.
+    package var wantsToSend: Bool {
+        !gathered.isEmpty || breaker.mayAsk && (!ready.isEmpty || canSendEntries)
+    }
+
+    var canSendEntries: Bool { !entries.isEmpty && entriesUnderWay < Self.entriesUnderWayMax }
+
+    /// When the first waiting request has waited long enough; call `expire` then.
+    package var nextDeadline: MonotonicTime? {
+        mutating get {
+            dropStaleDeadlines()
+            return deadlines.first.map { requests[Int($0.index)].deadline }
+        }
+    }
+
+    mutating func dropStaleDeadlines() {
+        while let (index, serial) = deadlines.first, !isWaiting(index, serial) { _ = deadlines.popFirst() }
+    }
+
+    func isWaiting(_ index: Int32, _ serial: UInt64) -> Bool {
+        guard requests.contains(Int(index)) else { return false }
+        return requests[Int(index)].serial == serial && requests[Int(index)].state == .waiting
+    }
+
+    /// Puts a verdict on its way.
+    mutating func deliver(_ verdict: Verdict, _ request: Request) {
+        guard let requester = request.requester else { return }
+        answers.append(LimitAnswer(requester: requester, token: request.token, verdict: verdict))
+    }
+
+    mutating func report(_ event: LimiterEvent) {
+        if events.count < Self.eventsMax { events.append(event) }
+    }
+
+    // MARK: Asking
+
+    /// Decides a request of a subject, or takes it in.
+    package mutating func ask(
+        _ subject: SubjectKey, _ requester: any LimitRequester, token: UInt64, at now: MonotonicTime
+    ) -> LimitDecision {
+        guard breaker.mayAsk else { return .decided(lossVerdict(subject, at: now, charging: true)) }
+        var isAsker = false
+        let place: Int
+        if let found = subjects.find(subject), subjects[found].flights > 0 || subjects[found].waiting > 0 {
+            // Gathers with the others, whatever is known of the window: its transaction is under way, or about to be.
+            place = found
+        } else {
+            switch context.fullWindows.ask(subject, at: now) {
+            case .full(let retryAfter):
+                let verdict = Verdict.refuse(retryAfter: retryAfter)
+                context.counts.count(verdict, by: .fullWindow)
+                return .decided(verdict)
+            case .mayAsk: isAsker = true
+            case .unknown: break
+            }
+            guard let found = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
+                return .decided(lossVerdict(subject, at: now, charging: true))
+            }
+            place = found
+        }
+        guard requests.count < Self.requestsMax else {
+            return .decided(lossVerdict(subject, at: now, charging: true))
+        }
+        nextSerial &+= 1
+        let index = Int32(
+            clamping: requests.insert(
+                Request(
+                    requester: requester, token: token, subject: subject, deadline: now + context.timeout,
+                    serial: nextSerial, flight: -1, next: -1, state: .waiting)))
+        deadlines.append((index, nextSerial))
+        if isAsker { subjects[place].isAsker = true }
+        let last = subjects[place].last
+        if last >= 0 { requests[Int(last)].next = index } else { subjects[place].first = index }
+        subjects[place].last = index
+        subjects[place].waiting += 1
+        gather(place, subject)
+        return .pending
+    }
+
+    /// Lets the subject's requests go with the next write, unless a transaction of it is under way.
+    mutating func gather(_ place: Int, _ subject: SubjectKey) {
+        guard subjects[place].flights == 0, !subjects[place].isQueued else { return }
+        subjects[place].isQueued = true
+        gathered.append(subject)
+    }
+
+    // MARK: Sending
+
+    /// The next thing to send, until there is none. Call `write` for its commands before anything else.
+    ///
+    /// - Parameter now: read just before; survivors are scored by it.
+    package mutating func next(at now: MonotonicTime) -> Transmission? {
+        guard breaker.mayAsk else {
+            releaseGathered(at: now)
+            return nil
+        }
+        if let flight = ready.popFirst() { return launch(flight) }
+        if let run = nextEntries(at: now) {
+            entriesUnderWay += 1
+            return launch(.entries(run))
+        }
+        while let subject = gathered.first {
+            guard let place = subjects.find(subject), let flight = load(place, subject, at: now) else {
+                _ = gathered.popFirst()
+                continue
+            }
+            return flight
+        }
+        return nil
+    }
+
+    private mutating func launch(_ flight: Flight) -> Transmission {
+        let form: Transmission.Form =
+            switch flight {
+            case .window: .transaction(commands: WindowTransaction.commandCount)
+            case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
+            case .probe: .transaction(commands: 2)
+            case .confirmation, .cleanup: .command
+            }
+        return Transmission(token: UInt64(flights.insert(flight)), form: form)
+    }
+
+    /// Makes a transaction of the requests that gather; `nil` where none are left.
+    private mutating func load(_ place: Int, _ subject: SubjectKey, at now: MonotonicTime) -> Transmission? {
+        guard subjects[place].waiting > 0 else {
+            subjects[place].isQueued = false
+            freeList(subjects[place].first)
+            subjects[place].first = -1
+            subjects[place].last = -1
+            dropIfIdle(place, subject)
+            return nil
+        }
+        // More than the limit cannot be admitted, so more entries would only cost; whoever has none is refused with the
+        // answer. Beyond the bound on entries, another transaction takes the rest.
+        let count = min(subjects[place].waiting, context.policy.limit, WindowTransaction.entriesMax)
+        let takesAll = count == context.policy.limit || count == subjects[place].waiting
+        let first = names.take(count)
+        let transaction = WindowTransaction(subject, first: first, count: count, clock: clock, at: now)
+        let index = flights.insert(
+            .window(WindowFlight(transaction: transaction, firstRequest: -1, isAsker: subjects[place].isAsker)))
+        let firstRequest = board(place, flight: Int32(clamping: index), count: takesAll ? .max : count)
+        switch flights[index] {
+        case .window(var flight):
+            flight.firstRequest = firstRequest
+            flights[index] = .window(flight)
+        case .confirmation, .entries, .cleanup, .probe: break
+        }
+        subjects[place].flights += 1
+        subjects[place].isAsker = false
+        return Transmission(token: UInt64(index), form: .transaction(commands: WindowTransaction.commandCount))
+    }
+
+    /// Moves up to `count` waiting requests from those that gather to a flight. Returns the first.
+    private mutating func board(_ place: Int, flight: Int32, count: Int) -> Int32 {
+        var first: Int32 = -1
+        var last: Int32 = -1
+        var taken = 0
+        var index = subjects[place].first
+        while index >= 0, taken < count {
+            let next = requests[Int(index)].next
+            switch requests[Int(index)].state {
+            case .waiting:
+                requests[Int(index)].flight = flight
+                requests[Int(index)].next = -1
+                if last >= 0 { requests[Int(last)].next = index } else { first = index }
+                last = index
+                taken += 1
+            case .admittedByLossRule, .refusedByLossRule: _ = requests.remove(Int(index))
+            }
+            index = next
+        }
+        subjects[place].first = index
+        if index < 0 { subjects[place].last = -1 }
+        subjects[place].waiting -= taken
+        return first
+    }
+
+    mutating func freeList(_ first: Int32) {
+        var index = first
+        while index >= 0 {
+            index = requests.remove(Int(index))?.next ?? -1
+        }
+    }
+
+    mutating func dropIfIdle(_ place: Int, _ subject: SubjectKey) {
+        let state = subjects[place]
+        if state.waiting == 0, state.flights == 0, !state.isQueued, state.first < 0 { subjects.remove(subject) }
+    }
+
+    /// Writes the commands of what `next` returned, without `MULTI` and `EXEC`.
+    package func write(_ transmission: Transmission, to writer: inout CommandWriter) {
+        let key = context.key
+        switch flights[Int(transmission.token)] {
+        case .window(let flight): flight.transaction.write(key, names, to: &writer)
+        case .confirmation(let flight, let admitted, let time):
+            // XX: who has been dropped meanwhile must not come back. CH: how many are still there.
+            writer.add("ZADD")
+            writer.add { key.write(flight.transaction.subject, to: &$0) }
+            writer.add("XX")
+            writer.add("CH")
+            for offset in 0..<UInt64(admitted) {
+                writer.add(time.microseconds)
+                writer.add { names.write(flight.transaction.first &+ offset, to: &$0) }
+            }
+            writer.end()
+        case .entries(let run): write(run, to: &writer)
+        case .cleanup(let subject, let time):
+            writer.add("ZREMRANGEBYSCORE")
+            writer.add { key.write(subject, to: &$0) }
+            writer.add { buffer in
+                buffer.append(UInt8(ascii: "("))
+                buffer.append(decimal: Int(time.microseconds))
+            }
+            writer.add("+inf")
+            writer.end()
+        case .probe:
+            // A write that changes nothing: a server that only reads is of no use.
+            writer.add("TIME")
+            writer.end()
+            writer.add("ZREMRANGEBYSCORE")
+            writer.add { key.writeProbe(to: &$0) }
+            writer.add("-inf")
+            writer.add("0")
+            writer.end()
+        }
+    }
+
+    private func write(_ run: Entries, to writer: inout CommandWriter) {
+        let key = context.key
+        if run.isCharged {
+            let score = clock.upper(at: run.at)
+            writer.add("ZADD")
+            writer.add { key.write(run.subject, to: &$0) }
+            for offset in 0..<UInt64(run.count) {
+                writer.add(score.microseconds)
+                writer.add { names.write(run.first &+ offset, to: &$0) }
+            }
+            writer.end()
+            WindowTransaction.writeExpiry(key, run.subject, to: &writer)
+        } else {
+            writer.add("ZREM")
+            writer.add { key.write(run.subject, to: &$0) }
+            for offset in 0..<UInt64(run.count) { writer.add { names.write(run.first &+ offset, to: &$0) } }
+            writer.end()
+        }
+    }
+}

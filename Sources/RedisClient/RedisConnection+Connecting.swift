@@ -1,0 +1,155 @@
+// How a connection comes about: name → address → socket → login → time of the server; and how it ends.
+
+import EventLoop
+import Hiredis
+import LinuxIO
+import Primitives
+
+extension RedisConnection {
+    /// For one address, login included.
+    static let connectTimeout = TimeSpan.seconds(1)
+    /// A connection that held for so long was a good one, and the next attempt need not wait long.
+    private static let steadyAfter = TimeSpan.seconds(1)
+
+    /// Begins to connect, and from then on connects again whenever the connection is lost, until `close`.
+    package func start() {
+        guard state == .resting else { return }
+        attempt = 0
+        switch endpoint.location {
+        case .unix(let path): connect(to: .unix(path))
+        case .tcp(let host, _):
+            state = .resolving
+            if let literal = IPAddress(host) {
+                addresses = [literal]
+                connectToNext()
+                return
+            }
+            let mailbox = resolved
+            // Asked anew each time: after a failover the name may lead to another server.
+            resolver.resolve(host) { mailbox.post($0) }
+        }
+    }
+
+    /// Ends it for good. Open questions fail.
+    package func close() {
+        guard state != .closed else { return }
+        state = .closed
+        retry?.cancel()
+        retry = nil
+        stream?.close()
+        stream = nil
+        failAll(.lost("closed"))
+    }
+
+    package func woken() {
+        for answer in resolved.take() where state == .resolving {
+            switch answer {
+            case .success(let list):
+                addresses = list
+                connectToNext()
+            case .failure(let error): lost(.lost(error.description))
+            }
+        }
+    }
+
+    private func connectToNext() {
+        guard case .tcp(_, let port) = endpoint.location, attempt < addresses.count else {
+            lost(lastFailure)
+            return
+        }
+        let address = SocketAddress(ip: addresses[attempt], port: port)
+        attempt += 1
+        connect(to: .tcp(address))
+    }
+
+    private func connect(to endpoint: Endpoint) {
+        state = .connecting
+        do throws(SystemError) {
+            let stream = try loop.connect(to: endpoint, handler: self)
+            self.stream = stream
+            stream.deadline = loop.now + Self.connectTimeout
+        } catch {
+            lost(.lost("\(endpoint): \(error.reason)"))
+        }
+    }
+
+    /// Logs in and asks for the time, all in one write.
+    func greet() {
+        state = .handshaking
+        reader = ReplyReader()
+        writer.output.clear()
+        if let password = endpoint.password {
+            writer.add("AUTH")
+            if let username = endpoint.username { writer.add(username) }
+            writer.add(password)
+            ask(.handshake(.login))
+        }
+        if endpoint.database != 0 {
+            writer.add("SELECT")
+            writer.add(Int64(endpoint.database))
+            ask(.handshake(.login))
+        }
+        writer.add("CLIENT")
+        writer.add("SETNAME")
+        writer.add(name)
+        ask(.handshake(.optional))
+        writer.add("TIME")
+        ask(.handshake(.time))
+    }
+
+    func handshakeAnswered(
+        _ step: Expectation.HandshakeStep, _ reply: Reply, sentAt: MonotonicTime
+    ) throws(RedisProtocolError) {
+        switch step {
+        case .login, .optional: break
+        case .time:
+            guard let sample = ServerTimeSample(reply, at: 0, sentAt: sentAt, receivedAt: loop.now) else {
+                throw .outOfStep("TIME answered with no time")
+            }
+            state = .ready
+            readyAt = loop.now
+            if !channels.isEmpty {
+                writer.add("SUBSCRIBE")
+                for channel in channels { writer.add(channel) }
+                ask(.subscription, count: channels.count)
+            }
+            observer?.redisReady(self, sample: sample)
+        }
+    }
+
+    func handshakeRefused(_ step: Expectation.HandshakeStep, _ text: String) {
+        switch step {
+        // A server that forbids a name works without.
+        case .optional: break
+        case .login, .time: lost(.refused(text))
+        }
+    }
+
+    /// The connection is gone or did not come about: everyone who waits is told, and it is tried again.
+    func lost(_ failure: RedisFailure) {
+        guard state != .closed else { return }
+        stream?.close()
+        stream = nil
+        lastFailure = failure
+        writer.output.clear()
+        if state == .ready, loop.now - readyAt >= Self.steadyAfter { backoff.reset() }
+        if state == .connecting, attempt < addresses.count {
+            connectToNext()
+            return
+        }
+        state = .resting
+        failAll(failure)
+        // Whoever was told may have closed this connection.
+        guard state == .resting else { return }
+        let timer = retry ?? LoopTimer(loop) { [weak self] in self?.start() }
+        retry = timer
+        timer.schedule(after: backoff.next())
+        observer?.redisLost(self, failure)
+    }
+
+    private func failAll(_ failure: RedisFailure) {
+        for expectation in matcher.removeAll() {
+            expectation.requester?.redisFailed(failure, token: expectation.token)
+        }
+    }
+}

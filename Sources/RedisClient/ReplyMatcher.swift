@@ -1,0 +1,125 @@
+// Which question a reply answers: strictly the oldest open one. What does not fit is an error that closes the
+// connection, so an answer can never reach another's question.
+
+import Hiredis
+import Primitives
+
+/// One thing that was asked and not answered yet.
+struct Expectation {
+    enum Question: Equatable {
+        case handshake(HandshakeStep)
+        case command
+        /// `MULTI`, so many commands, `EXEC`.
+        case transaction(commands: Int)
+        /// The confirmation of a channel.
+        case subscription
+    }
+
+    enum HandshakeStep: Equatable { case login, optional, time }
+
+    var question: Question
+    var requester: (any RedisRequester)?
+    var token: UInt64
+    var sentAt: MonotonicTime
+}
+
+struct ReplyMatcher {
+    enum Step {
+        /// A part of a transaction's answer.
+        case partial
+        /// The reply at hand is the answer.
+        case answered(Expectation)
+        /// The server refused: its own words.
+        case refused(Expectation, String)
+        /// Nothing was asked: a message on a channel.
+        case unasked
+    }
+
+    private var open: [Expectation] = []
+    private var first = 0
+    /// Replies of the transaction in front that have come: to `MULTI`, then to each command.
+    private var stage = 0
+    /// The first error among them; `EXEC` then only says `EXECABORT`.
+    private var refusal: String?
+
+    private static let ok = Array("OK".utf8)
+    private static let queued = Array("QUEUED".utf8)
+
+    /// Answers that are still to come.
+    var count: Int { open.count - first }
+
+    mutating func expect(_ expectation: Expectation) { open.append(expectation) }
+
+    /// Gives up on all of them.
+    mutating func removeAll() -> ArraySlice<Expectation> {
+        let left = open[first...]
+        open = []
+        first = 0
+        stage = 0
+        refusal = nil
+        return left
+    }
+
+    /// Finds out what a reply means.
+    mutating func take(_ reply: Reply) throws(RedisProtocolError) -> Step {
+        guard first < open.count else { return .unasked }
+        switch open[first].question {
+        case .handshake, .command:
+            let expectation = pop()
+            return reply.kind(0) == .error ? .refused(expectation, reply.text(0)) : .answered(expectation)
+        case .subscription:
+            // Messages may come between the confirmations of two channels.
+            if Self.isMessage(reply) { return .unasked }
+            let expectation = pop()
+            if reply.kind(0) == .error { return .refused(expectation, reply.text(0)) }
+            guard reply.elementCount(0) == 3, reply.text(1) == "subscribe" else {
+                throw .outOfStep("a subscription was not confirmed")
+            }
+            return .answered(expectation)
+        case .transaction(let commands): return try transaction(commands, reply)
+        }
+    }
+
+    private mutating func transaction(_ commands: Int, _ reply: Reply) throws(RedisProtocolError) -> Step {
+        if stage <= commands {
+            if reply.kind(0) == .error {
+                if refusal == nil { refusal = reply.text(0) }
+            } else {
+                // After a refused MULTI anything but an error means that commands ran by themselves.
+                guard reply.kind(0) == .status, reply.isText(0, stage == 0 ? Self.ok : Self.queued) else {
+                    throw .outOfStep("a command of a transaction was not queued")
+                }
+            }
+            stage += 1
+            return .partial
+        }
+        let refusal = self.refusal
+        self.refusal = nil
+        stage = 0
+        switch reply.kind(0) {
+        case .error: return .refused(pop(), refusal ?? reply.text(0))
+        case .array where refusal == nil && reply.elementCount(0) == commands: return .answered(pop())
+        case .array, .status, .integer, .bulk, .null: throw .outOfStep("EXEC did not answer for each command")
+        }
+    }
+
+    /// Whether this is a message on a channel.
+    static func isMessage(_ reply: Reply) -> Bool {
+        reply.elementCount(0) == 3 && reply.count == 4 && reply.text(1) == "message"
+    }
+
+    private mutating func pop() -> Expectation {
+        let expectation = open[first]
+        // The requester must not be kept alive by a reply that has come.
+        open[first].requester = nil
+        first += 1
+        if first == open.count {
+            open.removeAll(keepingCapacity: true)
+            first = 0
+        } else if first > 1024, first * 2 > open.count {
+            open.removeFirst(first)
+            first = 0
+        }
+        return expectation
+    }
+}

@@ -1,0 +1,347 @@
+import Testing
+
+@testable import Configuration
+
+@Suite("Errors")
+struct ErrorTests {
+    @Test(
+        "each mistake has its place, its key and its remedy",
+        arguments: [
+            // Unknown keys.
+            Row(
+                file(gateway: "  prot: 1"),
+                "f:2:3: gateway.prot: unknown key (did you mean gateway.port?)"
+            ),
+            Row(
+                file(gateway: "  log_level: info"),
+                "f:2:3: gateway.log_level: unknown key (did you mean gateway.logLevel?)"
+            ),
+            Row(
+                "ratelimit: {}\n" + file(),
+                "f:1:1: ratelimit: unknown key (did you mean rateLimit?)"
+            ),
+            Row(
+                file(gateway: "  drain: {after: 1s}"),
+                "f:2:11: gateway.drain.after: unknown key; known here: delay, timeout"
+            ),
+            Row(
+                file(service: "    health:\n      intervall: 3s"),
+                "f:6:7: services[0].health.intervall: unknown key (did you mean services[0].health.interval?)"
+            ),
+            Row(
+                file(gateway: "  <<: {timeout: 3}"),
+                "f:2:3: gateway.`<<`: merge keys are not supported; write the keys out"
+            ),
+            Row(
+                file(gateway: "  \"a b\\e\": 1"),
+                """
+                f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, workers, accessLog, \
+                logFormat, logLevel, via, trustedProxies, heartbeat, drain, limits
+                """
+            ),
+            // Wrong types.
+            Row("gateway: 3\n" + file(), "f:1:10: gateway: it must be a mapping of keys to values, not a single value"),
+            Row("- a", "f:1:1: the file must be a mapping of keys to values, not a list"),
+            Row("just text", "f:1:1: the file must be a mapping of keys to values, not a single value"),
+            Row(
+                file(gateway: "  port: [8080]"),
+                "f:2:9: gateway.port: must be a single value, not a list"
+            ),
+            Row(
+                file(gateway: "  trustedProxies: 10.0.0.0/8"),
+                "f:2:19: gateway.trustedProxies: must be a list, not a single value; write [a, b]"
+            ),
+            Row(
+                file(gateway: "  trustedProxies: [10.0.0.0/8, {a: 1}, 10.0.0.1/8]"),
+                """
+                f:2:32: gateway.trustedProxies[1]: must be a single value, not a mapping
+                f:2:40: gateway.trustedProxies[2]: `10.0.0.1/8` has bits set behind the prefix; write the block's \
+                first address
+                """
+            ),
+            Row(
+                file(gateway: "  trustedProxies: [localhost]"),
+                """
+                f:2:20: gateway.trustedProxies[0]: `localhost` is not a block of addresses; write one such as \
+                10.0.0.0/8 or 2001:db8::/32
+                """
+            ),
+            Row(
+                file(gateway: "  trustedProxies: [\"::ffff:10.0.0.0/104\"]"),
+                """
+                f:2:20: gateway.trustedProxies[0]: `::ffff:10.0.0.0/104` is an IPv4 block in IPv6 form, which never \
+                matches; write it as IPv4
+                """
+            ),
+            // Values.
+            Row(
+                file(gateway: "  workers: 0"),
+                "f:2:12: gateway.workers: `0` is not a number of workers; write auto, or 1...1024"
+            ),
+            Row(
+                file(gateway: "  accessLog: yes"),
+                "f:2:14: gateway.accessLog: `yes` is neither true, false nor a path; write a path with a slash"
+            ),
+            Row(
+                file(gateway: "  logLevel: warn"),
+                "f:2:13: gateway.logLevel: `warn` is not one of trace, debug, info, notice, warning, error"
+            ),
+            Row(
+                file(gateway: "  logLevel: eror"),
+                """
+                f:2:13: gateway.logLevel: `eror` is not one of trace, debug, info, notice, warning, error (did you \
+                mean error?)
+                """
+            ),
+            Row(
+                file(gateway: "  via: a b"),
+                "f:2:8: gateway.via: `a b` is not a token; use letters, digits and !#$%&'*+-.^_`|~"
+            ),
+            Row(
+                file(gateway: "  heartbeat: 500"),
+                "f:2:14: gateway.heartbeat: `500` has no unit; write 500s or 500ms"
+            ),
+            Row(
+                file(gateway: "  heartbeat: 1ms"),
+                "f:2:14: gateway.heartbeat: `1ms` is out of range; write a duration in 50ms...1m"
+            ),
+            Row(
+                file(gateway: "  admin: :8080"),
+                "f:2:10: gateway.admin: the same as gateway.port; give it a port of its own"
+            ),
+            Row(
+                file(gateway: "  limits: {headerBytes: 1B}"),
+                "f:2:25: gateway.limits.headerBytes: `1B` is out of range; write a size in 16B...16MiB, or 0 for no limit"
+            ),
+            Row(
+                file(service: "    stripPrefix: no"),
+                "f:5:18: services[0].stripPrefix: `no` is not one of true, false (did you mean false?)"
+            ),
+            Row(
+                file(service: "    strategy: round_robbin"),
+                """
+                f:5:15: services[0].strategy: `round_robbin` is not one of round_robin, weighted_round_robin, \
+                least_connections, consistent_hash (did you mean round_robin?)
+                """
+            ),
+            Row(
+                file(service: "    upgrades: [h2c]"),
+                "f:5:16: services[0].upgrades[0]: `h2c` would carry requests past the gateway; remove it"
+            ),
+            Row(
+                file(service: "    health: {quorum: 0}"),
+                "f:5:22: services[0].health.quorum: `0` is no quorum; write majority, any, or 1...1000 nodes"
+            ),
+            Row(
+                file(service: "    health: {expect: []}"),
+                "f:5:22: services[0].health.expect: an empty list; write at least one status, such as 200"
+            ),
+            Row(
+                file(service: "    health: {expect: [200, 99]}"),
+                """
+                f:5:28: services[0].health.expect[1]: `99` is not a status; write a code in 200...599, or a class such \
+                as 2xx
+                """
+            ),
+            Row(
+                file(service: "    health: {path: health}"),
+                "f:5:20: services[0].health.path: `health` is not a path to ask for; write one such as /health"
+            ),
+            Row(
+                file(rateLimit: "  requestsPerSecond: 0"),
+                "f:6:22: rateLimit.requestsPerSecond: `0` is out of range; write a number in 1...1000000000"
+            ),
+            Row(
+                file(rateLimit: "  requestsPerSecond: 010"),
+                """
+                f:6:22: rateLimit.requestsPerSecond: `010` starts with a zero, which some read as octal; write it \
+                without
+                """
+            ),
+            Row(
+                file(rateLimit: "  requestsPerSecond: 1\n  policies: [{name: a}]"),
+                "f:7:13: rateLimit.policies: policies are not supported yet; limit with requestsPerSecond and remove them"
+            ),
+            // Contradictions.
+            Row(
+                file(service: "    hashOn: path"),
+                """
+                f:5:13: services[0].hashOn: has no effect with strategy round_robin; write strategy: consistent_hash, \
+                or remove it
+                """
+            ),
+            Row(
+                file(service: "    leastConnections: {scope: cluster}"),
+                """
+                f:5:23: services[0].leastConnections: has no effect with strategy round_robin; write strategy: \
+                least_connections, or remove it
+                """
+            ),
+            Row(
+                file(service: "    pool: {idle: 5, connections: 4}"),
+                "f:5:18: services[0].pool.idle: more than connections, which is 4; write that or less"
+            ),
+            Row(
+                file(rateLimit: "  burstSize: 3"),
+                "f:6:14: rateLimit.burstSize: has no effect without requestsPerSecond; set that too, or remove this"
+            ),
+        ])
+    func mistakes(_ row: Row) {
+        #expect(errors(row.text).joined(separator: "\n") == row.expected)
+    }
+
+    @Test(
+        "services contradict each other",
+        arguments: [
+            Row("services:", "f:1:10: services: missing; add at least one service with name, path and instances"),
+            Row("services: []", "f:1:11: services: an empty list; add at least one service"),
+            Row("{}", "f:1:1: services: missing; add at least one service with name, path and instances"),
+            Row(
+                "services: [{}]",
+                """
+                f:1:12: services[0].name: missing; write one such as user-service
+                f:1:12: services[0].path: missing; write the prefix that it serves, such as /api/users
+                f:1:12: services[0].instances: missing; list at least one URL, such as http://localhost:8081
+                """
+            ),
+            Row(
+                "services: [{name: a, path: /a, instances: []}]",
+                "f:1:43: services[0].instances: an empty list; add at least one URL, such as http://localhost:8081"
+            ),
+            Row(
+                """
+                services:
+                  - {name: a, path: /x, instances: [http://h:1]}
+                  - {name: a, path: /x/, instances: [http://h:1]}
+                """,
+                """
+                f:3:12: services[1].name: `a` is the name of services[0] already; give it another
+                f:3:21: services[1].path: `/x` is the path of services[0] already; give it another
+                """
+            ),
+            Row(
+                "services: [{name: a, path: /a, instances: [http://h, {url: 'http://H:80/', weight: 2}]}]",
+                """
+                f:1:54: services[0].instances[1]: `http://H:80/` is the same backend as services[0].instances[0]; \
+                remove one, or use a weight
+                """
+            ),
+            Row(
+                "services: [{name: a, path: /a, instances: [{url: http://h:1, weight: 2}, http://h:2]}]",
+                """
+                f:1:43: services[0].instances: weights have no effect with strategy round_robin; write strategy: \
+                weighted_round_robin
+                """
+            ),
+            Row(
+                """
+                services: [{name: a, path: /a, strategy: weighted_round_robin,
+                  instances: [{url: http://h:1, weight: 65535}, {url: http://h:2, weight: 1}]}]
+                """,
+                """
+                f:2:14: services[0].instances: the weights add up to 65536 after division by their common divisor; at \
+                most 65535: use smaller weights in the same proportion
+                """
+            ),
+            Row(
+                "services: [{name: a, path: /a, instances: [{weight: 0}]}]",
+                """
+                f:1:44: services[0].instances[0].url: missing; write one such as http://localhost:8081
+                f:1:53: services[0].instances[0].weight: `0` is out of range; write a number in 1...65535
+                """
+            ),
+            Row(
+                "services: [{name: '7', path: /a, instances: [http://h]}]",
+                "f:1:19: services[0].name: `7` is a number, which --set would take for an index; add a letter"
+            ),
+            Row(
+                "services: [{name: 'a b', path: /a, instances: [http://h]}]",
+                "f:1:19: services[0].name: `a b` is not a name; use 1 to 128 letters, digits, `-`, `_` and `.`"
+            ),
+            Row("services: [3]", "f:1:12: services[0]: it must be a mapping of keys to values, not a single value"),
+        ])
+    func services(_ row: Row) {
+        #expect(errors(row.text).joined(separator: "\n").hasPrefix(row.expected))
+    }
+
+    @Test("large weights in a simple proportion are fine")
+    func weights() throws {
+        let text = """
+            services: [{name: a, path: /a, strategy: weighted_round_robin,
+              instances: [{url: http://h:1, weight: 60000}, {url: http://h:2, weight: 30000}]}]
+            """
+        #expect(try parse(text).services[0].instances.map(\.weight) == [60_000, 30_000])
+    }
+
+    @Test("all errors come at once, in the order of the file")
+    func allAtOnce() {
+        let text = """
+            gateway:
+              port: eighty
+              timeout: soon
+              prot: 1
+            services:
+              - name: users
+                path: users
+                instances: [https://h]
+              - path: /orders
+                instances: []
+            rateLimit: {requestsPerSecond: many}
+            """
+        #expect(
+            errors(text) == [
+                "f:2:9: gateway.port: `eighty` has no port in 0...65535; write :8080, 127.0.0.1:8080 or [::1]:8080",
+                "f:3:12: gateway.timeout: `soon` is not a duration; write a number and a unit, such as 500ms, 30s, 5m or 1h",
+                "f:4:3: gateway.prot: unknown key (did you mean gateway.port?)",
+                "f:7:11: services[0].path: `users` does not start with a slash; write one such as /api",
+                "f:8:17: services[0].instances[0]: `https://h`: TLS to backends does not exist yet; write http://",
+                "f:9:5: services[1].name: missing; write one such as user-service",
+                "f:10:16: services[1].instances: an empty list; add at least one URL, such as http://localhost:8081",
+                "f:11:32: rateLimit.requestsPerSecond: `many` is not a whole number; write one in 1...1000000000",
+            ])
+    }
+
+    @Test(
+        "what is no YAML says where",
+        arguments: [
+            Row(
+                "a: [1",
+                "f:2:1: not valid YAML: did not find expected ',' or ']' (while parsing a flow sequence from line 1)"
+            ),
+            Row("a: b: c", "f:1:5: not valid YAML: mapping values are not allowed in this context"),
+            Row(
+                "a: 'x",
+                "f:1:6: not valid YAML: found unexpected end of stream (while scanning a quoted scalar from line 1)"
+            ),
+            Row("a: *b", "f:1:4: not valid YAML: found undefined alias"),
+            Row("a: 1\n--- \nb: 2", "f:2:1: not valid YAML: but found another document"),
+            Row("a: 1\na: 2", "f:1:1: `a` stands more than once in this mapping, first here; keep one"),
+            Row(
+                "a: {b: 1, c: 2, \"b\": 3, c: 4}",
+                "f:1:5: `b`, `c` stand more than once in this mapping, first here; keep one"
+            ),
+            Row("? [a]\n: 1", "f:1:3: a key must be a name, not a list or a mapping"),
+            Row("a: \"x\u{1}\"", "f:1:6: the character U+0001 is not allowed in YAML"),
+            Row("a: 1\n\tb: 2", "f:2:1: not valid YAML: found a tab character that violates indentation"),
+            Row("", "f:1:1: the file is empty; it needs at least one service"),
+            Row("a: !secret x", "f:1:4: the YAML tag `!secret` means nothing here; remove it"),
+            Row("# nothing\n", "f:1:1: the file is empty; it needs at least one service"),
+        ])
+    func syntax(_ row: Row) {
+        #expect(errors(row.text).joined(separator: "\n").hasPrefix(row.expected), "\(errors(row.text))")
+    }
+
+    @Test("columns count characters, not bytes")
+    func columns() {
+        #expect(errors("{\"ä€😀\": 1, x: 2}").map { String($0.prefix(8)) } == ["f:1:1: s", "f:1:2: `", "f:1:12: "])
+    }
+
+    @Test("a screen of errors is enough")
+    func manyErrors() throws {
+        let keys = (0..<250).map { "key\($0): 1" }.joined(separator: "\n")
+        let thrown = try #require(throws: ConfigurationErrors.self) { try parse(keys) }
+        #expect(thrown.errors.count == 100)
+        #expect(thrown.omitted == 151)
+        #expect(thrown.description.hasSuffix("\nand 151 more"))
+    }
+}

@@ -1,0 +1,279 @@
+// N nodes, M backends and a model of Redis in one thread and one queue of events, all from one seed. Messages are lost,
+// late, repeated and out of order while there are faults; writes are lost; nodes crash, are cut off from Redis and come
+// back; backends die, or answer probes and fail requests. Invariants are checked all the time by whoever runs it.
+
+import Health
+import Membership
+import Primitives
+
+final class Simulation {
+    enum BackendState { case alive, dead, failingRequests }
+
+    struct SimulatedBackend {
+        let key: BackendKey
+        var state = BackendState.alive
+        /// When `state` began.
+        var since = TimeSpan.zero
+        /// Only this node's path to it is broken.
+        var unreachableFrom: Int?
+    }
+
+    final class SimulatedNode {
+        let id: NodeID
+        var machine: HealthMachine?
+        var isConnected = false
+        var runningSince = TimeSpan.zero
+        var connectedSince = TimeSpan.zero
+        /// Last heartbeat that reached Redis.
+        var lastBeat: TimeSpan?
+        /// Counts connections and runs, so that what belongs to an earlier one is dropped.
+        var epoch = 0
+        var available: Set<BackendKey> = []
+        var failedInARow: [BackendKey: Int] = [:]
+        var tickAt: TimeSpan?
+
+        init(_ id: NodeID) { self.id = id }
+    }
+
+    private struct Event {
+        var time: TimeSpan
+        var order: Int
+        var body: () -> Void
+    }
+
+    var random: SplitMix64
+    private(set) var now = TimeSpan.zero
+    private var queue: [Event] = []
+    private var ordered = 0
+    var nodes: [SimulatedNode] = []
+    var backends: [SimulatedBackend]
+    private let watched: [WatchedService]
+    private var hashes: [String: [String: String]] = [:]
+    private var boots: UInt64 = 0
+
+    /// Whether the network loses, delays and repeats.
+    var isFaulty = true
+    /// Of a hundred probes of a dead backend, how many time out instead of being refused.
+    var silentDeaths = 30
+    private(set) var probes = 0
+    private(set) var messages = 0
+    /// A digest of everything that happened, to compare two runs.
+    private(set) var trace: UInt64 = 0
+
+    static let heartbeat = TimeSpan.milliseconds(500)
+
+    init(seed: UInt64, nodes count: Int, services: [WatchedService]) {
+        random = SplitMix64(seed: seed)
+        watched = services
+        backends = services.flatMap { service in
+            service.urls.map { SimulatedBackend(key: BackendKey(service: service.name, url: $0)) }
+        }
+        nodes = (0..<count).map { SimulatedNode(node("node-\($0)")) }
+    }
+
+    // MARK: Time
+
+    func at(_ time: TimeSpan, _ body: @escaping () -> Void) {
+        let event = Event(time: max(now, time), order: ordered, body: body)
+        ordered += 1
+        // Kept sorted, the next event last; events are mostly near.
+        var index = queue.count
+        while index > 0, queue[index - 1].time <= event.time { index -= 1 }
+        queue.insert(event, at: index)
+    }
+
+    func after(_ span: TimeSpan, _ body: @escaping () -> Void) { at(now + span, body) }
+
+    func run(until end: TimeSpan) {
+        while let next = queue.last, next.time <= end {
+            queue.removeLast()
+            now = next.time
+            next.body()
+        }
+        now = end
+    }
+
+    func note(_ text: String) { trace = stableHash("\(trace) \(now) \(text)") }
+
+    func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &random) < percent }
+
+    func span(_ milliseconds: ClosedRange<Int64>) -> TimeSpan {
+        .milliseconds(Int64.random(in: milliseconds, using: &random))
+    }
+
+    // MARK: Nodes
+
+    func start(_ node: SimulatedNode) {
+        boots += 1
+        node.epoch += 1
+        node.runningSince = now
+        node.machine = HealthMachine(
+            node: node.id, boot: BootID(boots), services: watched, seed: random.next(), now: moment(now))
+        node.available = Set(backends.map(\.key))
+        node.failedInARow = [:]
+        node.tickAt = nil
+        schedule(node)
+        connect(node)
+    }
+
+    func crash(_ node: SimulatedNode) {
+        node.epoch += 1
+        node.machine = nil
+        node.isConnected = false
+    }
+
+    func connect(_ node: SimulatedNode) {
+        guard node.machine != nil, !node.isConnected else { return }
+        node.isConnected = true
+        node.connectedSince = now
+        node.epoch += 1
+        let epoch = node.epoch
+        give(node) { $0.redisRestored(at: $1, into: &$2) }
+        beat(node, epoch)
+    }
+
+    func cut(_ node: SimulatedNode) {
+        guard node.machine != nil, node.isConnected else { return }
+        node.isConnected = false
+        node.epoch += 1
+        give(node) { $0.redisLost(at: $1, into: &$2) }
+    }
+
+    /// A heartbeat: what `MembershipView` makes of it is tested elsewhere; here it is an oracle with its delay.
+    private func beat(_ node: SimulatedNode, _ epoch: Int) {
+        guard node.epoch == epoch, node.isConnected else { return }
+        node.lastBeat = now
+        let live = nodes.filter { other in other.lastBeat.map { now - $0 < Self.heartbeat * 3 } ?? false }.map(\.id)
+        if node.machine?.listing.first.map({ $0.votes.map(\.node) }) != live {
+            give(node) { $0.liveNodesChanged(live, at: $1, into: &$2) }
+        }
+        after(Self.heartbeat) { self.beat(node, epoch) }
+    }
+
+    func give(
+        _ node: SimulatedNode, _ input: (inout HealthMachine, HealthMoment, inout [HealthAction]) -> Void
+    ) {
+        var actions: [HealthAction] = []
+        guard var machine = node.machine else { return }
+        node.machine = nil
+        input(&machine, moment(now), &actions)
+        node.machine = machine
+        for action in actions { obey(node, action) }
+        schedule(node)
+    }
+
+    private func schedule(_ node: SimulatedNode) {
+        guard let deadline = node.machine?.nextDeadline, deadline < .distantFuture else { return }
+        let due = max(now, deadline - moment(.zero).monotonic)
+        if let already = node.tickAt, already <= due { return }
+        node.tickAt = due
+        let machineBoot = node.machine?.boot
+        at(due) {
+            guard node.machine?.boot == machineBoot, node.tickAt == due else { return }
+            node.tickAt = nil
+            self.give(node) { $0.tick(at: $1, into: &$2) }
+        }
+    }
+
+    private func obey(_ node: SimulatedNode, _ action: HealthAction) {
+        switch action {
+        case .probe(let key, let attempt, let settings): probe(node, key, attempt, settings)
+        case .publish(let news):
+            toServer(node) {
+                let hash = HealthKeys.hash(service: news.backend.service)
+                let field = HealthKeys.field(url: news.backend.url, node: news.node)
+                self.hashes[hash, default: [:]][field] = news.verdict.json
+                self.broadcast(news.json)
+            }
+        case .remove(let service, let fields):
+            toServer(node) {
+                for field in fields { self.hashes[HealthKeys.hash(service: service), default: [:]][field] = nil }
+            }
+        case .readSnapshot(let service):
+            let epoch = node.epoch
+            toServer(node) {
+                let fields = self.hashes[HealthKeys.hash(service: service), default: [:]].sorted { $0.key < $1.key }
+                    .map { (field: $0.key, value: Array($0.value.utf8)) }
+                self.after(self.span(0...(self.isFaulty ? 300 : 2))) {
+                    guard node.epoch == epoch else { return }
+                    self.give(node) { $0.snapshot(service: service, fields, at: $1, into: &$2) }
+                }
+            }
+        case .availabilityChanged(let key, let isAvailable, let condition):
+            note("\(node.id) \(key) \(isAvailable) \(condition)")
+            if isAvailable { node.available.insert(key) } else { node.available.remove(key) }
+        case .log(let event): note("\(node.id) \(event)")
+        }
+    }
+
+    // MARK: Redis
+
+    /// A command on its way. With faults it may be lost, together with the connection's word that it was.
+    private func toServer(_ node: SimulatedNode, _ body: @escaping () -> Void) {
+        guard node.isConnected, !(isFaulty && chance(10)) else { return }
+        let epoch = node.epoch
+        after(span(0...(isFaulty ? 50 : 1))) {
+            // What was on its way when the connection broke may or may not have arrived.
+            if node.epoch == epoch || self.chance(50) { body() }
+        }
+    }
+
+    private func broadcast(_ json: String) {
+        for node in nodes where node.isConnected {
+            let epoch = node.epoch
+            if isFaulty, chance(20) { continue }
+            for _ in 0..<(isFaulty && chance(20) ? 2 : 1) {
+                after(span(0...(isFaulty ? 500 : 2))) {
+                    guard node.epoch == epoch else { return }
+                    self.messages += 1
+                    guard let news = try? HealthNews(json: Array(json.utf8)) else { return }
+                    self.give(node) { $0.news(news, at: $1, into: &$2) }
+                }
+            }
+        }
+    }
+
+    func emptyServer() { hashes = [:] }
+
+    // MARK: Backends
+
+    func set(_ index: Int, _ state: BackendState) {
+        guard backends[index].state != state else { return }
+        note("\(backends[index].key) \(state)")
+        backends[index].state = state
+        backends[index].since = now
+    }
+
+    private func reaches(_ node: SimulatedNode, _ backend: SimulatedBackend) -> Bool {
+        backend.state != .dead && backend.unreachableFrom.map { nodes[$0] !== node } ?? true
+    }
+
+    private func probe(_ node: SimulatedNode, _ key: BackendKey, _ attempt: UInt64, _ settings: HealthSettings) {
+        guard let backend = backends.first(where: { $0.key == key }), let boot = node.machine?.boot else { return }
+        probes += 1
+        // What the backend is when the probe arrives counts; some deaths refuse and some are silent.
+        let silent = !reaches(node, backend) && chance(silentDeaths)
+        after(silent ? settings.timeout : span(1...20)) {
+            guard node.machine?.boot == boot else { return }
+            let result: ProbeResult =
+                silent ? .failed(.timeout) : self.reaches(node, backend) ? .succeeded : .failed(refused)
+            self.give(node) { $0.probeFinished(key, attempt: attempt, result, at: $1, into: &$2) }
+        }
+    }
+
+    /// Requests of one node to all backends that it uses, every so often, told as a worker tells them.
+    func traffic(_ node: SimulatedNode, every interval: ClosedRange<Int64>) {
+        for backend in backends where node.machine != nil && node.available.contains(backend.key) {
+            if backend.state == .alive, reaches(node, backend) {
+                if node.failedInARow.removeValue(forKey: backend.key) != nil {
+                    give(node) { machine, _, _ in machine.trafficRecovered(backend.key) }
+                }
+            } else {
+                let failure: HealthFailure = reaches(node, backend) ? .status(500) : refused
+                node.failedInARow[backend.key, default: 0] += 1
+                give(node) { $0.trafficFailed(backend.key, failure, at: $1, into: &$2) }
+            }
+        }
+        after(span(interval)) { self.traffic(node, every: interval) }
+    }
+}
