@@ -19,7 +19,7 @@ struct Conditions: Sendable, CustomTestStringConvertible {
     var nodes = 4
     var limit = 40
     var window = TimeSpan.milliseconds(300)
-    var duration = TimeSpan.seconds(4)
+    var duration = TimeSpan.seconds(3)
     /// Requests a second of each subject, as a multiple of its limit.
     var pressures: [Double] = [5, 1.2, 0.7]
     /// Transit times, each way.
