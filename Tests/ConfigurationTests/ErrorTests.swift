@@ -107,7 +107,11 @@ struct ErrorTests {
             ),
             Row(
                 file(gateway: "  admin: :8080"),
-                "f:2:10: gateway.admin: the same as gateway.port; give it a port of its own"
+                "f:2:10: gateway.admin: overlaps gateway.port, which is :8080; give it a port of its own"
+            ),
+            Row(
+                file(gateway: "  port: 10.0.0.1:80\n  admin: 0.0.0.0:80"),
+                "f:3:10: gateway.admin: overlaps gateway.port, which is 10.0.0.1:80; give it a port of its own"
             ),
             Row(
                 file(gateway: "  limits: {headerBytes: 1B}"),
