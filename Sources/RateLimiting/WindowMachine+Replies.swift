@@ -257,6 +257,6 @@ extension WindowMachine {
         }
         observe(sample)
         breaker.probeAnswered(inTime: now - sentAt <= context.timeout)
-        if breaker.mayAsk { reportRestored() }
+        reportRestored()
     }
 }

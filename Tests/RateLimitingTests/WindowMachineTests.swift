@@ -4,11 +4,12 @@ import Hiredis
 import Identity
 import LinuxIO
 import Primitives
-@testable import RateLimiting
 import RedisClient
 import Synchronization
 import TestSupport
 import Testing
+
+@testable import RateLimiting
 
 final class Asker: LimitRequester {
     var verdicts: [UInt64: [Verdict]] = [:]
@@ -47,8 +48,7 @@ final class MachineBench {
     /// Logs in. `error`: how much too late the machine takes the server's clock to be.
     func connect(error: TimeSpan = .zero) throws {
         let sent = now
-        let reply = try redis.command { $0.add("TIME"); $0.end() }
-        let time = RedisTime(microseconds: (reply.integer(1) ?? 0) * 1_000_000 + (reply.integer(2) ?? 0))
+        let time = try redis.time()
         machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now, time: time + error))
     }
 
@@ -114,8 +114,7 @@ final class MachineBench {
         asker.verdicts.count == Int(nextToken) && asker.verdicts.values.allSatisfy { $0.count == 1 }
     }
     func serverSeconds() throws -> Int64 {
-        let reply = try redis.command { $0.add("TIME"); $0.end() }
-        return reply.integer(1) ?? 0
+        try redis.time().microseconds / 1_000_000
     }
     func inWindow() throws -> Int { Int(try redis("ZCARD", key)) ?? -1 }
 }
@@ -197,7 +196,8 @@ struct WindowMachineTests {
         #expect(second.ask() != .pending)
     }
 
-    @Test("nobody waits longer than the timeout; what the window lets in too late is put right", arguments: [true, false])
+    @Test(
+        "nobody waits longer than the timeout; what the window lets in too late is put right", arguments: [true, false])
     func timeout(open: Bool) throws {
         let bench = try MachineBench(rule: open ? .open : .closed)
         try bench.connect()
@@ -291,7 +291,9 @@ struct WindowMachineTests {
         #expect(try bench.inWindow() == 0)
     }
 
-    @Test("a connection that breaks answers everyone once, and what it left behind is put right", arguments: [true, false])
+    @Test(
+        "a connection that breaks answers everyone once, and what it left behind is put right",
+        arguments: [true, false])
     func disconnection(executed: Bool) throws {
         let bench = try MachineBench(limit: 10, rule: .share)
         bench.context.liveNodes.store(4, ordering: .relaxed)
