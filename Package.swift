@@ -67,7 +67,7 @@ let package = Package(
 
         // Real processes, raw sockets and a seeded clock for the tests.
         .target(
-            name: "TestSupport", dependencies: ["Primitives", "LinuxIO"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["Primitives", "LinuxIO", "Hiredis"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(of: "Primitives"),
         tests(of: "LinuxIO", ["Primitives"]),
@@ -78,7 +78,9 @@ let package = Package(
         tests(of: "Balancing", ["Primitives"]),
         tests(of: "Identity", ["Primitives"]),
         tests(of: "Configuration", ["Primitives"]),
-        tests(of: "RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "RedisClient", "Hiredis", "TestSupport"]),
+        tests(
+            of: "RateLimiting",
+            ["Primitives", "LinuxIO", "EventLoop", "RedisClient", "Hiredis", "Identity", "TestSupport"]),
         tests(of: "Membership", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "TestSupport"]),
         tests(
             of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),

@@ -47,6 +47,7 @@ package final class BalancerSnapshot: Sendable {
         let index: Int
         /// Divided by what all weights have in common.
         let weight: Int
+        let inverseWeight: Double
         let identity: UInt64
     }
 
@@ -64,7 +65,9 @@ package final class BalancerSnapshot: Sendable {
         let available = backends.indices.prefix(1 << 16).filter(isAvailable)
         let divisor = max(1, available.reduce(0) { greatestCommonDivisor($0, backends[$1].weight) })
         candidates = available.map {
-            Candidate(index: $0, weight: backends[$0].weight / divisor, identity: backends[$0].identity)
+            let weight = backends[$0].weight / divisor
+            return Candidate(
+                index: $0, weight: weight, inverseWeight: 1 / Double(weight), identity: backends[$0].identity)
         }
         weightsAreEqual = candidates.allSatisfy { $0.weight == 1 }
         schedule = strategy == .weightedRoundRobin ? smoothSchedule(candidates.map(\.weight)) : []
@@ -156,7 +159,7 @@ package final class BalancerSnapshot: Sendable {
     private func highestWeightedScore(_ hash: UInt64, _ excluded: Int) -> Int? {
         var best: (score: Double, index: Int)?
         for candidate in candidates where candidate.index != excluded {
-            let score = rendezvousScore(key: hash, identity: candidate.identity, weight: candidate.weight)
+            let score = rendezvousScore(key: hash, identity: candidate.identity, inverseWeight: candidate.inverseWeight)
             if let best, best.score >= score { continue }
             best = (score, candidate.index)
         }

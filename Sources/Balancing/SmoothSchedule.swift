@@ -9,19 +9,22 @@ let scheduleLengthMax = 65_535
 /// a counter keep the proportions exact.
 /// - Parameter weights: 1 or more each, with no common divisor.
 func smoothSchedule(_ weights: [Int]) -> [UInt16] {
-    let weights = scaledDown(weights)
-    let total = weights.reduce(0, +)
-    var current = [Int](repeating: 0, count: weights.count)
+    // The sum is below 2^16 and no standing leaves ± sum times two: 32 bits, which the compiler adds four at a time.
+    let weights = scaledDown(weights).map { Int32(truncatingIfNeeded: $0) }
+    let total = weights.reduce(0, &+)
+    var standing = [Int32](repeating: 0, count: weights.count)
     var schedule: [UInt16] = []
-    schedule.reserveCapacity(total)
+    schedule.reserveCapacity(Int(total))
     for _ in 0..<total {
+        for position in weights.indices { standing[position] &+= weights[position] }
         var best = 0
-        for position in weights.indices {
-            current[position] += weights[position]
-            if current[position] > current[best] { best = position }
+        var highest = Int32.min
+        for position in standing.indices where standing[position] > highest {
+            best = position
+            highest = standing[position]
         }
-        current[best] -= total
-        schedule.append(UInt16(best))
+        standing[best] &-= total
+        schedule.append(UInt16(truncatingIfNeeded: best))
     }
     return schedule
 }
@@ -29,18 +32,15 @@ func smoothSchedule(_ weights: [Int]) -> [UInt16] {
 /// The configuration refuses weights with a longer cycle; here they lose precision, and no entry its place.
 private func scaledDown(_ weights: [Int]) -> [Int] {
     var weights = weights
-    while true {
-        var sum = 0
-        var isLong = weights.count > scheduleLengthMax
-        for weight in weights {
-            let (next, overflow) = sum.addingReportingOverflow(weight)
-            sum = overflow ? .max : next
-            if overflow { break }
-        }
-        isLong = sum > scheduleLengthMax && weights.contains { $0 > 1 }
-        if !isLong { return weights }
+    while weights.reduce(0, saturatingSum) > scheduleLengthMax, weights.contains(where: { $0 > 1 }) {
         for position in weights.indices { weights[position] = max(1, weights[position] / 2) }
     }
+    return weights
+}
+
+private func saturatingSum(_ a: Int, _ b: Int) -> Int {
+    let (sum, overflow) = a.addingReportingOverflow(b)
+    return overflow ? .max : sum
 }
 
 func greatestCommonDivisor(_ a: Int, _ b: Int) -> Int {

@@ -40,6 +40,13 @@ package struct ListenAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether both can not be listened on at once, or one would take what was meant for the other.
+    func overlaps(_ other: ListenAddress) -> Bool {
+        if port == 0 || port != other.port { return false }
+        guard let host, let second = other.host else { return true }
+        return host == second || host.isUnspecified || second.isUnspecified
+    }
+
     package var description: String {
         guard let host else { return ":\(port)" }
         return SocketAddress(ip: host, port: port).description
@@ -111,6 +118,8 @@ extension Configuration {
         /// Reads `http://host[:port][/base]`.
         init(parsing url: String, weight: Int) throws(Invalid) {
             let parts = try URLParts(url)
+            // First, so that no other error shows the password.
+            if parts.userinfo != nil { throw Invalid("a backend's URL can not hold a user or a password; remove them") }
             switch parts.scheme {
             case "http": scheme = .http
             case "https":
@@ -118,7 +127,6 @@ extension Configuration {
             default:
                 throw Invalid("\(quoted(url)) has a scheme other than http; write http://host:port")
             }
-            if parts.userinfo != nil { throw Invalid("a backend's URL can not hold a user or a password; remove them") }
             if parts.query != nil || parts.fragment != nil {
                 throw Invalid("\(quoted(url)) has a query or a fragment; remove it")
             }

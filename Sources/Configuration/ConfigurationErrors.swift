@@ -40,7 +40,7 @@ package struct ConfigurationError: Error, Equatable, Sendable, CustomStringConve
             switch place {
             case .file(let name): name
             case .position(let file, let line, let column): "\(file):\(line):\(column)"
-            case .override(let key): "--set \(key)=…"
+            case .override(let key): "--set \(printable(key))=…"
             }
         guard let key else { return "\(prefix): \(message)" }
         return "\(prefix): \(key): \(message)"
@@ -54,16 +54,19 @@ struct Invalid: Error {
     init(_ message: String) { self.message = message }
 }
 
-/// The text in backticks, without control characters and cut where it is long, so that an error stays one line.
-func quoted(_ text: some StringProtocol) -> String {
+/// The text in backticks, fit to print.
+func quoted(_ text: some StringProtocol) -> String { "`\(printable(text))`" }
+
+/// The text without control characters and cut where it is long, so that an error stays one line.
+func printable(_ text: some StringProtocol) -> String {
     var shown = ""
     var count = 0
     for scalar in text.unicodeScalars {
-        if count == Bounds.quotedScalarsMax { return "`\(shown)…`" }
+        if count == Bounds.quotedScalarsMax { return shown + "…" }
         let isControl = scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value)
         let turnsText = (0x200b...0x200f).contains(scalar.value) || (0x2028...0x202e).contains(scalar.value)
         shown.unicodeScalars.append(isControl || turnsText ? "\u{fffd}" : scalar)
         count += 1
     }
-    return "`\(shown)`"
+    return shown
 }

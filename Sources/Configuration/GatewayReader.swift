@@ -26,8 +26,8 @@ extension Configuration.Gateway {
         }
         drain = Configuration.Drain(map.section("drain"))
         limits = Configuration.Limits(map.section("limits"))
-        if let admin, admin == port, admin.port != 0 {
-            map.report("the same as gateway.port; give it a port of its own", at: "admin")
+        if let admin, admin.overlaps(port) {
+            map.report("overlaps gateway.port, which is \(port); give it a port of its own", at: "admin")
         }
         map.finish()
     }

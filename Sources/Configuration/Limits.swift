@@ -7,8 +7,8 @@ import Primitives
 enum Bounds {
     /// A service of ten backends takes about 600 bytes: room for 1,700 of them.
     static let fileBytesMax = 1 << 20
-    /// Values in one file, aliases expanded. 1 MiB of honest configuration has about 60,000.
-    static let nodesMax = 100_000
+    /// Values in one file, aliases expanded. 1,000 services with every key given have about 120,000.
+    static let nodesMax = 250_000
     /// The deepest key of ours is five levels down.
     static let depthMax = 32
     /// The YAML library hashes a mapping's keys, and a key built of aliases of aliases costs exponential time before
@@ -23,10 +23,11 @@ enum Bounds {
 
     /// Routing looks at every service's prefix, and each has probes and pools of its own.
     static let servicesMax = 1_000
-    /// Strategies that look at every backend stay below 10 µs.
+    /// Strategies that look at every backend take about 5 µs for so many, and weighted hashing 16 µs.
     static let instancesMax = 1_024
     static let weightMax = 65_535
-    /// The weighted schedule has one entry of two bytes for each unit of weight: at most 128 KiB a service.
+    /// The weighted schedule has one entry of two bytes for each unit of weight: at most 128 KiB a service, and 40 ms
+    /// to compute for 1,024 backends whenever health changes.
     static let weightSumMax = 65_535
     /// It is part of Redis keys and of each log line.
     static let nameBytesMax = 128
@@ -83,7 +84,7 @@ enum Defaults {
 
     /// WebSocket alone: other protocols could carry requests past the gateway's rules.
     static let upgrades = ["websocket"]
-    /// Two lost SYNs in a data centre cost 3 s; by 2 s another backend is the better choice.
+    /// A lost SYN is sent again after 1 s (RFC 6298 §2), a second one after 3 s: 2 s forgives the first.
     static let connectTimeout = TimeSpan.seconds(2)
     /// Shorter than the keep-alive of common servers would be safer for the pool, longer kinder to quiet streams.
     static let backendIdleTimeout = TimeSpan.seconds(60)

@@ -1,7 +1,5 @@
 // The one way to a `Configuration`: file, overrides, variables, checks, in this order.
 
-import Foundation
-
 extension Configuration {
     /// Reads the file, then applies overrides (`KEY=VALUE`, a later one wins) and variables.
     /// - Throws: every error at once.
@@ -74,7 +72,7 @@ extension Configuration {
             value.content = .sequence(elements)
         case .mapping(var entries):
             for index in entries.indices {
-                let key = entries[index].key
+                let key = pathStep(entries[index].key)
                 expandVariables(
                     in: &entries[index].value, path: path.isEmpty ? key : "\(path).\(key)", environment, diagnostics)
             }

@@ -34,7 +34,8 @@ package final class Loop {
     }
 
     /// The time at which this turn's events were fetched; renewed by long work through `updateTime`.
-    package private(set) var now: MonotonicTime
+    package var now: MonotonicTime { time }
+    private var time: MonotonicTime
     package let waker: Waker
 
     private var epoll: Epoll
@@ -52,7 +53,7 @@ package final class Loop {
         self.waker = waker
         epoll = try Epoll()
         let now = SystemClock.monotonic()
-        self.now = now
+        time = now
         wheel = TimerWheel(now: now)
         let cookie = occupy(.waker)
         try epoll.addLevelTriggered(waker.descriptor, cookie: cookie)
@@ -97,7 +98,7 @@ package final class Loop {
     package func atEndOfTurn(_ handler: any EndOfTurnHandler) { turnHandlers.append(handler) }
 
     /// Reads the clock anew.
-    package func updateTime() { now = SystemClock.monotonic() }
+    package func updateTime() { time = SystemClock.monotonic() }
 
     // MARK: Running
 
@@ -111,7 +112,7 @@ package final class Loop {
     /// One turn. `waitMax` bounds the wait for events; for tests.
     package func turn(waitMax: TimeSpan = .max) {
         let count = epoll.wait(milliseconds: waitMilliseconds(waitMax))
-        now = SystemClock.monotonic()
+        time = SystemClock.monotonic()
         var woken = false
         for index in 0..<count {
             let (cookie, events) = epoll.event(index)

@@ -27,13 +27,19 @@ package final class Stream {
     package enum State { case connecting, open, closed }
 
     package let loop: Loop
-    package private(set) var state: State
-    package var handler: (any StreamHandler)?
+    package var state: State { stateNow }
+    var handler: (any StreamHandler)?
+
+    // Stored properties are private and read through accessors: what other modules could change while it is in use is
+    // checked at run time with each access, which costs more than all else that happens here.
+    private var stateNow: State
 
     private var descriptor: Descriptor?
     private var output = ByteBuffer()
     /// Set by an event, cleared by a read that emptied the socket.
-    package private(set) var mayHaveBytes = false
+    package var mayHaveBytes: Bool { mayHave }
+    private var mayHave = false
+    private var pending = 0
     /// The peer has ended its sending direction: data and end may have come as one event, so read on until the end.
     private var peerEnded = false
     private var writable: Bool
@@ -50,15 +56,15 @@ package final class Stream {
     init(_ descriptor: consuming Descriptor, loop: Loop, connecting: Bool) {
         self.descriptor = consume descriptor
         self.loop = loop
-        state = connecting ? .connecting : .open
+        stateNow = connecting ? .connecting : .open
         writable = !connecting
     }
 
     var cookie: UInt64 { UInt64(generation) << 32 | UInt64(slot) }
 
-    package var isOpen: Bool { state == .open }
+    package var isOpen: Bool { stateNow == .open }
     /// Bytes that the kernel has not taken yet.
-    package var pendingOutput: Int { output.count }
+    package var pendingOutput: Int { pending }
 
     /// When `streamDeadlinePassed` is called, unless it is moved before. Moving it later is free.
     package var deadline: MonotonicTime {
@@ -80,7 +86,7 @@ package final class Stream {
 
     /// Reads once, at most `room` bytes.
     package func receive(into buffer: inout ByteBuffer, room: Int) -> IOOutcome {
-        guard state == .open else { return .endOfFile }
+        guard stateNow == .open else { return .endOfFile }
         let outcome: IOOutcome
         switch descriptor {
         case .some(let descriptor): outcome = Socket.receive(descriptor, into: &buffer, room: room)
@@ -89,27 +95,27 @@ package final class Stream {
         switch outcome {
         case .bytes(let n):
             // Fewer than asked for: the socket is empty, and a further read would only say so.
-            if n < room && !peerEnded { mayHaveBytes = false }
-        case .wouldBlock, .endOfFile, .failed: mayHaveBytes = false
+            if n < room && !peerEnded { mayHave = false }
+        case .wouldBlock, .endOfFile, .failed: mayHave = false
         }
         return outcome
     }
 
     /// Calls `streamReadable` again soon, if there may be bytes.
     package func resumeReading() {
-        if mayHaveBytes { wakeSoon() }
+        if mayHave { wakeSoon() }
     }
 
     /// Calls `streamReadable` again soon, whether or not the socket has bytes: for what the owner still holds.
     package func wakeSoon() {
-        guard !resuming, state == .open else { return }
+        guard !resuming, stateNow == .open else { return }
         resuming = true
         loop.enqueue(self)
     }
 
     func resumed() {
         resuming = false
-        if state == .open { handler?.streamReadable(self) }
+        if stateNow == .open { handler?.streamReadable(self) }
     }
 
     // MARK: Writing
@@ -117,20 +123,20 @@ package final class Stream {
     /// Sends bytes, keeping what the kernel does not take. `.bytes` tells how many the kernel took.
     @discardableResult
     package func send(_ bytes: Span<UInt8>) -> IOOutcome {
-        guard state == .open else { return .failed(.closedByPeer) }
+        guard stateNow == .open else { return .failed(.closedByPeer) }
         if bytes.isEmpty { return .bytes(0) }
-        guard writable, output.isEmpty else {
-            output.append(bytes)
+        guard writable, pending == 0 else {
+            keep(bytes)
             return .wouldBlock
         }
         let outcome = write(bytes)
         switch outcome {
         case .bytes(let n) where n < bytes.count:
             writable = false
-            output.append(bytes.extracting(n..<bytes.count))
+            keep(bytes.extracting(n..<bytes.count))
         case .wouldBlock:
             writable = false
-            output.append(bytes)
+            keep(bytes)
         case .bytes, .endOfFile, .failed: break
         }
         return outcome
@@ -141,10 +147,10 @@ package final class Stream {
     package func send(_ first: Span<UInt8>, _ second: Span<UInt8>) -> IOOutcome {
         guard !second.isEmpty else { return send(first) }
         guard !first.isEmpty else { return send(second) }
-        guard state == .open else { return .failed(.closedByPeer) }
-        guard writable, output.isEmpty else {
-            output.append(first)
-            output.append(second)
+        guard stateNow == .open else { return .failed(.closedByPeer) }
+        guard writable, pending == 0 else {
+            keep(first)
+            keep(second)
             return .wouldBlock
         }
         let outcome: IOOutcome
@@ -155,12 +161,12 @@ package final class Stream {
         switch outcome {
         case .bytes(let n) where n < first.count + second.count:
             writable = false
-            if n < first.count { output.append(first.extracting(n..<first.count)) }
-            output.append(second.extracting(max(0, n - first.count)..<second.count))
+            if n < first.count { keep(first.extracting(n..<first.count)) }
+            keep(second.extracting(max(0, n - first.count)..<second.count))
         case .wouldBlock:
             writable = false
-            output.append(first)
-            output.append(second)
+            keep(first)
+            keep(second)
         case .bytes, .endOfFile, .failed: break
         }
         return outcome
@@ -173,13 +179,20 @@ package final class Stream {
         }
     }
 
+    /// Keeps what the kernel does not take.
+    private func keep(_ bytes: Span<UInt8>) {
+        output.append(bytes)
+        pending += bytes.count
+    }
+
     private func flush() {
-        guard writable, !output.isEmpty else { return }
+        guard writable, pending > 0 else { return }
         let outcome = writePending(output)
         switch outcome {
         case .bytes(let n):
             output.consume(n)
-            if output.isEmpty {
+            pending -= n
+            if pending == 0 {
                 if output.capacity > Self.keptOutputCapacity { output.release() }
                 handler?.streamDrained(self)
             } else {
@@ -205,11 +218,12 @@ package final class Stream {
 
     /// Closes the socket at once. Pending output is dropped and no further call comes.
     package func close() {
-        guard state != .closed else { return }
-        state = .closed
+        guard stateNow != .closed else { return }
+        stateNow = .closed
         descriptor = nil
         handler = nil
         output.release()
+        pending = 0
         loop.release(self)
     }
 
@@ -224,18 +238,18 @@ package final class Stream {
     // MARK: Events
 
     func handle(_ events: IOEvents) {
-        if state == .connecting {
+        if stateNow == .connecting {
             finishConnecting(events)
-            guard state == .open else { return }
+            guard stateNow == .open else { return }
         }
         if events.contains(.writable), !writable {
             writable = true
             flush()
-            if state != .open { return }
+            if stateNow != .open { return }
         }
         if events.contains(.peerClosed) || events.contains(.hungUp) || events.contains(.failed) { peerEnded = true }
         if events.contains(.readable) || peerEnded {
-            mayHaveBytes = true
+            mayHave = true
             handler?.streamReadable(self)
         }
     }
@@ -252,7 +266,7 @@ package final class Stream {
             handler?.streamFailed(self, error)
             return
         }
-        state = .open
+        stateNow = .open
         writable = true
         handler?.streamConnected(self)
     }

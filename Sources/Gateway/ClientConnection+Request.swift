@@ -23,7 +23,7 @@ extension ClientConnection: LimitRequester {
         method = head.method
         version = head.version
         expectsContinue = head.expectsContinue
-        request = BodyDecoder(head.framing, limits: node.headLimits)
+        setRequest(BodyDecoder(head.framing, limits: node.headLimits))
         requestChunked = head.framing == .chunked
         requestBytes = 0
         responseStarted = false
@@ -56,7 +56,7 @@ extension ClientConnection: LimitRequester {
         let service = node.services[index]
         self.service = service
         if service.bodyBytesMax > 0 {
-            request = BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax))
+            setRequest(BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax)))
             if case .length(let length) = head.framing, length > Int64(service.bodyBytesMax) {
                 refuse(.malformed(Violation(.bodyTooLarge, at: 0)), keepAlive: false)
                 return
@@ -195,7 +195,7 @@ extension ClientConnection: LimitRequester {
 
     func backendConnected(_ connection: BackendConnection) {
         flushOutbound()
-        if !request.isComplete { stream.wakeSoon() }
+        if !requestComplete { stream.wakeSoon() }
     }
 
     /// Puts the fields that name the backend behind the head, in the place of another's.
@@ -245,9 +245,9 @@ extension ClientConnection: LimitRequester {
     func forwardBody(_ bytes: Span<UInt8>) -> Int {
         guard backendTakesBody, let backend else { return 0 }
         var offset = 0
-        while offset < bytes.count, !request.isComplete {
+        while offset < bytes.count, !requestComplete {
             let before = request
-            switch request.next(bytes, at: offset) {
+            switch nextOfRequest(bytes, at: offset) {
             case .data(let range):
                 requestBytes += range.count
                 if requestChunked {
@@ -259,7 +259,7 @@ extension ClientConnection: LimitRequester {
                     if case .failed = sendPending(outbound, bytes.extracting(range), backend) {
                         if nothingSent {
                             // All of it can go to another connection yet.
-                            request = before
+                            setRequest(before)
                             requestBytes -= range.count
                         }
                         sendFailed(nothingSent: nothingSent)
@@ -277,7 +277,7 @@ extension ClientConnection: LimitRequester {
                 return bytes.count
             }
         }
-        if request.isComplete, requestChunked { outbound.appendLastChunk() }
+        if requestComplete, requestChunked { outbound.appendLastChunk() }
         return offset
     }
 
@@ -290,22 +290,23 @@ extension ClientConnection: LimitRequester {
     /// Sends what has gathered for the backend, and sets the clocks that now run.
     func flushOutbound() {
         guard phase == .exchanging, let backend, backend.isConnected else { return }
-        if outboundSent < outbound.count {
+        let gathered = outbound.count
+        if outboundSent < gathered {
             let nothingSent = outboundSent == 0 && replayable
             let outcome = sendPending(outbound, Span<UInt8>(), backend)
             if case .failed = outcome {
                 sendFailed(nothingSent: nothingSent)
                 return
             }
-            outboundSent = outbound.count
-            if !replayable || !method.isIdempotent || outbound.count > Self.replayBytesMax {
+            outboundSent = gathered
+            if !replayable || !method.isIdempotent || gathered > Self.replayBytesMax {
                 replayable = false
                 outbound.clear()
                 outboundSent = 0
             }
         }
         // The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent.
-        let backendsTurn = request.isComplete || backend.stream.pendingOutput > 0
+        let backendsTurn = requestComplete || backend.stream.pendingOutput > 0
         backend.stream.deadline =
             backendsTurn && stream.pendingOutput == 0
             ? Self.deadline(worker.loop.now, backend.pool.service.settings.timeouts.response) : .distantFuture
@@ -315,7 +316,7 @@ extension ClientConnection: LimitRequester {
     /// Everything that was sent has left for the backend: the client may go on.
     func backendDrained() {
         flushOutbound()
-        if phase == .exchanging, !request.isComplete { stream.wakeSoon() }
+        if phase == .exchanging, !requestComplete { stream.wakeSoon() }
     }
 
     // MARK: Failure and retry
@@ -404,7 +405,7 @@ extension ClientConnection: LimitRequester {
     /// Answers the request here. The connection lives on where the rest of the request can be told from what follows.
     func refuse(_ refusal: Refusal, keepAlive wanted: Bool? = nil) {
         // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
-        let bodyAwaited = !request.isComplete
+        let bodyAwaited = !requestComplete
         let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
         let keep = (wanted ?? keepAlive) && !(bodyAwaited && (expectsContinue || tooLong))
         releaseBackend()

@@ -41,9 +41,9 @@ extension ClientConnection {
         }
         if let progress = takeBody(bytes, from: &offset, connection) { return progress }
         guard phase == .exchanging else { return .abandoned }
-        if response.isComplete { return finish(connection, surplus: offset < bytes.count) }
+        if responseComplete { return finish(connection, surplus: offset < bytes.count) }
         connection.stream.deadline =
-            stream.pendingOutput > 0 || !request.isComplete
+            stream.pendingOutput > 0 || !requestComplete
             ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.idle)
         return .all
     }
@@ -82,14 +82,14 @@ extension ClientConnection {
     private func begin(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ connection: BackendConnection) -> Bool {
         guard head.status >= 200, let service else { return false }
         let framing = head.framing(requestMethod: method)
-        response = BodyDecoder(framing, limits: worker.node.headLimits)
+        setResponse(BodyDecoder(framing, limits: worker.node.headLimits))
         switch framing {
         case .none, .length: delivery = .asAnnounced
         case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
         }
         if delivery == .untilClose { keepAlive = false }
         // Without the whole request there is no telling where the next one begins.
-        if !request.isComplete { keepAlive = false }
+        if !requestComplete { keepAlive = false }
         backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
         responseStarted = true
@@ -113,8 +113,8 @@ extension ClientConnection {
     private func takeBody(
         _ bytes: Span<UInt8>, from offset: inout Int, _ connection: BackendConnection
     ) -> ResponseProgress? {
-        while offset < bytes.count, !response.isComplete {
-            switch response.next(bytes, at: offset) {
+        while offset < bytes.count, !responseComplete {
+            switch nextOfResponse(bytes, at: offset) {
             case .data(let range):
                 offset = range.upperBound
                 responseBytes += range.count
@@ -136,7 +136,7 @@ extension ClientConnection {
                 return .abandoned
             }
         }
-        if response.isComplete, delivery == .chunked { worker.output.appendLastChunk() }
+        if responseComplete, delivery == .chunked { worker.output.appendLastChunk() }
         sendOutput(Span<UInt8>())
         return nil
     }
@@ -158,7 +158,7 @@ extension ClientConnection {
     private func finish(_ connection: BackendConnection, surplus: Bool) -> ResponseProgress {
         backend = nil
         leaveBackend()
-        let reusable = backendKeepsAlive && !surplus && request.isComplete
+        let reusable = backendKeepsAlive && !surplus && requestComplete
         finishExchange()
         return .finished(reusable: reusable)
     }
@@ -167,7 +167,7 @@ extension ClientConnection {
         logExchange()
         outbound.clear()
         if outbound.capacity > Self.outboundKept { outbound.release() }
-        if keepAlive && request.isComplete { ready() } else { lingerOrClose() }
+        if keepAlive && requestComplete { ready() } else { lingerOrClose() }
     }
 
     /// What a connection keeps for the next request's head.

@@ -89,6 +89,32 @@ final class ClientConnection: StreamHandler {
     var logged = ByteBuffer()
     var limiterOutcome = LimiterOutcome.none
 
+    // Asked several times a request, so kept beside the decoders.
+    private(set) var requestComplete = true
+    private(set) var responseComplete = true
+
+    func setRequest(_ decoder: BodyDecoder) {
+        request = decoder
+        requestComplete = decoder.isComplete
+    }
+
+    func setResponse(_ decoder: BodyDecoder) {
+        response = decoder
+        responseComplete = decoder.isComplete
+    }
+
+    func nextOfRequest(_ bytes: Span<UInt8>, at offset: Int) -> BodyEvent {
+        let event = request.next(bytes, at: offset)
+        requestComplete = request.isComplete
+        return event
+    }
+
+    func nextOfResponse(_ bytes: Span<UInt8>, at offset: Int) -> BodyEvent {
+        let event = response.next(bytes, at: offset)
+        responseComplete = response.isComplete
+        return event
+    }
+
     /// Reads of a turn: what one fast client may take before the others have their turn.
     private static let readsPerTurn = 4
     /// How long and how much is read from a client after the last answer, before the connection is cut.
@@ -119,7 +145,7 @@ final class ClientConnection: StreamHandler {
     private var takesInput: Bool {
         switch phase {
         case .head, .discarding, .lingering: true
-        case .exchanging: !request.isComplete && backendTakesBody
+        case .exchanging: !requestComplete && backendTakesBody
         case .deciding, .waiting, .closed: false
         }
     }
@@ -180,7 +206,7 @@ final class ClientConnection: StreamHandler {
                 if n == 0 { break loop }
                 offset += n
             case .exchanging:
-                guard !request.isComplete else { break loop }
+                guard !requestComplete else { break loop }
                 let n = forwardBody(rest)
                 if n == 0 { break loop }
                 offset += n
@@ -199,17 +225,19 @@ final class ClientConnection: StreamHandler {
 
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
         let limits = worker.node.limits
-        guard progress.hasNews(in: bytes) else { return 0 }
+        if headBegun, !progress.hasNews(in: bytes) { return 0 }
         switch worker.requestHead.parse(bytes, limits: worker.node.headLimits) {
         case .complete(let length):
+            if headBegun { progress.reset() }
             headBegun = false
-            progress.reset()
             exchange += 1
             begin(worker.requestHead, bytes)
             return length
         case .needMore:
             if !headBegun {
                 headBegun = true
+                progress.reset()
+                _ = progress.hasNews(in: bytes)
                 stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
             }
             return 0
@@ -226,15 +254,15 @@ final class ClientConnection: StreamHandler {
         service = nil
         method = .get
         version = .http11
-        request = BodyDecoder(RequestFraming.none, limits: worker.node.headLimits)
+        setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))
         logged.clear()
         limiterOutcome = .none
     }
 
     private func discardBody(_ bytes: Span<UInt8>) -> Int {
         var offset = 0
-        while offset < bytes.count, !request.isComplete {
-            switch request.next(bytes, at: offset) {
+        while offset < bytes.count, !requestComplete {
+            switch nextOfRequest(bytes, at: offset) {
             case .data(let range):
                 discarded += range.count
                 offset = range.upperBound
@@ -245,7 +273,7 @@ final class ClientConnection: StreamHandler {
                 return bytes.count
             }
         }
-        if request.isComplete {
+        if requestComplete {
             ready()
         } else if discarded > Self.discardBytesMax {
             lingerOrClose()
@@ -281,7 +309,7 @@ final class ClientConnection: StreamHandler {
         guard phase == .lingering else { return }
         // Closing while bytes of the client's are unread sends a reset that may destroy the answer on its way
         // (RFC 9112 §9.6). Where the request was read to its end there are none.
-        if request.isComplete && held.isEmpty && !stream.mayHaveBytes || peerEnded {
+        if requestComplete && held.isEmpty && !stream.mayHaveBytes || peerEnded {
             close()
             return
         }
@@ -388,7 +416,7 @@ final class ClientConnection: StreamHandler {
     func armRequestDeadline() {
         guard phase == .exchanging, stream.pendingOutput == 0 else { return }
         stream.deadline =
-            request.isComplete || !backendTakesBody
+            requestComplete || !backendTakesBody
             ? .distantFuture : Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
     }
 }

@@ -8,9 +8,10 @@ package import Primitives
 /// An empty buffer that was never used, or was `release`d, owns no memory, so an idle connection costs none.
 @safe
 package struct ByteBuffer: ~Copyable {
-    private var base: UnsafeMutablePointer<UInt8>?
-    private var start = 0
-    private var end = 0
+    // Usable from inline code, so that the small steps below cost no call from other modules.
+    @usableFromInline var base: UnsafeMutablePointer<UInt8>?
+    @usableFromInline var start = 0
+    @usableFromInline var end = 0
     package private(set) var capacity = 0
 
     package init() { unsafe base = nil }
@@ -23,9 +24,9 @@ package struct ByteBuffer: ~Copyable {
     deinit { unsafe free(base) }
 
     /// Bytes held and not yet consumed.
-    @inline(__always)
+    @inlinable
     package var count: Int { end - start }
-    @inline(__always)
+    @inlinable
     package var isEmpty: Bool { end == start }
 
     /// The bytes held, oldest first.
@@ -178,7 +179,7 @@ package struct ByteBuffer: ~Copyable {
     }
 
     /// Drops all bytes and keeps the memory.
-    @inline(__always)
+    @inlinable
     package mutating func clear() {
         start = 0
         end = 0

@@ -142,7 +142,8 @@ package struct RecentAdmissions: Sendable {
     }
 
     private mutating func sweep(at now: MonotonicTime) {
-        for _ in 0..<2 {
+        // A table is at most half full: this looks at two subjects for each that may come in.
+        for _ in 0..<4 {
             if let idle = Self.sweep(&table, pool, before: now - window) { release(idle) }
         }
     }

@@ -63,6 +63,8 @@ package final class TokenBucketStore: Sendable {
 
     /// Enough that workers seldom meet.
     private static let shardCount = 64
+    /// A table is at most half full: so many slots hold at least twice as many clients as come in meanwhile.
+    private static let sweepPerClient = 8
 
     /// - Parameter clientsMax: clients remembered at once; a million take about 130 MB. One more takes the place of a
     ///   random one, who then starts with a full bucket: nobody is refused because others are many.
@@ -78,8 +80,9 @@ package final class TokenBucketStore: Sendable {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
         return shard.table.withLock { table in
             _ = table.sweep { $0.isFull(at: now) }
-            _ = table.sweep { $0.isFull(at: now) }
             if let place = table.find(subject) { return table[place].take(at: now, rate) }
+            // A new client pays for the others' going, so that the table is swept faster than it fills.
+            for _ in 0..<Self.sweepPerClient { _ = table.sweep { $0.isFull(at: now) } }
             if table.isFull {
                 _ = table.evict()
                 evictions.add(1, ordering: .relaxed)

@@ -68,7 +68,7 @@ struct AddressTests {
             ("://h", "not a URL: the scheme is missing; write one such as http://host:port"),
             ("https://h", "`https://h`: TLS to backends does not exist yet; write http://"),
             ("ftp://h", "`ftp://h` has a scheme other than http; write http://host:port"),
-            ("http://u:p@h", "a backend's URL can not hold a user or a password; remove them"),
+            ("ftp://u:p@h", "a backend's URL can not hold a user or a password; remove them"),
             ("http://h?a", "`http://h?a` has a query or a fragment; remove it"),
             ("http://h/#", "`http://h/#` has a query or a fragment; remove it"),
             ("http://h:0", "the port is not a number in 1...65535; write one such as :8081"),

@@ -68,6 +68,12 @@ struct InterpolationTests {
             ])
     }
 
+    @Test("an error about a variable under a hostile key stays one line")
+    func hostileKey() {
+        let expected = "f:1:16: `a\u{fffd}b`: the variable N is not set; set it, or write ${N:-default}"
+        #expect(errors("{\"a\\eb\":       \"${N}\"}").contains(expected))
+    }
+
     @Test("a variable behind an override need not exist")
     func overridden() throws {
         let text = file(gateway: "  port: ${PORT}")

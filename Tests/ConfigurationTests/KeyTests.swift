@@ -248,6 +248,15 @@ struct KeyTests {
         #expect(try parse(section + file()) == parse(file()))
     }
 
+    @Test(
+        "one port on two addresses, and any free port twice, are fine",
+        arguments: [("127.0.0.1:80", "127.0.0.2:80"), (":0", ":0"), ("127.0.0.1:80", "[::1]:80"), (":80", ":81")])
+    func twoListeners(_ port: String, _ admin: String) throws {
+        let gateway = try parse(file(gateway: "  port: \"\(port)\"\n  admin: \"\(admin)\"")).gateway
+        #expect(gateway.port.description == port)
+        #expect(gateway.admin?.description == admin)
+    }
+
     @Test("an empty redisURL or admin is off")
     func emptyAddress() throws {
         let text = file(gateway: "  admin: \"\"", rateLimit: "  requestsPerSecond: 1\n  redisURL: \"\"")

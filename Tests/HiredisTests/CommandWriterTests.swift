@@ -37,7 +37,8 @@ struct CommandWriterTests {
         }
         writer.add("PING")
         writer.end()
-        #expect(writer.output.text == "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n")
+        #expect(
+            writer.output.text == "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n")
     }
 
     @Test("a command of ten thousand arguments is whole")

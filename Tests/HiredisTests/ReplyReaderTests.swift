@@ -111,8 +111,10 @@ struct ReplyReaderTests {
             ("$101\n" + String(repeating: "x", count: 101) + "\n", "! a reply of more than 100 bytes"),
             ("$9000000000000000000\n" + String(repeating: "x", count: 101), "! a reply of more than 100 bytes"),
             ("+" + String(repeating: "x", count: 120), "! a reply of more than 100 bytes"),
-            ("*2\n$60\n" + String(repeating: "x", count: 60) + "\n$60\n" + String(repeating: "x", count: 60) + "\n",
-             "! a reply of more than 100 bytes"),
+            (
+                "*2\n$60\n" + String(repeating: "x", count: 60) + "\n$60\n" + String(repeating: "x", count: 60) + "\n",
+                "! a reply of more than 100 bytes"
+            ),
         ])
     func bounded(stream: String, expected: String) {
         let bytes = wire(stream)
@@ -148,7 +150,8 @@ struct ReplyReaderTests {
                     round % 4 == 0 ? UInt8.random(in: 0...255, using: &random) : alphabet.randomElement(using: &random)!
                 }
             } else {
-                bytes = wire(Self.streams.randomElement(using: &random)!.0 + Self.streams.randomElement(using: &random)!.0)
+                bytes = wire(
+                    Self.streams.randomElement(using: &random)!.0 + Self.streams.randomElement(using: &random)!.0)
                 for _ in 0..<Int.random(in: 1...3, using: &random) {
                     bytes[Int.random(in: bytes.indices, using: &random)] = alphabet.randomElement(using: &random)!
                 }

@@ -1,0 +1,38 @@
+/// Collects errors on the way.
+final class Diagnostics {
+    private let file: String
+    /// What each `--set` said, and the path that it set, for errors about it.
+    private let overrides: [Override]
+    private var found: [(rank: (Int, Int, Int), error: ConfigurationError)] = []
+
+    init(file: String, overrides: [Override]) {
+        self.file = file
+        self.overrides = overrides
+    }
+
+    func report(_ message: String, at origin: Origin, key: String? = nil) {
+        switch origin {
+        case .file(let line, let column):
+            let place = ConfigurationError.Place.position(file: file, line: line, column: column)
+            found.append(((0, line, column), ConfigurationError(place: place, key: key, message: message)))
+        case .override(let index):
+            let override = overrides[index]
+            // The override's own key stands in front of the message already.
+            let shown = key == override.path || key == override.key ? nil : key
+            let place = ConfigurationError.Place.override(key: override.key)
+            found.append(((1, index, 0), ConfigurationError(place: place, key: shown, message: message)))
+        }
+    }
+
+    /// All errors, by place.
+    var errors: [ConfigurationError] {
+        // `sorted` keeps the order of equals.
+        found.sorted { $0.rank < $1.rank }.map(\.error)
+    }
+}
+
+/// A key as a step of a path in an error: itself, or quoted where it holds more than names do.
+func pathStep(_ key: String) -> String {
+    let isName = !key.isEmpty && key.utf8.count <= Bounds.misspeltScalarsMax && key.utf8.allSatisfy(isNameByte)
+    return isName ? key : quoted(key)
+}

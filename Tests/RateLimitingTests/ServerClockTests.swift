@@ -1,0 +1,161 @@
+import LinuxIO
+import Primitives
+import RateLimiting
+import RedisClient
+import Testing
+
+private func mono(_ nanoseconds: Int64) -> MonotonicTime { MonotonicTime(nanoseconds: nanoseconds) }
+
+/// A server whose clock runs at its own rate, behind a link with random delays, seen by a node with a clock of its own.
+private struct World {
+    var random: SplitMix64
+    /// True time, which nobody can read, in nanoseconds.
+    var now: Int64 = 0
+    var nodeOffset: Int64
+    var serverOffset: Int64
+    /// How much faster the server's clock runs, in millionths.
+    var serverDrift: Int64
+    var delayMax: Int64
+
+    func node(_ time: Int64) -> MonotonicTime { mono(time + nodeOffset) }
+    func server(_ time: Int64) -> RedisTime {
+        RedisTime(microseconds: (serverOffset + time + time / 1_000_000 * serverDrift) / 1_000)
+    }
+    mutating func delay() -> Int64 { Int64.random(in: 20_000...delayMax, using: &random) }
+
+    /// One round trip. Returns what `clock` had promised for the execution.
+    mutating func roundTrip(_ clock: inout ServerClock) -> (lower: RedisTime, time: RedisTime, upper: RedisTime)? {
+        let sent = now
+        let executed = sent + delay()
+        now = executed + delay()
+        let promised = clock.isKnown ? (clock.lower(at: node(sent)), clock.upper(at: node(sent))) : nil
+        let time = server(executed)
+        clock.observe(ServerTimeSample(sentAt: node(sent), receivedAt: node(now), time: time))
+        return promised.map { ($0.0, time, $0.1) }
+    }
+}
+
+@Suite("The server's clock")
+struct ServerClockTests {
+    @Test(
+        "bounds hold for clocks that drift as clocks do, and lateness is rare and small",
+        arguments: [-400, 0, 400] as [Int64])
+    func boundsHold(drift: Int64) {
+        let seed = SystemClock.random64()
+        var world = World(
+            random: SplitMix64(seed: seed), nodeOffset: 77_000_000_000, serverOffset: 1_700_000_000_000_000_000,
+            serverDrift: drift, delayMax: 3_000_000)
+        var clock = ServerClock()
+        var late = 0
+        let rounds = 20_000
+        for _ in 0..<rounds {
+            world.now += Int64.random(in: 0...5_000_000, using: &world.random)
+            guard let (lower, time, upper) = world.roundTrip(&clock) else { continue }
+            #expect(lower <= time, "seed \(seed)")
+            #expect(upper - lower < .milliseconds(16), "seed \(seed)")
+            if time > upper { late += 1 }
+        }
+        #expect(clock.steps == 0, "seed \(seed)")
+        #expect(late < rounds / 200, "seed \(seed): \(late) late")
+    }
+
+    @Test("under steady load the slack stays below one hundredth of a window of a second")
+    func slack() {
+        var world = World(
+            random: SplitMix64(seed: 5), nodeOffset: -5, serverOffset: 1_700_000_000_000_000_000, serverDrift: 50,
+            delayMax: 400_000)
+        var clock = ServerClock()
+        for _ in 0..<2_000 {
+            world.now += 200_000
+            guard let (lower, _, upper) = world.roundTrip(&clock) else { continue }
+            #expect(upper - lower < .milliseconds(4))
+        }
+    }
+
+    @Test("bounds widen with age, so that they hold after an idle hour")
+    func age() {
+        var world = World(
+            random: SplitMix64(seed: 6), nodeOffset: 1, serverOffset: 1_700_000_000_000_000_000, serverDrift: 450,
+            delayMax: 400_000)
+        var clock = ServerClock()
+        for _ in 0..<10 { _ = world.roundTrip(&clock) }
+        world.now += 3_600_000_000_000
+        let node = world.node(world.now)
+        let server = world.server(world.now)
+        #expect(clock.lower(at: node) <= server && server <= clock.upper(at: node))
+    }
+
+    @Test("a clock that is set, in either direction, starts anew and is told", arguments: [-60_000_000, 60_000_000, 5_000])
+    func step(microseconds: Int64) {
+        var clock = ServerClock()
+        let at = { (n: Int64) in mono(1_000_000_000 + n * 1_000_000) }
+        let time = { (n: Int64, shift: Int64) in
+            RedisTime(microseconds: 1_700_000_000_000_000 + n * 1_000 + 500 + shift)
+        }
+        for n in 0..<10 as Range<Int64> {
+            let sample = ServerTimeSample(sentAt: at(n), receivedAt: at(n + 1), time: time(n, 0))
+            #expect(clock.observe(sample) == .agreed)
+        }
+        let sample = ServerTimeSample(sentAt: at(20), receivedAt: at(21), time: time(20, microseconds))
+        #expect(clock.observe(sample) == .stepped)
+        #expect(clock.steps == 1)
+        #expect(clock.lower(at: at(21)) <= time(21, microseconds) && time(21, microseconds) <= clock.upper(at: at(21)))
+        let next = ServerTimeSample(sentAt: at(22), receivedAt: at(23), time: time(22, microseconds))
+        #expect(clock.observe(next) == .agreed)
+    }
+
+    @Test("what was late is allowed for, up to one hundredth of the window, and forgotten in half a minute")
+    func lateness() {
+        var clock = ServerClock()
+        let base: Int64 = 1_000_000_000
+        func observe(_ at: Int64, forward: Int64) {
+            clock.observe(
+                ServerTimeSample(
+                    sentAt: mono(at), receivedAt: mono(at + forward + 50_000),
+                    time: RedisTime(microseconds: (at + forward) / 1_000)))
+        }
+        observe(base, forward: 50_000)
+        let usual = clock.upper(at: mono(base))
+        observe(base + 1, forward: 4_000_000)
+        let allowed = clock.upper(at: mono(base)) - usual
+        #expect(allowed >= .milliseconds(3) && allowed < .milliseconds(6))
+        observe(base + 2, forward: 900_000_000)
+        #expect(clock.upper(at: mono(base)) - usual <= .milliseconds(8))
+        // The bounds themselves widen by a thousandth of the time gone by.
+        let later = base + 40_000_000_000
+        let widened = TimeSpan.milliseconds(41)
+        #expect(clock.upper(at: mono(later)) - (usual + (mono(later) - mono(base))) < widened)
+    }
+
+    @Test("the moment at which a server time has surely passed is neither early nor much too late")
+    func moment() {
+        var world = World(
+            random: SplitMix64(seed: 7), nodeOffset: 3, serverOffset: 1_700_000_000_000_000_000, serverDrift: -300,
+            delayMax: 400_000)
+        var clock = ServerClock()
+        for _ in 0..<50 { _ = world.roundTrip(&clock) }
+        for ahead in [0, 1, 10, 500, 1_000, 60_000] as [Int64] {
+            let target = world.server(world.now) + .milliseconds(ahead)
+            let moment = clock.moment(after: target)
+            #expect(clock.lower(at: moment) > target)
+            #expect(clock.lower(at: moment) - target < .milliseconds(1))
+        }
+    }
+
+    @Test("nonsense from a server is survived", arguments: [0, .max, .min, 1, -1] as [Int64])
+    func nonsense(microseconds: Int64) {
+        var clock = ServerClock()
+        for at in [0, 1, .max, .min, 5] as [Int64] {
+            clock.observe(
+                ServerTimeSample(
+                    sentAt: mono(at), receivedAt: mono(saturatingAdd(at, 1)),
+                    time: RedisTime(microseconds: microseconds)))
+            _ = clock.upper(at: mono(at))
+            _ = clock.lower(at: mono(.max))
+            _ = clock.lower(at: mono(.min))
+            _ = clock.moment(after: RedisTime(microseconds: .max))
+            _ = clock.moment(after: RedisTime(microseconds: .min))
+        }
+        #expect(clock.isKnown)
+    }
+}
