@@ -32,6 +32,7 @@ extension ClientConnection: LimitRequester {
         service = nil
         limiterOutcome = .none
         retriesLeft = 1
+        tried = 0
         uploadBroken = false
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
@@ -153,6 +154,7 @@ extension ClientConnection: LimitRequester {
     private func connect(_ index: Int, fresh: Bool) {
         guard let service else { return }
         backendIndex = index
+        tried |= 1 << UInt64(min(index, 63))
         setBase(service.backends[index].basePath)
         setTail(service.backends[index].headTail)
         service.state.began(index)
@@ -352,23 +354,38 @@ extension ClientConnection: LimitRequester {
         }
         // RFC 9110 §9.2.2: what was sent may have been acted on, so only idempotent requests are sent twice.
         let safe = nothingSent || replayable && method.isIdempotent
-        if retriesLeft > 0, safe, replayable, fault != .malformed, fault != .responseTimeout || nothingSent {
-            retriesLeft -= 1
+        if safe, replayable, fault != .malformed, fault != .responseTimeout || nothingSent {
             outboundSent = 0
-            if stale {
+            if stale, retriesLeft > 0 {
+                retriesLeft -= 1
                 connect(backendIndex, fresh: true)
-            } else {
-                let next = worker.balancers[service.index].pick(hash: hash, excluding: backendIndex)
-                connect(next ?? backendIndex, fresh: false)
+                flushOutbound()
+                return
             }
-            flushOutbound()
-            return
+            // Where nothing was sent, every other backend may be asked; what was sent is sent once more at the most.
+            if nothingSent || retriesLeft > 0, let next = untried(service) {
+                if !nothingSent { retriesLeft -= 1 }
+                connect(next, fresh: false)
+                flushOutbound()
+                return
+            }
         }
         switch fault {
         case .responseTimeout, .connectTimeout: refuse(.backendTimedOut)
         case .malformed: refuse(.backendMalformed)
         case .refused, .reset, .serverError: refuse(.backendFailed)
         }
+    }
+
+    /// A usable backend that has not been tried with this request; `nil` where all have.
+    private func untried(_ service: Service) -> Int? {
+        var excluded = backendIndex
+        for _ in 0..<min(service.backends.count, 64) {
+            guard let next = worker.balancers[service.index].pick(hash: hash, excluding: excluded) else { return nil }
+            if tried & (1 << UInt64(min(next, 63))) == 0 { return next }
+            excluded = next
+        }
+        return nil
     }
 
     private func abortAfterStart() {

@@ -73,6 +73,8 @@ final class ClientConnection: StreamHandler {
     /// Whether `outbound` still holds all that this exchange sent.
     var replayable = true
     var retriesLeft = 0
+    /// The backends that this request has been tried on, by place; those beyond 64 are not told apart.
+    var tried: UInt64 = 0
     /// The backend reads no more of the request, but its answer may be on the way.
     var uploadBroken = false
     /// Whether this exchange is among those in flight at its backend.
