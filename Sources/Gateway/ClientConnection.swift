@@ -144,7 +144,9 @@ final class ClientConnection: StreamHandler {
     /// Whether bytes from the client are of use now. Otherwise they stay in the kernel, which slows the client down.
     private var takesInput: Bool {
         switch phase {
-        case .head, .discarding, .lingering: true
+        // A client that reads no answers may ask no more: its answers would pile up here.
+        case .head: stream.pendingOutput == 0
+        case .discarding, .lingering: true
         case .exchanging: !requestComplete && backendTakesBody
         case .deciding, .waiting, .closed: false
         }
@@ -202,6 +204,7 @@ final class ClientConnection: StreamHandler {
             let rest = bytes.extracting(offset..<bytes.count)
             switch phase {
             case .head:
+                guard takesInput else { break loop }
                 let n = takeHead(rest)
                 if n == 0 { break loop }
                 offset += n
@@ -325,7 +328,9 @@ final class ClientConnection: StreamHandler {
         case .head:
             // Between requests, or in the midst of a head: nobody waits for an answer.
             close()
-        case .exchanging, .discarding, .lingering: aborted()
+        case .exchanging: aborted()
+        // A client may end its side and still read: what it was answered has to reach it.
+        case .discarding, .lingering: lingerOrClose()
         case .deciding, .waiting, .closed: break
         }
     }
@@ -369,7 +374,7 @@ final class ClientConnection: StreamHandler {
             armRequestDeadline()
             backend?.stream.resumeReading()
         case .lingering: outputEnded()
-        case .head: stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.idleTimeout)
+        case .head: ready()
         case .deciding, .waiting, .discarding, .closed: break
         }
     }
