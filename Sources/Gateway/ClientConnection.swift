@@ -137,7 +137,11 @@ final class ClientConnection: StreamHandler {
         span.map { now + $0 } ?? .distantFuture
     }
 
-    var isIdle: Bool { phase == .head && !headBegun && exchange > 0 }
+    /// Whether nobody is owed anything: no answer on its way, no request that has arrived.
+    var isIdle: Bool {
+        phase == .head && !headBegun && exchange > 0 && stream.pendingOutput == 0 && held.isEmpty
+            && !stream.mayHaveBytes
+    }
 
     // MARK: Reading
 
