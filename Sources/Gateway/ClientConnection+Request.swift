@@ -305,12 +305,19 @@ extension ClientConnection: LimitRequester {
                 outboundSent = 0
             }
         }
-        // The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent.
+        armBackendDeadline()
+        armRequestDeadline()
+    }
+
+    /// The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent, and
+    /// the client takes what it answers.
+    func armBackendDeadline() {
+        guard let backend, backend.isConnected else { return }
         let backendsTurn = requestComplete || backend.stream.pendingOutput > 0
+        let timeouts = backend.pool.service.settings.timeouts
         backend.stream.deadline =
             backendsTurn && stream.pendingOutput == 0
-            ? Self.deadline(worker.loop.now, backend.pool.service.settings.timeouts.response) : .distantFuture
-        armRequestDeadline()
+            ? Self.deadline(worker.loop.now, responseStarted ? timeouts.idle : timeouts.response) : .distantFuture
     }
 
     /// Everything that was sent has left for the backend: the client may go on.

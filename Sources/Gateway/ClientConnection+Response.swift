@@ -42,9 +42,7 @@ extension ClientConnection {
         if let progress = takeBody(bytes, from: &offset, connection) { return progress }
         guard phase == .exchanging else { return .abandoned }
         if responseComplete { return finish(connection, surplus: offset < bytes.count) }
-        connection.stream.deadline =
-            stream.pendingOutput > 0 || !requestComplete
-            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.idle)
+        armBackendDeadline()
         return .all
     }
 

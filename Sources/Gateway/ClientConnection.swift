@@ -376,6 +376,7 @@ final class ClientConnection: StreamHandler {
         case .exchanging:
             stream.deadline = .distantFuture
             armRequestDeadline()
+            armBackendDeadline()
             backend?.stream.resumeReading()
         case .lingering: outputEnded()
         case .head: ready()
