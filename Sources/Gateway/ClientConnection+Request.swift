@@ -20,6 +20,7 @@ extension ClientConnection: LimitRequester {
     func begin(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
         let node = worker.node
         startedAt = worker.loop.now
+        stream.deadline = .distantFuture
         method = head.method
         version = head.version
         expectsContinue = head.expectsContinue
