@@ -370,6 +370,8 @@ extension ClientConnection: LimitRequester {
                 connect(next ?? backendIndex, fresh: false)
             }
             flushOutbound()
+            // The rest of the body may be here already, and no event announces it again.
+            if phase == .exchanging { stream.wakeSoon() }
             return
         }
         switch fault {
@@ -436,6 +438,8 @@ extension ClientConnection: LimitRequester {
         } else if bodyAwaited {
             phase = .discarding
             stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+            // The body may be here already, unread since the backend did not take it: no event announces it again.
+            stream.wakeSoon()
         } else {
             ready()
         }

@@ -192,7 +192,6 @@ extension ClientConnection {
         let reused = connection.exchangesServed > 0
         connection.close()
         failed(.reset, reused: reused, nothingSent: false)
-        if phase == .exchanging { stream.wakeSoon() }
     }
 
     func logExchange() {
