@@ -33,7 +33,6 @@ extension ClientConnection: LimitRequester {
         service = nil
         limiterOutcome = .none
         retriesLeft = 1
-        uploadBroken = false
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
         keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining
@@ -154,6 +153,7 @@ extension ClientConnection: LimitRequester {
     private func connect(_ index: Int, fresh: Bool) {
         guard let service else { return }
         backendIndex = index
+        uploadBroken = false
         setBase(service.backends[index].basePath)
         setTail(service.backends[index].headTail)
         service.state.began(index)
@@ -262,6 +262,9 @@ extension ClientConnection: LimitRequester {
                             // All of it can go to another connection yet.
                             setRequest(before)
                             requestBytes -= range.count
+                        } else {
+                            // What could not be sent is kept nowhere.
+                            replayable = false
                         }
                         sendFailed(nothingSent: nothingSent)
                         return nothingSent ? offset : bytes.count
