@@ -156,6 +156,10 @@ final class BackendConnection: StreamHandler {
 
     func streamFailed(_ stream: Stream, _ error: SystemError) {
         let connecting = stream.state == .connecting
+        if !connecting, let client, stream.mayHaveBytes, !client.uploadBroken {
+            client.uploadFailed(self)
+            return
+        }
         if connecting {
             stream.close()
             if tryNextAddress() { return }

@@ -334,15 +334,22 @@ extension ClientConnection: LimitRequester {
 
     private func sendFailed(nothingSent: Bool) {
         guard let connection = backend else { return }
-        // An answer may lie in the socket although the backend reads no more: it is looked for before giving up.
-        if !nothingSent, connection.stream.mayHaveBytes {
-            uploadBroken = true
-            connection.stream.resumeReading()
+        if !nothingSent {
+            uploadFailed(connection)
             return
         }
         backend = nil
         connection.close()
         failed(.reset, reused: connection.exchangesServed > 0, nothingSent: nothingSent)
+    }
+
+    /// The backend takes no more of the request. Its answer may lie in the socket all the same, or be announced in this
+    /// turn: it is looked for before giving up, and the end of the connection tells that there is none.
+    func uploadFailed(_ connection: BackendConnection) {
+        uploadBroken = true
+        connection.stream.resumeReading()
+        connection.stream.deadline = Self.deadline(
+            worker.loop.now, connection.pool.service.settings.timeouts.response)
     }
 
     /// A connection could not be made, or broke before the answer began.

@@ -156,7 +156,7 @@ extension ClientConnection {
     private func finish(_ connection: BackendConnection, surplus: Bool) -> ResponseProgress {
         backend = nil
         leaveBackend()
-        let reusable = backendKeepsAlive && !surplus && requestComplete
+        let reusable = backendKeepsAlive && !surplus && requestComplete && !uploadBroken
         finishExchange()
         return .finished(reusable: reusable)
     }
