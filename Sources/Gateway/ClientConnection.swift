@@ -346,7 +346,7 @@ final class ClientConnection: StreamHandler {
             releaseBackend()
             logExchange()
         }
-        close()
+        abortResponse()
     }
 
     func close() {
