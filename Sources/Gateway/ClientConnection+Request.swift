@@ -427,7 +427,7 @@ extension ClientConnection: LimitRequester {
         // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
         let bodyAwaited = !requestComplete
         let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
-        let keep = (wanted ?? keepAlive) && !(bodyAwaited && (expectsContinue || tooLong))
+        let keep = (wanted ?? keepAlive) && !worker.draining && !(bodyAwaited && (expectsContinue || tooLong))
         releaseBackend()
         status = refusal.status
         worker.output.clear()

@@ -87,7 +87,7 @@ extension ClientConnection {
         }
         if delivery == .untilClose { keepAlive = false }
         // Without the whole request there is no telling where the next one begins.
-        if !requestComplete { keepAlive = false }
+        if !requestComplete || worker.draining { keepAlive = false }
         backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
         responseStarted = true
