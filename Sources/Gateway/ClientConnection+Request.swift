@@ -23,6 +23,7 @@ extension ClientConnection: LimitRequester {
         stream.deadline = .distantFuture
         method = head.method
         version = head.version
+        hasHost = head.form == .absolute || head.fields.contains(.host)
         expectsContinue = head.expectsContinue
         setRequest(BodyDecoder(head.framing, limits: node.headLimits))
         requestChunked = head.framing == .chunked
@@ -155,7 +156,7 @@ extension ClientConnection: LimitRequester {
         backendIndex = index
         uploadBroken = false
         setBase(service.backends[index].basePath)
-        setTail(service.backends[index].headTail)
+        setTail(hasHost ? service.backends[index].headTail : service.backends[index].headTailWithHost)
         service.state.began(index)
         counted = true
         usedBackend = true

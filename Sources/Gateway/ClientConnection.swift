@@ -57,6 +57,8 @@ final class ClientConnection: StreamHandler {
     var method = Method.get
     var version = HTTPVersion.http11
     var expectsContinue = false
+    /// Whether the rewritten head names a host; a request of HTTP/1.0 need not.
+    var hasHost = true
     var startedAt = MonotonicTime(nanoseconds: 0)
     var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false

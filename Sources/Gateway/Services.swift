@@ -15,6 +15,8 @@ package final class Backend: Sendable {
     package let port: UInt16
     /// The end of every request head sent to it: the fields that name the backend, and the empty line.
     let headTail: [UInt8]
+    /// The same with a Host field, for requests that came without one.
+    let headTailWithHost: [UInt8]
     /// What stands before the forwarded path.
     let basePath: [UInt8]
 
@@ -31,12 +33,13 @@ package final class Backend: Sendable {
         port = instance.port
         basePath = Array(instance.basePath.utf8)
         let authority = instance.authority
-        var tail = "X-Origin-Host: \(authority)\r\n"
-        switch service.hostHeader {
-        case .client: break
-        case .backend: tail += "Host: \(authority)\r\n"
-        }
-        headTail = Array((tail + "\r\n").utf8)
+        let tail = "X-Origin-Host: \(authority)\r\n"
+        headTailWithHost = Array((tail + "Host: \(authority)\r\n\r\n").utf8)
+        headTail =
+            switch service.hostHeader {
+            case .client: Array((tail + "\r\n").utf8)
+            case .backend: headTailWithHost
+            }
     }
 
     var addresses: [IPAddress] { addressList.withLock { $0 } }
