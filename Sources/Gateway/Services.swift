@@ -22,6 +22,8 @@ package final class Backend: Sendable {
 
     /// Failures of real traffic in a row, over all workers.
     let consecutiveFailures = Atomic<Int>(0)
+    /// Whether the resolver is at work on `host`.
+    let isResolving = Atomic<Bool>(false)
     /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
     private let addressList = Mutex<[IPAddress]>([])
 
