@@ -46,7 +46,7 @@ final class BackendConnection: StreamHandler {
             if let stream = try? pool.worker.loop.connect(to: .tcp(target), handler: self) {
                 // Each address gets its share of the time, so that one that is silent leaves some to the next.
                 let now = pool.worker.loop.now
-                stream.deadline = now + (connectDeadline - now) / (addresses.count - attempts + 1)
+                stream.deadline = now + (connectDeadline - now) / Int64(addresses.count - attempts + 1)
                 self.stream = stream
                 return true
             }

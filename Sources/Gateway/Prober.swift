@@ -39,7 +39,7 @@ final class Probe: StreamHandler {
         do throws(SystemError) {
             let stream = try loop.connect(to: .tcp(target), handler: self)
             // Each address gets its share of the time, so that one that is silent leaves some to the next.
-            stream.deadline = loop.now + (deadline - loop.now) / (addresses.count + 1)
+            stream.deadline = loop.now + (deadline - loop.now) / Int64(addresses.count + 1)
             self.stream = stream
         } catch {
             retryOr(.connection(error.reason))
