@@ -362,6 +362,8 @@ extension ClientConnection: LimitRequester {
                 connect(next ?? backendIndex, fresh: false)
             }
             flushOutbound()
+            // A pooled connection is ready at once: the part of the body that waits here goes on.
+            if phase == .exchanging, !request.isComplete { stream.wakeSoon() }
             return
         }
         switch fault {
