@@ -76,7 +76,10 @@ struct ClusterTests {
     @Test("traffic alone is evidence enough, and the last backend stays")
     func passive() throws {
         try Scene.play { scene in
-            let failing = try scene.backend { try $0.answer("", status: "500 Internal Server Error"); return .keep }
+            let failing = try scene.backend {
+                try $0.answer("", status: "500 Internal Server Error")
+                return .keep
+            }
             let well = try scene.backend(named: "well")
             var file = File([failing, well])
             file.services[0].health = "active: false, failures: 3, cooldown: 1h"
@@ -127,7 +130,10 @@ struct ClusterTests {
             #expect(try node.admin("/readyz?x=1").status == 200)
             let backends = try node.admin("/api/backends")
             #expect(backends.value("Content-Type") == "application/json")
-            for part in ["\"service\":\"main\"", "\"url\":\"\(backend.url)\"", "\"state\":\"up\"", "\"since\":", "\"reason\":", "\"votes\":"] {
+            for part in [
+                "\"service\":\"main\"", "\"url\":\"\(backend.url)\"", "\"state\":\"up\"", "\"since\":", "\"reason\":",
+                "\"votes\":",
+            ] {
                 #expect(backends.text.contains(part), "\(part)")
             }
             let nodes = try node.admin("/api/nodes").text

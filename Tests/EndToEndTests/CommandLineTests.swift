@@ -89,7 +89,9 @@ struct CommandLineTests {
         }
     }
 
-    @Test("SIGTERM and SIGINT let a request in flight finish, accept nothing more, and end with 0", arguments: [SIGTERM, SIGINT])
+    @Test(
+        "SIGTERM and SIGINT let a request in flight finish, accept nothing more, and end with 0",
+        arguments: [SIGTERM, SIGINT])
     func drain(signal: Int32) throws {
         try Scene.play { scene in
             let mayAnswer = Waiter()

@@ -50,7 +50,10 @@ struct FailureTests {
     @Test("a backend that closes an idle connection is no failure, for a POST neither")
     func closedWhileIdle() throws {
         try Scene.play { scene in
-            let backend = try scene.backend { try $0.answer(); return .close }
+            let backend = try scene.backend {
+                try $0.answer()
+                return .close
+            }
             let node = try scene.node(File([backend]))
             let client = try node.connect()
             for i in 0..<5 {
@@ -127,9 +130,11 @@ struct FailureTests {
     }
 
     static let brokenAnswers = [
-        "garbage\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+        "garbage\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nabcde",
-        "HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "", "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "",
+        "HTTP/1.1 200",
     ]
 
     @Test("an answer that is no HTTP is 502, and the connection is not used again", arguments: brokenAnswers)
@@ -145,7 +150,8 @@ struct FailureTests {
             }
             let node = try scene.node(File([backend]))
             let client = try node.connect()
-            try client.send("POST /bad HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\nGET /good HTTP/1.1\r\nHost: test\r\n\r\n")
+            try client.send(
+                "POST /bad HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\nGET /good HTTP/1.1\r\nHost: test\r\n\r\n")
             let refusal = try client.readResponse()
             #expect(refusal.status == 502)
             #expect(problemTitle(refusal) == "Bad gateway")
@@ -192,7 +198,8 @@ struct FailureTests {
         }
     }
 
-    @Test("a client that goes away in the midst of an exchange frees both connections", arguments: ["upload", "download"])
+    @Test(
+        "a client that goes away in the midst of an exchange frees both connections", arguments: ["upload", "download"])
     func clientGone(during: String) throws {
         try Scene.play { scene in
             let backend = scene.add(

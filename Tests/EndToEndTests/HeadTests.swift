@@ -12,7 +12,8 @@ struct HeadTests {
             let node = try scene.node(file)
             let client = try node.connect()
             try client.send(
-                "GET /api/a%2Fb?x=%20&y=/../ HTTP/1.1\r\nHost: Example.test:80\r\naCcEpT:  */* \r\nCookie: a=1\r\nX-Empty:\r\n\r\n")
+                "GET /api/a%2Fb?x=%20&y=/../ HTTP/1.1\r\nHost: Example.test:80\r\naCcEpT:  */* \r\nCookie: a=1\r\nX-Empty:\r\n\r\n"
+            )
             _ = try client.readResponse()
             #expect(
                 String(decoding: backend.bytes, as: UTF8.self)
@@ -29,14 +30,16 @@ struct HeadTests {
                 try exchange.answer(
                     "ok",
                     fields:
-                        "Connection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\nX-Kept: 1\r\nProxy-Authenticate: Basic\r\n")
+                        "Connection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\nX-Kept: 1\r\nProxy-Authenticate: Basic\r\n"
+                )
                 return .keep
             }
             let node = try scene.node(File([backend]))
             let client = try node.connect()
             try client.send(
                 "GET / HTTP/1.1\r\nHost: test\r\nConnection: X-Secret, close, X-Other\r\nX-Secret: 1\r\nx-other: 2\r\nKeep-Alive: 1\r\n"
-                    + "TE: trailers\r\nUpgrade: websocket\r\nProxy-Connection: keep-alive\r\nTrailer: a\r\nX-Kept: 1\r\n\r\n")
+                    + "TE: trailers\r\nUpgrade: websocket\r\nProxy-Connection: keep-alive\r\nTrailer: a\r\nX-Kept: 1\r\n\r\n"
+            )
             let answer = try client.readResponse()
             let request = try #require(backend.requests.first)
             for name in ["Connection", "X-Secret", "X-Other", "Keep-Alive", "TE", "Upgrade", "Proxy-Connection"] {
@@ -69,7 +72,9 @@ struct HeadTests {
             _ = try absolute.readResponse()
             #expect(backend.requests.map { $0.values("Host") } == [["test"], ["\(backend.address)"], ["other.test"]])
             #expect(backend.requests.map { $0.values("X-Forwarded-Host") } == [["test"], ["test"], ["other.test"]])
-            #expect(backend.requests.map { $0.values("X-Origin-Host") } == [[String]](repeating: ["\(backend.address)"], count: 3))
+            #expect(
+                backend.requests.map { $0.values("X-Origin-Host") }
+                    == [[String]](repeating: ["\(backend.address)"], count: 3))
             #expect(backend.requests.last?.target == "/x")
         }
     }
@@ -117,7 +122,10 @@ struct HeadTests {
     @Test("Via grows by this hop and keeps what was there")
     func via() throws {
         try Scene.play { scene in
-            let backend = try scene.backend { try $0.answer("", fields: "Via: 1.0 inner\r\n"); return .keep }
+            let backend = try scene.backend {
+                try $0.answer("", fields: "Via: 1.0 inner\r\n")
+                return .keep
+            }
             var file = File([backend])
             file.gateway = "via: edge"
             let node = try scene.node(file)
@@ -158,7 +166,8 @@ struct HeadTests {
                 File([
                     File.Service(name: "api", path: "/api", urls: [backends[0].url]),
                     File.Service(name: "users", path: "/api/users", urls: [backends[1].url]),
-                    File.Service(name: "admin", path: "/api/users/admin", urls: [backends[2].url], more: "stripPrefix: false"),
+                    File.Service(
+                        name: "admin", path: "/api/users/admin", urls: [backends[2].url], more: "stripPrefix: false"),
                 ]))
             for (target, service, rest) in Self.targets {
                 let answer = try node.ask("GET \(target) HTTP/1.1")
@@ -183,7 +192,9 @@ struct HeadTests {
             }
             let node = try scene.node(File([File.Service(path: "/a", urls: [backend.url])]))
             let client = try node.connect()
-            try client.send("HEAD /a HTTP/1.1\r\nHost: test\r\n\r\nHEAD /none HTTP/1.1\r\nHost: test\r\n\r\nGET /a HTTP/1.1\r\nHost: test\r\n\r\n")
+            try client.send(
+                "HEAD /a HTTP/1.1\r\nHost: test\r\n\r\nHEAD /none HTTP/1.1\r\nHost: test\r\n\r\nGET /a HTTP/1.1\r\nHost: test\r\n\r\n"
+            )
             #expect(try client.readResponse(to: "HEAD").value("Content-Length") == "5")
             let refusal = try client.readResponse(to: "HEAD")
             #expect(refusal.status == 404)
@@ -193,7 +204,8 @@ struct HeadTests {
         }
     }
 
-    @Test("answers without a body by their status end with their head", arguments: ["204 No Content", "304 Not Modified"])
+    @Test(
+        "answers without a body by their status end with their head", arguments: ["204 No Content", "304 Not Modified"])
     func bodiless(status: String) throws {
         try Scene.play { scene in
             let backend = try scene.backend { exchange in
@@ -218,7 +230,8 @@ struct HeadTests {
     func interim() throws {
         try Scene.play { scene in
             let backend = try scene.backend { exchange in
-                try exchange.wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+                try exchange.wire.send(
+                    "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
                 try exchange.answer("done")
                 return .keep
             }
@@ -276,7 +289,8 @@ struct HeadTests {
     func http10() throws {
         try Scene.play { scene in
             let backend = try scene.backend { exchange in
-                try exchange.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+                try exchange.wire.send(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
                 return .keep
             }
             let plain = try scene.backend()

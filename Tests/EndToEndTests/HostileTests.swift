@@ -33,7 +33,9 @@ struct HostileTests {
         let spice: [UInt8] = [0, 9, 10, 13, 32, 44, 45, 48, 57, 58, 59, 127, 128, 255]
         for _ in 0..<Int.random(in: 1...4, using: &generator) where !bytes.isEmpty {
             let place = Int.random(in: 0..<bytes.count, using: &generator)
-            let byte = Bool.random(using: &generator) ? spice.randomElement(using: &generator)! : UInt8.random(in: 0...255, using: &generator)
+            let byte =
+                Bool.random(using: &generator)
+                ? spice.randomElement(using: &generator)! : UInt8.random(in: 0...255, using: &generator)
             switch Int.random(in: 0..<5, using: &generator) {
             case 0: bytes[place] = byte
             case 1: bytes.remove(at: place)
@@ -54,7 +56,8 @@ struct HostileTests {
                     var generator = SplitMix64(seed: seed &+ UInt64(number))
                     while try wire.readHead() != nil {
                         let answer = Self.answers.randomElement(using: &generator)!
-                        try wire.send(Bool.random(using: &generator) ? Array(answer.utf8) : Self.mutate(answer, &generator))
+                        try wire.send(
+                            Bool.random(using: &generator) ? Array(answer.utf8) : Self.mutate(answer, &generator))
                         if Bool.random(using: &generator) { return }
                     }
                 }))
@@ -78,7 +81,10 @@ struct HostileTests {
                 let client = try node.connect()
                 let bytes: [UInt8]
                 switch round % 4 {
-                case 0: bytes = (0..<Int.random(in: 1...300, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+                case 0:
+                    bytes = (0..<Int.random(in: 1...300, using: &generator)).map { _ in
+                        UInt8.random(in: 0...255, using: &generator)
+                    }
                 case 1: bytes = Array(Self.requests.randomElement(using: &generator)!.utf8)
                 default: bytes = Self.mutate(Self.requests.randomElement(using: &generator)!, &generator)
                 }
@@ -117,7 +123,9 @@ struct HostileTests {
                 for client in clients.prefix(50) { try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n") }
                 for client in clients.prefix(50) { #expect(try client.readResponse().status == 200) }
             }
-            try eventually("the clients' are given back") { node.process.descriptorCount <= before + backend.connections }
+            try eventually("the clients' are given back") {
+                node.process.descriptorCount <= before + backend.connections
+            }
             #expect(try node.ask().status == 200)
         }
     }

@@ -86,7 +86,8 @@ struct LimitTests {
             let backend = try scene.backend()
             let node = try scene.node(
                 Self.file(
-                    backend, "requestsPerSecond: 5, burstSize: 5, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
+                    backend,
+                    "requestsPerSecond: 5, burstSize: 5, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
             try Self.reached([node])
             let client = try redis.client()
             let answers = try Self.burst(40, to: node, as: "198.51.100.4")
@@ -110,7 +111,8 @@ struct LimitTests {
             let backend = try scene.backend()
             let node = try scene.node(
                 Self.file(
-                    backend, "requestsPerSecond: 3, burstSize: 3, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
+                    backend,
+                    "requestsPerSecond: 3, burstSize: 3, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
             try Self.reached([node])
             let client = try redis.client()
             try eventually("a request is refused") {
@@ -146,7 +148,9 @@ struct LimitTests {
         }
     }
 
-    @Test("a Redis that is not there is no failure to start: each node admits, by the rule", arguments: ["share", "open", "closed"])
+    @Test(
+        "a Redis that is not there is no failure to start: each node admits, by the rule",
+        arguments: ["share", "open", "closed"])
     func lostAtStart(rule: String) throws {
         try Scene.play { scene in
             let redis = try scene.redis()
@@ -155,7 +159,8 @@ struct LimitTests {
             let node = try scene.node(
                 Self.file(
                     backend,
-                    "requestsPerSecond: 20, burstSize: 20, onRedisLoss: \(rule), redisURL: \"redis://127.0.0.1:\(redis.port)\""))
+                    "requestsPerSecond: 20, burstSize: 20, onRedisLoss: \(rule), redisURL: \"redis://127.0.0.1:\(redis.port)\""
+                ))
             let start = wallSeconds()
             let answers = try Self.burst(200, to: node, as: "192.0.2.1")
             let windows = wallSeconds() - start + 2
@@ -176,7 +181,8 @@ struct LimitTests {
             let redis = try scene.redis()
             let backend = try scene.backend()
             let file = Self.file(
-                backend, "requestsPerSecond: 20, burstSize: 20, timeout: 50ms, redisURL: \"redis://127.0.0.1:\(redis.port)\"")
+                backend,
+                "requestsPerSecond: 20, burstSize: 20, timeout: 50ms, redisURL: \"redis://127.0.0.1:\(redis.port)\"")
             let nodes = [try scene.node(file, ["--node-id", "a"]), try scene.node(file, ["--node-id", "b"])]
             try Self.reached(nodes)
             try eventually("each node knows of two") {
@@ -211,7 +217,8 @@ struct LimitTests {
             let node = try scene.node(
                 Self.file(
                     backend,
-                    "requestsPerSecond: 1000, burstSize: 1000, timeout: 20ms, onRedisLoss: open, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
+                    "requestsPerSecond: 1000, burstSize: 1000, timeout: 20ms, onRedisLoss: open, redisURL: \"redis://127.0.0.1:\(redis.port)\""
+                ))
             try Self.reached([node])
             redis.pause()
             defer { redis.resume() }

@@ -7,7 +7,10 @@ struct MessageTests {
     @Test("a connection serves one request after the other, over one backend connection")
     func keepAlive() throws {
         try Scene.play { scene in
-            let backend = try scene.backend { try $0.answer($0.request.target); return .keep }
+            let backend = try scene.backend {
+                try $0.answer($0.request.target)
+                return .keep
+            }
             let node = try scene.node(File([backend]))
             let client = try node.connect()
             for i in 0..<10 {
@@ -21,7 +24,10 @@ struct MessageTests {
     @Test("pipelined requests are answered in order, whatever their answers cost")
     func pipelining() throws {
         try Scene.play { scene in
-            let backend = try scene.backend { try $0.answer("\($0.request.target) \($0.request.text)"); return .keep }
+            let backend = try scene.backend {
+                try $0.answer("\($0.request.target) \($0.request.text)")
+                return .keep
+            }
             let file = File([
                 File.Service(name: "main", path: "/a", urls: [backend.url], more: "stripPrefix: false")
             ])
@@ -74,7 +80,9 @@ struct MessageTests {
         }
     }
 
-    @Test("chunked bodies arrive byte for byte in both directions, however they are cut", arguments: [1, 7, 4_096, 70_000])
+    @Test(
+        "chunked bodies arrive byte for byte in both directions, however they are cut",
+        arguments: [1, 7, 4_096, 70_000])
     func chunks(size: Int) throws {
         try Scene.play { scene in
             let backend = try scene.backend { exchange in
@@ -101,7 +109,8 @@ struct MessageTests {
                 #expect(answer.value("Transfer-Encoding") == "chunked")
                 #expect(answer.value("Content-Length") == nil)
             }
-            #expect(backend.requests.allSatisfy { $0.body.count == 5 * size && $0.value("Transfer-Encoding") == "chunked" })
+            #expect(
+                backend.requests.allSatisfy { $0.body.count == 5 * size && $0.value("Transfer-Encoding") == "chunked" })
             #expect(backend.connections == 1)
         }
     }
@@ -109,10 +118,14 @@ struct MessageTests {
     @Test("a request that arrives byte by byte is one request")
     func byteByByte() throws {
         try Scene.play { scene in
-            let backend = try scene.backend { try $0.answer($0.request.text); return .keep }
+            let backend = try scene.backend {
+                try $0.answer($0.request.text)
+                return .keep
+            }
             let node = try scene.node(File([backend]))
             let client = try node.connect()
-            let request = "POST /x HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+            let request =
+                "POST /x HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
             for _ in 0..<2 {
                 for byte in request.utf8 { try client.send([byte]) }
                 #expect(try client.readResponse().text == "abcde")
@@ -125,7 +138,9 @@ struct MessageTests {
     func answerByteByByte() throws {
         try Scene.play { scene in
             let backend = try scene.backend { exchange in
-                for byte in "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: b\r\n\r\nabc".utf8 { try exchange.wire.send([byte]) }
+                for byte in "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: b\r\n\r\nabc".utf8 {
+                    try exchange.wire.send([byte])
+                }
                 return .keep
             }
             let node = try scene.node(File([backend]))

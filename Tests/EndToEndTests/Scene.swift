@@ -32,7 +32,11 @@ final class Scene {
 
     /// A backend that answers 200 with its name.
     func backend(named name: String = "ok", port: UInt16 = 0) throws -> RecordingBackend {
-        add(try RecordingBackend(port: port) { try $0.answer(name); return .keep })
+        add(
+            try RecordingBackend(port: port) {
+                try $0.answer(name)
+                return .keep
+            })
     }
 
     func backend(
@@ -86,7 +90,8 @@ struct File {
         text += "services:\n"
         for service in services {
             let urls = service.urls.map { $0.hasPrefix("{") ? $0 : "\"\($0)\"" }.joined(separator: ", ")
-            text += "  - {name: \(service.name), path: \(service.path), instances: [\(urls)], health: {\(service.health)}"
+            text +=
+                "  - {name: \(service.name), path: \(service.path), instances: [\(urls)], health: {\(service.health)}"
             text += service.more.isEmpty ? "}\n" : ", \(service.more)}\n"
         }
         if !rateLimit.isEmpty { text += "rateLimit: {\(rateLimit)}\n" }

@@ -57,7 +57,9 @@ struct StreamingTests {
         }
     }
 
-    @Test("a large download to a slow client arrives byte for byte and leaves the node's memory flat", arguments: [false, true])
+    @Test(
+        "a large download to a slow client arrives byte for byte and leaves the node's memory flat",
+        arguments: [false, true])
     func download(chunked: Bool) throws {
         try Scene.play { scene in
             let sent = Atomic<Int>(0)
@@ -72,6 +74,7 @@ struct StreamingTests {
                 }))
             let node = try scene.node(File([backend]))
             let before = node.process.residentBytes
+            #expect(before > 0)
             let client = try node.connect(receiveBuffer: 65_536)
             try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             let head = try #require(try client.readHead())

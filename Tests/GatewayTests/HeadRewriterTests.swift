@@ -24,7 +24,8 @@ struct HeadRewriterTests {
             written: "GET /a HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
         Row(
-            description: "the prefix goes, the query stays", head: "GET /api/x?y=/api HTTP/1.1\r\nHost: h\r\n\r\n", stripped: 4,
+            description: "the prefix goes, the query stays", head: "GET /api/x?y=/api HTTP/1.1\r\nHost: h\r\n\r\n",
+            stripped: 4,
             written: "GET /x?y=/api HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
         Row(
@@ -33,7 +34,8 @@ struct HeadRewriterTests {
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
         Row(
             description: "hop-by-hop fields go, between lines that stay",
-            head: "GET / HTTP/1.1\r\nHost: h\r\nConnection: b, close\r\nA: 1\r\nB: 2\r\nC: 3\r\nTE: trailers\r\nD: 4\r\n\r\n",
+            head:
+                "GET / HTTP/1.1\r\nHost: h\r\nConnection: b, close\r\nA: 1\r\nB: 2\r\nC: 3\r\nTE: trailers\r\nD: 4\r\n\r\n",
             written: "GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nC: 3\r\nD: 4\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
         Row(
@@ -64,7 +66,8 @@ struct HeadRewriterTests {
             written: "GET /x HTTP/1.1\r\nHost: t:1\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: t:1\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
         Row(
-            description: "an HTTP/1.0 request without Host", head: "GET / HTTP/1.0\r\nExpect: 100-continue\r\nA: 1\r\n\r\n",
+            description: "an HTTP/1.0 request without Host",
+            head: "GET / HTTP/1.0\r\nExpect: 100-continue\r\nA: 1\r\n\r\n",
             written: "GET / HTTP/1.1\r\nA: 1\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Proto: http\r\nVia: 1.0 us\r\n"),
         Row(
@@ -109,19 +112,23 @@ struct HeadRewriterTests {
             delivery: .chunked,
             written: "HTTP/1.1 200 OK\r\nA: 1\r\nVia: 1.0 us\r\nTransfer-Encoding: chunked\r\n\r\n"),
         Answer(
-            description: "hop-by-hop fields go", head: "HTTP/1.1 200 OK\r\nConnection: x\r\nX: 1\r\nKeep-Alive: 5\r\nA: 1\r\n\r\n",
+            description: "hop-by-hop fields go",
+            head: "HTTP/1.1 200 OK\r\nConnection: x\r\nX: 1\r\nKeep-Alive: 5\r\nA: 1\r\n\r\n",
             keepAlive: false, written: "HTTP/1.1 200 OK\r\nA: 1\r\nVia: 1.1 us\r\nConnection: close\r\n\r\n"),
         Answer(
-            description: "to an HTTP/1.0 client that stays", head: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", client: .http10,
+            description: "to an HTTP/1.0 client that stays", head: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            client: .http10,
             written: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nVia: 1.1 us\r\nConnection: keep-alive\r\n\r\n"),
         Answer(
-            description: "an interim answer has no framing", head: "HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\nLink: a\r\n\r\n",
+            description: "an interim answer has no framing",
+            head: "HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\nLink: a\r\n\r\n",
             written: "HTTP/1.1 103 Early Hints\r\nLink: a\r\nVia: 1.1 us\r\n\r\n"),
         Answer(
             description: "204 has no length", head: "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
             written: "HTTP/1.1 204 No Content\r\nVia: 1.1 us\r\n\r\n"),
         Answer(
-            description: "304 keeps the length of what it stands for", head: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+            description: "304 keeps the length of what it stands for",
+            head: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
             written: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\nVia: 1.1 us\r\n\r\n"),
         Answer(
             description: "an empty reason", head: "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n",

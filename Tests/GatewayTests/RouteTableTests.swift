@@ -27,7 +27,8 @@ struct RouteTableTests {
         // Few segments, so that prefixes of prefixes are frequent.
         let segments = ["a", "b", "ab", "api", "", "%2F", "a.b"]
         func path(_ count: ClosedRange<Int>) -> String {
-            (0..<Int.random(in: count, using: &generator)).map { _ in "/" + segments.randomElement(using: &generator)! }.joined()
+            (0..<Int.random(in: count, using: &generator)).map { _ in "/" + segments.randomElement(using: &generator)! }
+                .joined()
         }
         var found = 0
         for _ in 0..<300 {

@@ -35,7 +35,9 @@ let foreign: [String: Set<String>] = [
 /// The module that a line imports.
 func importedModule(_ line: String) -> String? {
     var words = line.split(separator: " ")
-    while let first = words.first, ["package", "public", "private", "internal", "fileprivate", "@testable"].contains(first) {
+    while let first = words.first,
+        ["package", "public", "private", "internal", "fileprivate", "@testable"].contains(first)
+    {
         words.removeFirst()
     }
     guard words.first == "import", words.count >= 2 else { return nil }
@@ -48,7 +50,9 @@ let layerRule = Rule(
         var level: [String: Int] = [:]
         for (index, layer) in layers.enumerated() { for module in layer { level[module] = index } }
         guard let own = level[file.module] else {
-            return [Breach(path: file.path, line: 1, reason: "\(file.module) is in no layer: give it one in Layers.swift")]
+            return [
+                Breach(path: file.path, line: 1, reason: "\(file.module) is in no layer: give it one in Layers.swift")
+            ]
         }
         var breaches: [Breach] = []
         for (index, line) in file.code.enumerated() {
@@ -58,7 +62,9 @@ let layerRule = Rule(
                 let allowed = other < own || beside[file.module]?.contains(module) ?? false
                 reason = allowed ? nil : "\(file.module) imports \(module), which is not below it"
             } else if let users = foreign[module] {
-                reason = users.contains(file.module) ? nil : "only \(users.sorted().joined(separator: ", ")) may import \(module)"
+                reason =
+                    users.contains(file.module)
+                    ? nil : "only \(users.sorted().joined(separator: ", ")) may import \(module)"
             } else {
                 reason = "\(module) is a new dependency: say in Layers.swift who may use it"
             }

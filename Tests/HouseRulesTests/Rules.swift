@@ -22,7 +22,11 @@ struct SourceFile {
 
     /// Replaces comments and the insides of string literals by spaces; line ends stay.
     private static func blanked(_ text: String) -> String {
-        enum State: Equatable { case code, lineComment, blockComment(Int), string, longString }
+        enum State: Equatable {
+            case code, lineComment
+            case blockComment(Int)
+            case string, longString
+        }
         var state = State.code
         var output = ""
         let characters = Array(text)
@@ -117,7 +121,9 @@ extension Rule {
                 return breaches
             },
             breaking: ("Gateway/MadeUp.swift", "\n\(breaking)\n"),
-            keeping: ("\(modules.min() ?? "Gateway")/MadeUp.swift", modules.isEmpty ? "// \(breaking)\n" : "\n\(breaking)\n"))
+            keeping: (
+                "\(modules.min() ?? "Gateway")/MadeUp.swift", modules.isEmpty ? "// \(breaking)\n" : "\n\(breaking)\n"
+            ))
     }
 
     /// Whether a line holds a word with no letter, digit or underscore around it.

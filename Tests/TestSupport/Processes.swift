@@ -103,8 +103,7 @@ package final class ChildProcess {
         var argv = unsafe ([program] + arguments).map { unsafe strdup($0) } + [nil]
         var envp = unsafe variables.map { unsafe strdup($0) } + [nil]
         defer {
-            unsafe argv.forEach { unsafe free($0) }
-            unsafe envp.forEach { unsafe free($0) }
+            for unsafepointer in unsafe argv + envp { unsafe free(pointer) }
         }
         let result = unsafe posix_spawn(&pid, program, &actions, &attributes, &argv, &envp)
         guard result == 0 else { throw ProcessError("\(program) does not start: error \(result)") }
@@ -143,7 +142,7 @@ package final class ChildProcess {
     /// The memory that it holds, in bytes (VmRSS).
     package var residentBytes: Int {
         for line in readFile("/proc/\(pid)/status").split(separator: "\n") where line.hasPrefix("VmRSS:") {
-            return (Int(line.dropFirst(6).split(separator: " ").first ?? "") ?? 0) * 1_024
+            return (Int(line.filter(\.isNumber)) ?? 0) * 1_024
         }
         return 0
     }

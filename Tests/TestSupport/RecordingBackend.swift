@@ -78,7 +78,11 @@ package final class RecordingBackend: Sendable {
 
     /// Serves request by request. Probes of `/health` are answered with 200 and counted apart.
     package convenience init(
-        port: UInt16 = 0, _ script: @escaping @Sendable (Exchange) throws -> Next = { try $0.answer(); return .keep }
+        port: UInt16 = 0,
+        _ script: @escaping @Sendable (Exchange) throws -> Next = {
+            try $0.answer()
+            return .keep
+        }
     ) throws {
         try self.init(port: port) { backend, wire, connection in
             wire.received = { bytes in backend.state.withLock { $0.bytes += bytes } }

@@ -18,17 +18,27 @@ package final class SluiceNode {
         process = try ChildProcess(try Self.binary(), ["run", "--config", file] + arguments)
         try eventually("the node serves") {
             if let code = process.exit { throw ProcessError("the node ended with \(code): \(process.errors)") }
-            return process.errors.contains(" serving ")
+            return line("serving") != nil
         }
-        guard let line = process.errors.split(separator: "\n").first(where: { $0.contains(" starting ") }),
-            let address = Self.field("address", line).flatMap(Self.address)
+        guard let line = line("starting"), let address = Self.field("address", line).flatMap(Self.address)
         else { throw ProcessError("the node does not say where it listens: \(process.errors)") }
         self.address = address
         admin = Self.field("admin", line).flatMap(Self.address)
     }
 
+    /// The log's line about an event, in either format.
+    private func line(_ event: String) -> Substring? {
+        process.errors.split(separator: "\n").first {
+            $0.contains(" \(event) ") || $0.contains("\"message\":\"\(event)\"")
+        }
+    }
+
     private static func field(_ name: String, _ line: Substring) -> Substring? {
-        line.split(separator: " ").first { $0.hasPrefix("\(name)=") }.map { $0.dropFirst(name.count + 1) }
+        for (opening, end) in [(" \(name)=", Character(" ")), ("\"\(name)\":\"", "\"")] {
+            guard let start = line.firstRange(of: opening)?.upperBound else { continue }
+            return line[start...].prefix { $0 != end }
+        }
+        return nil
     }
 
     private static func address(_ text: Substring) -> SocketAddress? {

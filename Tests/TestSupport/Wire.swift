@@ -83,7 +83,8 @@ package final class Wire: @unchecked Sendable {
     package static func connect(
         to target: SocketAddress, from source: IPAddress? = nil, receiveBuffer: Int32? = nil
     ) throws -> Wire {
-        let raw = socket(target.ip.family == .v4 ? AF_INET : AF_INET6, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let raw = socket(
+            target.ip.family == .v4 ? AF_INET : AF_INET6, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw WireError.system("socket", errno: errno) }
         let wire = Wire(adopting: raw)
         if var size = receiveBuffer {
