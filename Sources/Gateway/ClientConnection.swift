@@ -263,6 +263,8 @@ final class ClientConnection: StreamHandler {
     private func prepareRefusalWithoutHead() {
         startedAt = worker.loop.now
         service = nil
+        client = peer
+        requestBytes = 0
         method = .get
         version = .http11
         setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))
