@@ -270,7 +270,7 @@ extension ClientConnection: LimitRequester {
                             replayable = false
                         }
                         sendFailed(nothingSent: nothingSent)
-                        return nothingSent ? offset : bytes.count
+                        return nothingSent ? offset : range.upperBound
                     }
                     replayable = false
                     outbound.clear()
