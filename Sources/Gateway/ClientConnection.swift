@@ -57,6 +57,8 @@ final class ClientConnection: StreamHandler {
     var method = Method.get
     var version = HTTPVersion.http11
     var expectsContinue = false
+    /// Whether the rewritten head names a host; a request of HTTP/1.0 need not.
+    var hasHost = true
     var startedAt = MonotonicTime(nanoseconds: 0)
     var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false
@@ -73,6 +75,8 @@ final class ClientConnection: StreamHandler {
     /// Whether `outbound` still holds all that this exchange sent.
     var replayable = true
     var retriesLeft = 0
+    /// The backends that this request has been tried on, by place; those beyond 64 are not told apart.
+    var tried: UInt64 = 0
     /// The backend reads no more of the request, but its answer may be on the way.
     var uploadBroken = false
     /// Whether this exchange is among those in flight at its backend.
@@ -137,14 +141,20 @@ final class ClientConnection: StreamHandler {
         span.map { now + $0 } ?? .distantFuture
     }
 
-    var isIdle: Bool { phase == .head && !headBegun && exchange > 0 }
+    /// Whether nobody is owed anything: no answer on its way, no request that has arrived.
+    var isIdle: Bool {
+        phase == .head && !headBegun && exchange > 0 && stream.pendingOutput == 0 && held.isEmpty
+            && !stream.mayHaveBytes
+    }
 
     // MARK: Reading
 
     /// Whether bytes from the client are of use now. Otherwise they stay in the kernel, which slows the client down.
     private var takesInput: Bool {
         switch phase {
-        case .head, .discarding, .lingering: true
+        // A client that reads no answers may ask no more: its answers would pile up here.
+        case .head: stream.pendingOutput == 0
+        case .discarding, .lingering: true
         case .exchanging: !requestComplete && backendTakesBody
         case .deciding, .waiting, .closed: false
         }
@@ -202,6 +212,7 @@ final class ClientConnection: StreamHandler {
             let rest = bytes.extracting(offset..<bytes.count)
             switch phase {
             case .head:
+                guard takesInput else { break loop }
                 let n = takeHead(rest)
                 if n == 0 { break loop }
                 offset += n
@@ -325,7 +336,9 @@ final class ClientConnection: StreamHandler {
         case .head:
             // Between requests, or in the midst of a head: nobody waits for an answer.
             close()
-        case .exchanging, .discarding, .lingering: aborted()
+        case .exchanging: aborted()
+        // A client may end its side and still read: what it was answered has to reach it.
+        case .discarding, .lingering: lingerOrClose()
         case .deciding, .waiting, .closed: break
         }
     }
@@ -337,7 +350,7 @@ final class ClientConnection: StreamHandler {
             releaseBackend()
             logExchange()
         }
-        close()
+        abortResponse()
     }
 
     func close() {
@@ -367,9 +380,10 @@ final class ClientConnection: StreamHandler {
         case .exchanging:
             stream.deadline = .distantFuture
             armRequestDeadline()
+            armBackendDeadline()
             backend?.stream.resumeReading()
         case .lingering: outputEnded()
-        case .head: stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.idleTimeout)
+        case .head: ready()
         case .deciding, .waiting, .discarding, .closed: break
         }
     }

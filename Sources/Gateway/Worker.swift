@@ -145,11 +145,7 @@ final class Worker: ListenerHandler, WakeHandler {
     private func drain() {
         guard !draining else { return }
         draining = true
-        for listener in listeners {
-            // What the kernel has queued was promised an answer.
-            listener.acceptReady()
-            listener.close()
-        }
+        for listener in listeners { listener.drain() }
         listeners.removeAll()
         for pool in pools.joined() { pool.closeIdle() }
         for client in clients where client.isIdle { client.close() }

@@ -16,7 +16,8 @@ package struct ReplyNode: Equatable, Sendable {
 /// A tree of objects would cost an allocation a value; these are two arrays that are used again for every reply. What
 /// is read holds until the reader goes on to the next reply, so nobody keeps it.
 package final class Reply {
-    package private(set) var nodes: [ReplyNode] = []
+    package var nodes: [ReplyNode] { values }
+    private var values: [ReplyNode] = []
     private var storage: [UInt8] = []
 
     let bounds: ReplyBounds
@@ -25,27 +26,30 @@ package final class Reply {
 
     /// What one large reply may leave behind as kept memory.
     private static let storageKept = 64 << 10
+    private static let valuesKept = 1024
 
     package init(bounds: ReplyBounds = ReplyBounds()) { self.bounds = bounds }
 
+    private func isValue(_ index: Int) -> Bool { index >= 0 && index < values.count }
+
     /// How many values there are, nested ones included.
-    package var count: Int { nodes.count }
+    package var count: Int { values.count }
 
     /// The kind of value `index`; `null` where there is none.
-    package func kind(_ index: Int) -> ReplyNode.Kind { nodes.indices.contains(index) ? nodes[index].kind : .null }
+    package func kind(_ index: Int) -> ReplyNode.Kind { isValue(index) ? values[index].kind : .null }
 
     /// How many elements the array at `index` has, the first of which follows at `index + 1`; `nil` for anything else.
     package func elementCount(_ index: Int) -> Int? {
-        kind(index) == .array ? Int(clamping: nodes[index].number) : nil
+        kind(index) == .array ? Int(clamping: values[index].number) : nil
     }
 
     /// The index behind value `index` and everything in it.
     package func end(of index: Int) -> Int {
         var open: Int64 = 1
         var i = max(0, index)
-        while open > 0, i < nodes.count {
+        while open > 0, i < values.count {
             open -= 1
-            if nodes[i].kind == .array { open += nodes[i].number }
+            if values[i].kind == .array { open += values[i].number }
             i += 1
         }
         return i
@@ -54,10 +58,10 @@ package final class Reply {
     /// The integer at `index`, or one that is spelled there in decimal digits; `nil` for anything else. Strict: `+5`,
     /// ` 5` and what does not fit are no integers.
     package func integer(_ index: Int) -> Int64? {
-        guard nodes.indices.contains(index) else { return nil }
-        switch nodes[index].kind {
-        case .integer: return nodes[index].number
-        case .bulk, .status: return spelled(nodes[index].text)
+        guard isValue(index) else { return nil }
+        switch values[index].kind {
+        case .integer: return values[index].number
+        case .bulk, .status: return spelled(values[index].text)
         case .error, .null, .array: return nil
         }
     }
@@ -88,13 +92,13 @@ package final class Reply {
 
     /// The bytes of the text at `index`.
     package func bytes(_ index: Int) -> ArraySlice<UInt8> {
-        nodes.indices.contains(index) ? storage[nodes[index].text] : []
+        isValue(index) ? storage[values[index].text] : []
     }
 
     /// Whether the text at `index` is exactly `word`.
     package func isText(_ index: Int, _ word: [UInt8]) -> Bool {
-        guard nodes.indices.contains(index), nodes[index].text.count == word.count else { return false }
-        let start = nodes[index].text.lowerBound
+        guard isValue(index), values[index].text.count == word.count else { return false }
+        let start = values[index].text.lowerBound
         for i in word.indices where storage[start + i] != word[i] { return false }
         return true
     }
@@ -102,8 +106,9 @@ package final class Reply {
     // MARK: Filled by the reader
 
     func clear() {
-        nodes.removeAll(keepingCapacity: nodes.capacity <= 1024)
-        storage.removeAll(keepingCapacity: storage.capacity <= Self.storageKept)
+        if values.isEmpty { return }
+        values.removeAll(keepingCapacity: values.count <= Self.valuesKept)
+        storage.removeAll(keepingCapacity: storage.count <= Self.storageKept)
     }
 
     /// Refuses the reply; the reader stops at the next chance.
@@ -111,7 +116,7 @@ package final class Reply {
 
     /// Adds a value. Returns whether there was room.
     func append(_ kind: ReplyNode.Kind, number: Int64 = 0, text: Span<UInt8> = Span()) -> Bool {
-        guard nodes.count < bounds.valuesMax else {
+        guard values.count < bounds.valuesMax else {
             violation = .tooManyValues(max: bounds.valuesMax)
             return false
         }
@@ -121,7 +126,7 @@ package final class Reply {
         }
         let start = storage.count
         unsafe text.withUnsafeBufferPointer { unsafe storage.append(contentsOf: $0) }
-        nodes.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
+        values.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
         return true
     }
 }

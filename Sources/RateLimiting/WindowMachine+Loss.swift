@@ -244,8 +244,9 @@ extension WindowMachine {
         report(.lost(reason))
     }
 
+    /// The server has answered, which tells something only if it may also be asked.
     mutating func reportRestored() {
-        guard isLossReported else { return }
+        guard isLossReported, breaker.mayAsk else { return }
         isLossReported = false
         report(.restored)
     }

@@ -69,10 +69,13 @@ extension WindowMachine {
 
     private mutating func remember(_ flight: WindowFlight, _ decision: WindowDecision, at now: MonotonicTime) {
         let subject = flight.transaction.subject
-        if let oldest = decision.fullSince {
+        // What fills the window may be about to be taken out: its own entries after an early execution, or those from
+        // the future.
+        let isLasting = decision.timing != .early && decision.anomaly == nil
+        if isLasting, let oldest = decision.fullSince {
             let freesAt = clock.moment(after: oldest + context.policy.window)
             context.fullWindows.remember(subject, freesAt: freesAt, at: now)
-        } else if flight.isAsker {
+        } else if flight.isAsker || !isLasting {
             context.fullWindows.forget(subject)
         }
     }
@@ -254,6 +257,6 @@ extension WindowMachine {
         }
         observe(sample)
         breaker.probeAnswered(inTime: now - sentAt <= context.timeout)
-        if breaker.mayAsk { reportRestored() }
+        reportRestored()
     }
 }

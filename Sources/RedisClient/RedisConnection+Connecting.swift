@@ -98,7 +98,7 @@ extension RedisConnection {
     }
 
     func handshakeAnswered(
-        _ step: Expectation.HandshakeStep, _ reply: Reply, sentAt: MonotonicTime
+        _ step: OpenQuestion.HandshakeStep, _ reply: Reply, sentAt: MonotonicTime
     ) throws(RedisProtocolError) {
         switch step {
         case .login, .optional: break
@@ -117,7 +117,7 @@ extension RedisConnection {
         }
     }
 
-    func handshakeRefused(_ step: Expectation.HandshakeStep, _ text: String) {
+    func handshakeRefused(_ step: OpenQuestion.HandshakeStep, _ text: String) {
         switch step {
         // A server that forbids a name works without.
         case .optional: break
@@ -148,8 +148,8 @@ extension RedisConnection {
     }
 
     private func failAll(_ failure: RedisFailure) {
-        for expectation in matcher.removeAll() {
-            expectation.requester?.redisFailed(failure, token: expectation.token)
+        for question in matcher.removeAll() {
+            question.requester?.redisFailed(failure, token: question.token)
         }
     }
 }

@@ -137,14 +137,12 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// What is written from here to `endTransaction` is one `MULTI … EXEC`.
     package func beginTransaction() {
         markStart()
-        writer.add("MULTI")
-        writer.end()
+        writer.multi()
         commandsInTransaction = 0
     }
 
     package func endTransaction(_ requester: any RedisRequester, token: UInt64) {
-        writer.add("EXEC")
-        writer.end()
+        writer.exec()
         let commands = commandsInTransaction
         commandsInTransaction = -1
         expect(.transaction(commands: commands), requester, token)
@@ -165,7 +163,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         if writtenFrom < 0 { writtenFrom = writer.output.count }
     }
 
-    private func expect(_ question: Expectation.Question, _ requester: any RedisRequester, _ token: UInt64) {
+    private func expect(_ question: OpenQuestion.Question, _ requester: any RedisRequester, _ token: UInt64) {
         let start = writtenFrom
         writtenFrom = -1
         guard state == .ready else {
@@ -173,15 +171,15 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             requester.redisFailed(.notConnected, token: token)
             return
         }
-        matcher.expect(Expectation(question: question, requester: requester, token: token, sentAt: loop.now))
+        matcher.expect(OpenQuestion(question: question, requester: requester, token: token, sentAt: loop.now))
         askFlush()
     }
 
     /// Sends what has been written as the connection's own question.
-    func ask(_ question: Expectation.Question, count: Int = 1) {
+    func ask(_ question: OpenQuestion.Question, count: Int = 1) {
         writer.end()
         for _ in 0..<count {
-            matcher.expect(Expectation(question: question, requester: nil, token: 0, sentAt: loop.now))
+            matcher.expect(OpenQuestion(question: question, requester: nil, token: 0, sentAt: loop.now))
         }
         askFlush()
     }
@@ -250,18 +248,18 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
                 throw .outOfStep("a reply that nobody asked for")
             }
             observer?.redisMessage(self, channel: reply.text(2), payload: reply.text(3))
-        case .answered(let expectation):
-            switch expectation.question {
-            case .handshake(let step): try handshakeAnswered(step, reply, sentAt: expectation.sentAt)
+        case .answered(let asked):
+            switch asked.question {
+            case .handshake(let step): try handshakeAnswered(step, reply, sentAt: asked.sentAt)
             case .subscription: if matcher.count == 0 { observer?.redisSubscribed(self) }
-            case .command, .transaction: expectation.requester?.redisReplied(reply, token: expectation.token)
+            case .command, .transaction: asked.requester?.redisReplied(reply, token: asked.token)
             }
-        case .refused(let expectation, let text):
-            switch expectation.question {
+        case .refused(let asked, let text):
+            switch asked.question {
             case .handshake(let step): handshakeRefused(step, text)
             case .subscription: lost(.refused(text))
             case .command, .transaction:
-                expectation.requester?.redisFailed(.refused(text), token: expectation.token)
+                asked.requester?.redisFailed(.refused(text), token: asked.token)
                 if state == .ready, RedisErrorCode(text).asksForAnotherConnection { lost(.refused(text)) }
             }
         }

@@ -5,7 +5,7 @@ import Hiredis
 import Primitives
 
 /// One thing that was asked and not answered yet.
-struct Expectation {
+struct OpenQuestion {
     enum Question: Equatable {
         case handshake(HandshakeStep)
         case command
@@ -28,14 +28,14 @@ struct ReplyMatcher {
         /// A part of a transaction's answer.
         case partial
         /// The reply at hand is the answer.
-        case answered(Expectation)
+        case answered(OpenQuestion)
         /// The server refused: its own words.
-        case refused(Expectation, String)
+        case refused(OpenQuestion, String)
         /// Nothing was asked: a message on a channel.
         case unasked
     }
 
-    private var open: [Expectation] = []
+    private var open: [OpenQuestion] = []
     private var first = 0
     /// Replies of the transaction in front that have come: to `MULTI`, then to each command.
     private var stage = 0
@@ -48,10 +48,10 @@ struct ReplyMatcher {
     /// Answers that are still to come.
     var count: Int { open.count - first }
 
-    mutating func expect(_ expectation: Expectation) { open.append(expectation) }
+    mutating func expect(_ question: OpenQuestion) { open.append(question) }
 
     /// Gives up on all of them.
-    mutating func removeAll() -> ArraySlice<Expectation> {
+    mutating func removeAll() -> ArraySlice<OpenQuestion> {
         let left = open[first...]
         open = []
         first = 0
@@ -65,17 +65,17 @@ struct ReplyMatcher {
         guard first < open.count else { return .unasked }
         switch open[first].question {
         case .handshake, .command:
-            let expectation = pop()
-            return reply.kind(0) == .error ? .refused(expectation, reply.text(0)) : .answered(expectation)
+            let question = pop()
+            return reply.kind(0) == .error ? .refused(question, reply.text(0)) : .answered(question)
         case .subscription:
             // Messages may come between the confirmations of two channels.
             if Self.isMessage(reply) { return .unasked }
-            let expectation = pop()
-            if reply.kind(0) == .error { return .refused(expectation, reply.text(0)) }
+            let question = pop()
+            if reply.kind(0) == .error { return .refused(question, reply.text(0)) }
             guard reply.elementCount(0) == 3, reply.text(1) == "subscribe" else {
                 throw .outOfStep("a subscription was not confirmed")
             }
-            return .answered(expectation)
+            return .answered(question)
         case .transaction(let commands): return try transaction(commands, reply)
         }
     }
@@ -108,8 +108,8 @@ struct ReplyMatcher {
         reply.elementCount(0) == 3 && reply.count == 4 && reply.text(1) == "message"
     }
 
-    private mutating func pop() -> Expectation {
-        let expectation = open[first]
+    private mutating func pop() -> OpenQuestion {
+        let question = open[first]
         // The requester must not be kept alive by a reply that has come.
         open[first].requester = nil
         first += 1
@@ -120,6 +120,6 @@ struct ReplyMatcher {
             open.removeFirst(first)
             first = 0
         }
-        return expectation
+        return question
     }
 }

@@ -33,7 +33,8 @@ struct TokenBucketTests {
         // In a second of hammering, the rate, give or take the one that is being filled.
         guard rate <= 1_000 else { return }
         var more = 0
-        for i in 1...4_000 as ClosedRange<Int64> where admitted(bucket.take(at: at(0) + .microseconds(i * 250), policy)) {
+        for i in 1...4_000 as ClosedRange<Int64> where admitted(bucket.take(at: at(0) + .microseconds(i * 250), policy))
+        {
             more += 1
         }
         #expect(abs(more - rate) <= 1)

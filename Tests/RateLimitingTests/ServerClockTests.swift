@@ -85,7 +85,9 @@ struct ServerClockTests {
         #expect(clock.lower(at: node) <= server && server <= clock.upper(at: node))
     }
 
-    @Test("a clock that is set, in either direction, starts anew and is told", arguments: [-60_000_000, 60_000_000, 5_000])
+    @Test(
+        "a clock that is set, in either direction, starts anew and is told",
+        arguments: [-60_000_000, 60_000_000, 5_000])
     func step(microseconds: Int64) {
         var clock = ServerClock()
         let at = { (n: Int64) in mono(1_000_000_000 + n * 1_000_000) }

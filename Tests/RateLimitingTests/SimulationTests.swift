@@ -8,10 +8,11 @@ import Hiredis
 import Identity
 import LinuxIO
 import Primitives
-@testable import RateLimiting
 import RedisClient
 import TestSupport
 import Testing
+
+@testable import RateLimiting
 
 /// What the simulated world is like.
 struct Conditions: Sendable, CustomTestStringConvertible {
@@ -19,7 +20,7 @@ struct Conditions: Sendable, CustomTestStringConvertible {
     var nodes = 4
     var limit = 40
     var window = TimeSpan.milliseconds(300)
-    var duration = TimeSpan.seconds(4)
+    var duration = TimeSpan.seconds(3)
     /// Requests a second of each subject, as a multiple of its limit.
     var pressures: [Double] = [5, 1.2, 0.7]
     /// Transit times, each way.
@@ -93,8 +94,7 @@ private final class Simulation {
                 in: -conditions.clockErrorPerMillion...conditions.clockErrorPerMillion, using: &random))
         let sent = now(of: node)
         let client = try server.client()
-        let reply = try client.command { $0.add("TIME"); $0.end() }
-        let time = RedisTime(microseconds: (reply.integer(1) ?? 0) * 1_000_000 + (reply.integer(2) ?? 0))
+        let time = try client.time()
         node.machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now(of: node), time: time))
         return node
     }

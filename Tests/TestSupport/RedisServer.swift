@@ -50,7 +50,9 @@ package final class RedisServer {
                 "--enable-debug-command", "yes",
             ] + arguments
         var pointers = unsafe all.map { unsafe strdup($0) } + [nil]
-        defer { unsafe pointers.forEach { unsafe free($0) } }
+        defer {
+            for index in all.indices { unsafe free(pointers[index]) }
+        }
         var child: pid_t = 0
         let result = unsafe posix_spawnp(&child, "redis-server", nil, nil, &pointers, environ)
         guard result == 0 else { throw RedisServerError(description: "redis-server does not start: error \(result)") }
@@ -159,6 +161,17 @@ package final class RedisTestClient {
         for argument in arguments { writer.add(argument) }
         writer.end()
         return try Self.notation(roundTrip())
+    }
+
+    /// The server's time.
+    package func time() throws -> RedisTime {
+        writer.add("TIME")
+        writer.end()
+        let reply = try roundTrip()
+        guard let seconds = reply.integer(1), let microseconds = reply.integer(2) else {
+            throw RedisServerError(description: "no time: \(Self.notation(reply))")
+        }
+        return RedisTime(microseconds: seconds * 1_000_000 + microseconds)
     }
 
     /// Sends the commands that `body` ends, within `MULTI` and `EXEC`; returns what `EXEC` answered.

@@ -1,0 +1,288 @@
+import EventLoop
+import Hiredis
+import LinuxIO
+import Primitives
+import RedisClient
+import TestSupport
+import Testing
+
+private final class Client: RedisRequester, RedisObserver {
+    let loop: Loop
+    var log: [String] = []
+    var samples: [ServerTimeSample] = []
+    var connection: RedisConnection!
+
+    init(_ endpoint: RedisEndpoint, channels: [String] = [], silenceMax: TimeSpan = .seconds(1)) throws {
+        loop = try Loop(waker: Waker())
+        connection = RedisConnection(
+            endpoint, name: "test", channels: channels, silenceMax: silenceMax, loop: loop, resolver: Resolver(),
+            seed: 1, observer: self)
+        connection.start()
+    }
+
+    func redisReplied(_ reply: Reply, token: UInt64) { log.append("\(token) \(RedisTestClient.notation(reply))") }
+    func redisFailed(_ failure: RedisFailure, token: UInt64) { log.append("\(token) failed \(failure)") }
+    func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) {
+        samples.append(sample)
+        log.append("ready")
+    }
+    func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) { log.append("lost \(failure)") }
+    func redisSubscribed(_ connection: RedisConnection) { log.append("subscribed") }
+    func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
+        log.append("message \(channel) \(payload)")
+    }
+
+    func write(_ arguments: String...) {
+        connection.write { writer in
+            for argument in arguments { writer.add(argument) }
+        }
+    }
+
+    func send(_ token: UInt64, _ arguments: String...) {
+        connection.write { writer in
+            for argument in arguments { writer.add(argument) }
+        }
+        connection.sendCommand(self, token: token)
+    }
+
+    /// Runs the loop until the log's end is `done`; a test that waits in vain is told what it has seen.
+    func run(until done: (String) -> Bool) -> Bool {
+        for _ in 0..<2_000 {
+            if log.contains(where: done) { return true }
+            loop.turn(waitMax: .milliseconds(10))
+        }
+        Issue.record("waited in vain: \(log)")
+        return false
+    }
+    func run(until word: String) -> Bool { run { $0.hasPrefix(word) } }
+}
+
+extension RedisServer {
+    fileprivate var unix: RedisEndpoint { RedisEndpoint(.unix(path: socketPath)) }
+    fileprivate func tcp(_ host: String = "127.0.0.1") -> RedisEndpoint { RedisEndpoint(.tcp(host: host, port: port)) }
+}
+
+@Suite("Connections to Redis", .timeLimit(.minutes(1)))
+struct RedisConnectionTests {
+    @Test("a connection comes about over each kind of address, and knows the server's time", arguments: 0..<3)
+    func connects(kind: Int) throws {
+        let server = try RedisServer()
+        let endpoint = [server.unix, server.tcp(), server.tcp("localhost")][kind]
+        let client = try Client(endpoint)
+        #expect(client.run(until: "ready"))
+        client.send(1, "CLIENT", "GETNAME")
+        #expect(client.run(until: "1 'test'"))
+        let sample = try #require(client.samples.first)
+        #expect(sample.sentAt <= sample.receivedAt)
+        #expect(abs(sample.time.microseconds - SystemClock.wallMicroseconds()) < 60_000_000)
+        client.connection.close()
+    }
+
+    @Test("commands and transactions are answered in order, a thousand in one write")
+    func pipeline() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix)
+        #expect(client.run(until: "ready"))
+        client.log = []
+        for token in 0..<1_000 as Range<UInt64> {
+            if token % 2 == 0 {
+                client.send(token, "ECHO", "\(token)")
+            } else {
+                client.connection.beginTransaction()
+                client.write("INCR", "n")
+                client.write("ECHO", "\(token)")
+                client.connection.endTransaction(client, token: token)
+            }
+        }
+        #expect(client.connection.outstanding == 1_000)
+        #expect(client.run(until: "999 "))
+        #expect(
+            client.log
+                == (0..<1_000).map { $0 % 2 == 0 ? "\($0) '\($0)'" : "\($0) [\(($0 + 1) / 2) '\($0)']" })
+        #expect(client.connection.outstanding == 0)
+    }
+
+    @Test("errors are failures of the one who asked, and of nobody else")
+    func errors() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix)
+        #expect(client.run(until: "ready"))
+        client.send(1, "NOSUCH")
+        client.connection.transaction(commands: 2, client, token: 2) { writer in
+            writer.add("SET")
+            writer.end()
+            writer.add("PING")
+            writer.end()
+        }
+        client.connection.transaction(commands: 2, client, token: 3) { writer in
+            writer.add("SET")
+            writer.add("s")
+            writer.add("1")
+            writer.end()
+            writer.add("ZCARD")
+            writer.add("s")
+            writer.end()
+        }
+        client.send(4, "PING")
+        #expect(client.run(until: "4 "))
+        #expect(client.log[1].hasPrefix("1 failed refused: ERR unknown command"))
+        #expect(client.log[2].hasPrefix("2 failed refused: ERR wrong number of arguments"))
+        #expect(client.log[3].hasPrefix("3 [+OK -WRONGTYPE"))
+        #expect(client.log[4] == "4 +PONG")
+    }
+
+    @Test("a password and a database are used, and a wrong one is told", arguments: [true, false])
+    func login(right: Bool) throws {
+        let server = try RedisServer(["--requirepass", "s3 cret"])
+        let client = try Client(
+            RedisEndpoint(
+                .unix(path: server.socketPath), username: "default", password: right ? "s3 cret" : "x", database: 5))
+        if right {
+            #expect(client.run(until: "ready"))
+            client.send(1, "CLIENT", "INFO")
+            #expect(client.run { $0.contains(" db=5 ") })
+        } else {
+            #expect(client.run(until: "lost refused: WRONGPASS"))
+            #expect(!client.connection.isReady)
+        }
+    }
+
+    @Test("when the server is gone, who waits is told, and the connection comes back with it")
+    func reconnects() throws {
+        let server = try RedisServer()
+        let client = try Client(server.tcp())
+        #expect(client.run(until: "ready"))
+        client.send(1, "BLPOP", "never", "0")
+        client.loop.turn(waitMax: .milliseconds(10))
+        server.kill()
+        #expect(client.run(until: "lost"))
+        #expect(client.log[1].hasPrefix("1 failed connection lost"))
+        client.send(2, "PING")
+        #expect(client.log.last == "2 failed not connected")
+        client.log = []
+        // It goes on trying while nobody is there.
+        #expect(client.run(until: "lost"))
+        client.log = []
+        try server.start()
+        #expect(client.run(until: "ready"))
+        client.send(3, "PING")
+        #expect(client.run(until: "3 +PONG"))
+    }
+
+    @Test("a server that hangs is given up and found again")
+    func hangs() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix, silenceMax: .milliseconds(50))
+        #expect(client.run(until: "ready"))
+        server.pause()
+        client.send(1, "PING")
+        #expect(client.run(until: "1 failed connection lost: no answer for 50ms"))
+        server.resume()
+        client.log = []
+        #expect(client.run(until: "ready"))
+    }
+
+    @Test("an idle connection is not given up")
+    func idle() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix, silenceMax: .milliseconds(20))
+        #expect(client.run(until: "ready"))
+        for _ in 0..<10 { client.loop.turn(waitMax: .milliseconds(10)) }
+        client.send(1, "PING")
+        #expect(client.run(until: "1 +PONG"))
+        #expect(client.log == ["ready", "1 +PONG"])
+    }
+
+    @Test("messages arrive after the subscription is told, also after a restart of the server")
+    func subscription() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix, channels: ["a", "b"])
+        for round in 0..<2 {
+            #expect(client.run(until: "subscribed"))
+            let publisher = try server.client()
+            #expect(try publisher("PUBLISH", "a", "x\(round)") == "1")
+            #expect(try publisher("PUBLISH", "b", "y") == "1")
+            #expect(client.run(until: "message b y"))
+            #expect(client.log == ["ready", "subscribed", "message a x\(round)", "message b y"])
+            server.kill()
+            #expect(client.run(until: "lost"))
+            client.log = []
+            try server.start()
+            client.log.removeAll { $0.hasPrefix("lost") }
+        }
+    }
+
+    @Test("a server that has become a replica is left for the one that the name leads to now")
+    func readOnly() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix)
+        #expect(client.run(until: "ready"))
+        _ = try server.client()("REPLICAOF", "127.0.0.1", "1")
+        client.log = []
+        client.send(1, "SET", "k", "v")
+        #expect(client.run(until: "lost refused: READONLY"))
+        #expect(client.log.first?.hasPrefix("1 failed refused: READONLY") == true)
+        _ = try server.client()("REPLICAOF", "NO", "ONE")
+        #expect(client.run(until: "ready"))
+    }
+
+    @Test("a name that does not resolve, and a port where nobody listens, are told and tried again")
+    func unreachable() throws {
+        let unknown = try Client(RedisEndpoint(.tcp(host: "no-such-host.invalid", port: 1)))
+        #expect(unknown.run(until: "lost connection lost: no-such-host.invalid"))
+        let closed = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false).address.port
+        let nobody = try Client(RedisEndpoint(.tcp(host: "127.0.0.1", port: closed)))
+        #expect(nobody.run(until: "lost connection lost: Connection refused"))
+        nobody.log = []
+        #expect(nobody.run(until: "lost"))
+        nobody.connection.close()
+        nobody.log = []
+        for _ in 0..<20 { nobody.loop.turn(waitMax: .milliseconds(5)) }
+        #expect(nobody.log == [])
+    }
+
+    @Test(
+        "a peer that is no Redis, or is out of step, is hung up on",
+        arguments: ["HTTP/1.1 400 Bad Request\r\n\r\n", "+OK\r\n+OK\r\n+OK\r\n", "*2147483647\r\n", "+OK\r\n:1\r\n"])
+    func notRedis(answer: String) throws {
+        let loop = try Loop(waker: Waker())
+        let fake = Fake(loop, answer: answer)
+        let listener = try loop.listen(
+            on: ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false), handler: fake)
+        let client = try Client(RedisEndpoint(.tcp(host: "127.0.0.1", port: listener.socket.address.port)))
+        for _ in 0..<1_000 where client.log.isEmpty {
+            client.loop.turn(waitMax: .milliseconds(2))
+            loop.turn(waitMax: .milliseconds(2))
+        }
+        #expect(client.log.first?.hasPrefix("lost malformed answer") == true, "\(client.log)")
+        #expect(!client.connection.isReady)
+    }
+}
+
+/// Says always the same.
+private final class Fake: ListenerHandler, StreamHandler {
+    let loop: Loop
+    let answer: [UInt8]
+    init(_ loop: Loop, answer: String) {
+        self.loop = loop
+        self.answer = Array(answer.utf8)
+    }
+    func accepted(_ connection: consuming Accepted, by listener: Listener) {
+        _ = try? loop.adopt(connection.take(), handler: self)
+    }
+    func acceptPaused(_ listener: Listener, _ error: SystemError) {}
+    func streamConnected(_ stream: Stream) {}
+    func streamReadable(_ stream: Stream) {
+        var buffer = ByteBuffer()
+        switch stream.receive(into: &buffer, room: 4_096) {
+        case .bytes:
+            let answer = self.answer
+            stream.send(answer.span)
+        case .wouldBlock: break
+        case .endOfFile, .failed: stream.close()
+        }
+    }
+    func streamDrained(_ stream: Stream) {}
+    func streamFailed(_ stream: Stream, _ error: SystemError) { stream.close() }
+    func streamDeadlinePassed(_ stream: Stream) {}
+}

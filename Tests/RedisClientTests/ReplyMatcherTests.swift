@@ -1,0 +1,118 @@
+import Hiredis
+import Primitives
+import Testing
+
+@testable import RedisClient
+
+private final class Nobody: RedisRequester {
+    func redisReplied(_ reply: Reply, token: UInt64) {}
+    func redisFailed(_ failure: RedisFailure, token: UInt64) {}
+}
+
+/// What a stream of replies means, one word a reply: `.` for a part, `token` for an answer, `-token` for a refusal.
+private func meaning(of questions: [OpenQuestion.Question], _ wire: String) -> String {
+    var matcher = ReplyMatcher()
+    for (token, question) in questions.enumerated() {
+        matcher.expect(
+            OpenQuestion(
+                question: question, requester: Nobody(), token: UInt64(token + 1),
+                sentAt: MonotonicTime(nanoseconds: 0)))
+    }
+    var reader = ReplyReader()
+    let bytes = Array(wire.replacing(" ", with: "\r\n").utf8)
+    reader.feed(bytes.span)
+    var words: [String] = []
+    do throws(RedisProtocolError) {
+        while try reader.next() {
+            switch try matcher.take(reader.reply) {
+            case .partial: words.append(".")
+            case .answered(let expectation): words.append("\(expectation.token)")
+            case .refused(let expectation, let text): words.append("-\(expectation.token):\(text)")
+            case .unasked: words.append("?")
+            }
+        }
+    } catch {
+        words.append("!")
+    }
+    return words.joined(separator: " ")
+}
+
+@Suite("Matching replies to questions")
+struct ReplyMatcherTests {
+    private static let two = OpenQuestion.Question.transaction(commands: 2)
+
+    @Test(
+        "each reply answers the oldest question, and what is out of step ends the stream",
+        arguments: [
+            ([.command, .command], "+OK :1 ", "1 2"),
+            ([.command], "+OK :1 ", "1 ?"),
+            ([.command, .command], "-ERR :1 ", "-1:ERR 2"),
+            ([two, .command], "+OK +QUEUED +QUEUED *2 :1 :2 :9 ", ". . . 1 2"),
+            ([two, two], "+OK +QUEUED +QUEUED *2 :1 :2 +OK +QUEUED +QUEUED *2 :1 :2 ", ". . . 1 . . . 2"),
+            // An error inside the array is the business of whoever asked.
+            ([two], "+OK +QUEUED +QUEUED *2 -WRONGTYPE :2 ", ". . . 1"),
+            // Not queued: EXEC says so, and the reason is what was said first.
+            ([two, .command], "+OK -OOM +QUEUED -EXECABORT :9 ", ". . . -1:OOM 2"),
+            ([two, .command], "+OK -OOM -LOADING -EXECABORT :9 ", ". . . -1:OOM 2"),
+            // MULTI itself refused: all that follows must be refused too.
+            ([two, .command], "-NOAUTH -NOAUTH -NOAUTH -ERR :9 ", ". . . -1:NOAUTH 2"),
+            ([two], "-NOPERM :1 ", ". !"),
+            ([two], "+QUEUED ", "!"), ([two], ":1 ", "!"), ([two], "+OK +OK ", ". !"), ([two], "+OK :1 ", ". !"),
+            ([two], "+OK +QUEUED *0 ", ". . !"), ([two], "+OK +QUEUED +QUEUED *1 :1 ", ". . . !"),
+            ([two], "+OK +QUEUED +QUEUED *3 :1 :2 :3 ", ". . . !"), ([two], "+OK +QUEUED +QUEUED *-1 ", ". . . !"),
+            ([two], "+OK +QUEUED +QUEUED +OK ", ". . . !"), ([two], "+OK -OOM +QUEUED *2 :1 :2 ", ". . . !"),
+            ([.subscription, .subscription], "*3 +subscribe +a :1 *3 +subscribe +b :2 ", "1 2"),
+            ([.subscription, .subscription], "*3 +subscribe +a :1 *3 +message +a +x *3 +subscribe +b :2 ", "1 ? 2"),
+            ([.subscription], "*3 +unsubscribe +a :1 ", "!".replacing("!", with: "!")), ([.subscription], ":1 ", "!"),
+            ([.subscription], "-NOPERM ", "-1:NOPERM"),
+        ] as [([OpenQuestion.Question], String, String)])
+    func table(questions: [OpenQuestion.Question], wire: String, expected: String) {
+        #expect(meaning(of: questions, wire) == expected)
+    }
+
+    @Test("thousands of questions are answered in order, and what is left is given up in order")
+    func many() {
+        var matcher = ReplyMatcher()
+        for token in 0..<5_000 as Range<UInt64> {
+            matcher.expect(
+                OpenQuestion(question: .command, requester: nil, token: token, sentAt: MonotonicTime(nanoseconds: 0)))
+        }
+        var reader = ReplyReader()
+        let bytes = Array(String(repeating: "+OK\r\n", count: 3_000).utf8)
+        reader.feed(bytes.span)
+        var next: UInt64 = 0
+        while (try? reader.next()) == true {
+            guard case .answered(let expectation)? = try? matcher.take(reader.reply) else { break }
+            #expect(expectation.token == next)
+            next += 1
+        }
+        #expect(next == 3_000)
+        #expect(matcher.count == 2_000)
+        #expect(matcher.removeAll().map(\.token) == Array(3_000..<5_000))
+        #expect(matcher.count == 0)
+    }
+
+    @Test("errors are told apart by their first word")
+    func codes() {
+        #expect(RedisErrorCode("READONLY You can't write against a read only replica.") == .readOnly)
+        #expect(RedisErrorCode("LOADING Redis is loading the dataset in memory") == .loading)
+        #expect(RedisErrorCode("OOM command not allowed") == .outOfMemory)
+        #expect(RedisErrorCode("WRONGPASS invalid") == .notAllowed)
+        #expect(RedisErrorCode("MISCONF x") == .unavailable)
+        #expect(RedisErrorCode("READONLYX") == .other)
+        #expect(RedisErrorCode("") == .other)
+    }
+
+    @Test("pauses grow, stay under half a second, and begin anew")
+    func backoff() {
+        var backoff = Backoff(seed: 3)
+        var pauses: [TimeSpan] = []
+        for _ in 0..<200 { pauses.append(backoff.next()) }
+        #expect(pauses[0] <= .milliseconds(25))
+        #expect(pauses.allSatisfy { $0 >= .milliseconds(20) && $0 <= .milliseconds(500) })
+        #expect(pauses.suffix(100).allSatisfy { $0 >= .milliseconds(400) })
+        #expect(Set(pauses.suffix(100)).count > 50)
+        backoff.reset()
+        #expect(backoff.next() <= .milliseconds(25))
+    }
+}
