@@ -16,23 +16,35 @@ package struct ReplyNode: Equatable, Sendable {
 /// A tree of objects would cost an allocation a value; these are two arrays that are used again for every reply. What
 /// is read holds until the reader goes on to the next reply, so nobody keeps it.
 package final class Reply {
-    package private(set) var nodes: [ReplyNode] = []
-    private var storage: [UInt8] = []
+    /// All that changes, in one place: each call is one access to it.
+    fileprivate struct Contents {
+        var nodes: [ReplyNode] = []
+        var storage: [UInt8] = []
+        /// Why the reader must stop: what a bound or a rule was broken by.
+        var violation: RedisProtocolError?
+    }
 
+    private var contents = Contents()
     let bounds: ReplyBounds
-    /// Why the reader must stop: what a bound or a rule was broken by.
-    private(set) var violation: RedisProtocolError?
 
     /// What one large reply may leave behind as kept memory.
-    private static let storageKept = 64 << 10
+    fileprivate static let valuesKept = 4_096
+    fileprivate static let bytesKept = 64 << 10
 
     package init(bounds: ReplyBounds = ReplyBounds()) { self.bounds = bounds }
+
+    package var nodes: [ReplyNode] { contents.nodes }
+    private var storage: [UInt8] { contents.storage }
+    var violation: RedisProtocolError? { contents.violation }
 
     /// How many values there are, nested ones included.
     package var count: Int { nodes.count }
 
     /// The kind of value `index`; `null` where there is none.
-    package func kind(_ index: Int) -> ReplyNode.Kind { nodes.indices.contains(index) ? nodes[index].kind : .null }
+    package func kind(_ index: Int) -> ReplyNode.Kind {
+        let nodes = self.nodes
+        return nodes.indices.contains(index) ? nodes[index].kind : .null
+    }
 
     /// How many elements the array at `index` has, the first of which follows at `index + 1`; `nil` for anything else.
     package func elementCount(_ index: Int) -> Int? {
@@ -54,6 +66,7 @@ package final class Reply {
     /// The integer at `index`, or one that is spelled there in decimal digits; `nil` for anything else. Strict: `+5`,
     /// ` 5` and what does not fit are no integers.
     package func integer(_ index: Int) -> Int64? {
+        let nodes = self.nodes
         guard nodes.indices.contains(index) else { return nil }
         switch nodes[index].kind {
         case .integer: return nodes[index].number
@@ -63,6 +76,7 @@ package final class Reply {
     }
 
     private func spelled(_ text: Range<Int>) -> Int64? {
+        let storage = self.storage
         var i = text.lowerBound
         let negative = i < text.upperBound && storage[i] == UInt8(ascii: "-")
         if negative { i += 1 }
@@ -93,34 +107,68 @@ package final class Reply {
 
     /// Whether the text at `index` is exactly `word`.
     package func isText(_ index: Int, _ word: [UInt8]) -> Bool {
+        let (nodes, storage) = (self.nodes, self.storage)
         guard nodes.indices.contains(index), nodes[index].text.count == word.count else { return false }
         let start = nodes[index].text.lowerBound
         for i in word.indices where storage[start + i] != word[i] { return false }
         return true
     }
 
-    // MARK: Filled by the reader
+    /// Whether the reply is a status of exactly these bytes.
+    package func isStatus(_ word: [UInt8]) -> Bool { Self.isStatus(contents, word) }
 
-    func clear() {
-        nodes.removeAll(keepingCapacity: nodes.capacity <= 1024)
-        storage.removeAll(keepingCapacity: storage.capacity <= Self.storageKept)
+    private static func isStatus(_ contents: Contents, _ word: [UInt8]) -> Bool {
+        guard contents.nodes.count == 1, contents.nodes[0].kind == .status,
+            contents.storage.count == word.count
+        else { return false }
+        for i in word.indices where contents.storage[i] != word[i] { return false }
+        return true
     }
 
+    // MARK: Filled by the reader
+
+    func clear() { Self.clear(&contents) }
+
+    /// Out of line, so that it is one access.
+    @inline(never)
+    private static func clear(_ contents: inout Contents) { contents.clear() }
+
     /// Refuses the reply; the reader stops at the next chance.
-    func refuse(_ error: RedisProtocolError) { violation = error }
+    func refuse(_ error: RedisProtocolError) { contents.violation = error }
 
     /// Adds a value. Returns whether there was room.
     func append(_ kind: ReplyNode.Kind, number: Int64 = 0, text: Span<UInt8> = Span()) -> Bool {
+        Self.append(&contents, kind, number, text, bounds)
+    }
+
+    @inline(never)
+    private static func append(
+        _ contents: inout Contents, _ kind: ReplyNode.Kind, _ number: Int64, _ text: Span<UInt8>, _ bounds: ReplyBounds
+    ) -> Bool {
+        contents.append(kind, number: number, text: text, bounds)
+    }
+}
+
+extension Reply.Contents {
+    fileprivate mutating func clear() {
+        if !nodes.isEmpty { nodes.removeAll(keepingCapacity: nodes.capacity <= Reply.valuesKept) }
+        if !storage.isEmpty { storage.removeAll(keepingCapacity: storage.capacity <= Reply.bytesKept) }
+    }
+
+    @inline(__always)
+    fileprivate mutating func append(
+        _ kind: ReplyNode.Kind, number: Int64, text: Span<UInt8>, _ bounds: ReplyBounds
+    ) -> Bool {
         guard nodes.count < bounds.valuesMax else {
             violation = .tooManyValues(max: bounds.valuesMax)
             return false
         }
-        guard text.count <= bounds.bytesMax - storage.count else {
+        let start = storage.count
+        guard text.count <= bounds.bytesMax - start else {
             violation = .tooManyBytes(max: bounds.bytesMax)
             return false
         }
-        let start = storage.count
-        unsafe text.withUnsafeBufferPointer { unsafe storage.append(contentsOf: $0) }
+        if !text.isEmpty { unsafe text.withUnsafeBufferPointer { unsafe storage.append(contentsOf: $0) } }
         nodes.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
         return true
     }
