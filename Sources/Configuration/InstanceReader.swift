@@ -1,11 +1,9 @@
 /// The list `instances` of one service: URLs, or mappings of `url` and `weight`.
 struct InstanceReader {
     private let map: MappingReader
-    private let strategy: Configuration.Strategy
 
-    init(_ map: MappingReader, strategy: Configuration.Strategy) {
+    init(_ map: MappingReader) {
         self.map = map
-        self.strategy = strategy
     }
 
     /// Those that are right; errors about the others are reported.
@@ -71,11 +69,6 @@ struct InstanceReader {
             map.report(
                 "the weights add up to \(sum) after division by their common divisor; at most "
                     + "\(Bounds.weightSumMax): use smaller weights in the same proportion", at: "instances")
-        }
-        if strategy == .roundRobin, let first = weights.first, weights.contains(where: { $0 != first }) {
-            map.report(
-                "weights have no effect with strategy round_robin; write strategy: weighted_round_robin",
-                at: "instances")
         }
     }
 }

@@ -162,9 +162,6 @@ func isNameByte(_ byte: UInt8) -> Bool {
 
 func cidr(_ text: String) throws(Invalid) -> CIDR {
     if let block = CIDR(text) {
-        guard block.base.unmapped == block.base else {
-            throw Invalid("\(quoted(text)) is an IPv4 block in IPv6 form, which never matches; write it as IPv4")
-        }
         return block
     }
     let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)

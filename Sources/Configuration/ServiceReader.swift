@@ -22,22 +22,12 @@ extension Configuration.Service {
         hashOn = map.read("hashOn", default: .client) { text throws(Invalid) in
             try Configuration.HashOn(parsing: text)
         }
-        instances = InstanceReader(map, strategy: strategy).backends()
+        instances = InstanceReader(map).backends()
         leastConnections = Configuration.LeastConnections(map.section("leastConnections"))
         pool = Configuration.Pool(map.section("pool"))
         health = Configuration.Health(map.section("health"))
         circuitBreaker = Configuration.CircuitBreaker(map.section("circuitBreaker"))
 
-        if map.has("hashOn"), strategy != .consistentHash {
-            map.report(
-                "has no effect with strategy \(strategy.rawValue); write strategy: consistent_hash, or remove it",
-                at: "hashOn")
-        }
-        if map.has("leastConnections"), strategy != .leastConnections {
-            map.report(
-                "has no effect with strategy \(strategy.rawValue); write strategy: least_connections, or remove it",
-                at: "leastConnections")
-        }
         map.finish()
         self.name = name ?? ""
         self.path = path ?? ""

@@ -40,16 +40,30 @@ package final class Listener {
 
     package func acceptReady() {
         for _ in 0..<Self.acceptsPerTurn {
-            guard watching, let handler else { return }
-            do throws(SystemError) {
-                guard let connection = try socket.accept() else { return }
-                handler.accepted(connection, by: self)
-            } catch {
-                suspend()
-                handler.acceptPaused(self, error)
-                return
-            }
+            guard acceptNext() else { return }
         }
+    }
+
+    private func acceptNext() -> Bool {
+        guard watching, let handler else { return false }
+        do throws(SystemError) {
+            guard let connection = try socket.accept() else { return false }
+            handler.accepted(connection, by: self)
+            return true
+        } catch {
+            suspend()
+            handler.acceptPaused(self, error)
+            return false
+        }
+    }
+
+    /// Takes the connections that wait, which were promised an answer, and refuses all that come later.
+    package func drain() {
+        for _ in 0..<ListeningSocket.queueMax {
+            guard acceptNext() else { break }
+        }
+        socket.stopListening()
+        close()
     }
 
     /// Stops accepting for a moment. Waiting clients stay in the kernel's queue.

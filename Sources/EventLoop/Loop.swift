@@ -47,6 +47,8 @@ package final class Loop {
     private var wakeHandlers: [any WakeHandler] = []
     private var turnHandlers: [any EndOfTurnHandler] = []
     private var turnHandlersNow: [any EndOfTurnHandler] = []
+    private var postponed: [any EndOfTurnHandler] = []
+    private var postponedUntil = MonotonicTime.distantFuture
     private var stopping = false
 
     package init(waker: Waker) throws(SystemError) {
@@ -97,6 +99,13 @@ package final class Loop {
     /// Asks for `turnEnded` at the end of this turn. Ask once a turn.
     package func atEndOfTurn(_ handler: any EndOfTurnHandler) { turnHandlers.append(handler) }
 
+    /// Asks for `turnEnded` at the end of the first turn that ends after `time`: finer than the timer wheel, for fractions
+    /// of a millisecond. Whoever else has postponed until an earlier time brings this one up as well.
+    package func atEndOfTurn(_ handler: any EndOfTurnHandler, after time: MonotonicTime) {
+        postponed.append(handler)
+        postponedUntil = min(postponedUntil, time)
+    }
+
     /// Reads the clock anew.
     package func updateTime() { time = SystemClock.monotonic() }
 
@@ -111,7 +120,7 @@ package final class Loop {
 
     /// One turn. `waitMax` bounds the wait for events; for tests.
     package func turn(waitMax: TimeSpan = .max) {
-        let count = epoll.wait(milliseconds: waitMilliseconds(waitMax))
+        let count = epoll.wait(atMost: wait(waitMax))
         time = SystemClock.monotonic()
         var woken = false
         for index in 0..<count {
@@ -133,6 +142,7 @@ package final class Loop {
             waker.clear()
             for handler in wakeHandlers { handler.woken() }
         }
+        takeUpPostponed()
         // A handler may ask again, for what its own work gave rise to.
         while !turnHandlers.isEmpty {
             swap(&turnHandlers, &turnHandlersNow)
@@ -141,13 +151,19 @@ package final class Loop {
         }
     }
 
-    private func waitMilliseconds(_ waitMax: TimeSpan) -> Int32 {
-        if !resuming.isEmpty { return 0 }
+    private func wait(_ waitMax: TimeSpan) -> TimeSpan? {
+        if !resuming.isEmpty { return .zero }
         var wait = waitMax
-        if let next = wheel.next { wait = min(wait, max(.zero, next - SystemClock.monotonic())) }
-        if wait == .max { return -1 }
-        // Rounded up: waking a fraction early would only mean to wait again.
-        return Int32(clamping: saturatingAdd(wait.nanoseconds, 999_999) / 1_000_000)
+        let next = min(wheel.next ?? .distantFuture, postponedUntil)
+        if next < .distantFuture { wait = min(wait, max(.zero, next - SystemClock.monotonic())) }
+        return wait == .max ? nil : wait
+    }
+
+    private func takeUpPostponed() {
+        guard postponedUntil <= time else { return }
+        postponedUntil = .distantFuture
+        turnHandlers.append(contentsOf: postponed)
+        postponed.removeAll(keepingCapacity: true)
     }
 
     private func runTimers() {

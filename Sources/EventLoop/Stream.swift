@@ -242,16 +242,16 @@ package final class Stream {
             finishConnecting(events)
             guard stateNow == .open else { return }
         }
+        if events.contains(.peerClosed) || events.contains(.hungUp) || events.contains(.failed) { peerEnded = true }
+        let readable = events.contains(.readable) || peerEnded
+        // Known before anything is written: where that fails, the owner can still look for what the peer said before.
+        if readable { mayHave = true }
         if events.contains(.writable), !writable {
             writable = true
             flush()
             if stateNow != .open { return }
         }
-        if events.contains(.peerClosed) || events.contains(.hungUp) || events.contains(.failed) { peerEnded = true }
-        if events.contains(.readable) || peerEnded {
-            mayHave = true
-            handler?.streamReadable(self)
-        }
+        if readable { handler?.streamReadable(self) }
     }
 
     private func finishConnecting(_ events: IOEvents) {

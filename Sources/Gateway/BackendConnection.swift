@@ -44,7 +44,9 @@ final class BackendConnection: StreamHandler {
             attempts += 1
             let target = SocketAddress(ip: addresses[address], port: pool.backend.port)
             if let stream = try? pool.worker.loop.connect(to: .tcp(target), handler: self) {
-                stream.deadline = connectDeadline
+                // Each address gets its share of the time, so that one that is silent leaves some to the next.
+                let now = pool.worker.loop.now
+                stream.deadline = now + (connectDeadline - now) / Int64(addresses.count - attempts + 1)
                 self.stream = stream
                 return true
             }
@@ -156,25 +158,36 @@ final class BackendConnection: StreamHandler {
 
     func streamFailed(_ stream: Stream, _ error: SystemError) {
         let connecting = stream.state == .connecting
+        if !connecting, let client, stream.mayHaveBytes, !client.uploadBroken {
+            client.uploadFailed(self)
+            return
+        }
         if connecting {
-            stream.close()
-            if tryNextAddress() { return }
-            pool.closed(self)
+            connectFailed(.refused)
+            return
         }
         let client = self.client
-        if !connecting { close() }
+        close()
+        client?.backendFailed(self, .reset)
+    }
+
+    private func connectFailed(_ fault: BackendFault) {
+        stream.close()
+        if tryNextAddress() { return }
+        pool.closed(self)
+        let client = self.client
         self.client = nil
-        client?.backendFailed(self, connecting ? .refused : .reset)
+        client?.backendFailed(self, fault)
     }
 
     func streamDeadlinePassed(_ stream: Stream) {
-        guard let client else {
-            close()
+        if stream.state == .connecting {
+            connectFailed(.connectTimeout)
             return
         }
-        let connecting = stream.state == .connecting
+        let client = self.client
         close()
-        client.backendFailed(self, connecting ? .connectTimeout : .responseTimeout)
+        client?.backendFailed(self, .responseTimeout)
     }
 }
 

@@ -55,7 +55,11 @@ final class BackendPool {
                 // A fresh connection is wanted and idle ones hold the places: one of them makes room.
                 oldest.close()
             } else {
-                let deadline = worker.loop.now + service.settings.timeouts.connect
+                let now = worker.loop.now
+                // Those who have given up, in the order of their coming.
+                let expired = waiting.firstIndex { $0.deadline >= now } ?? waiting.count
+                waiting.removeSubrange(0..<expired)
+                let deadline = now + service.settings.timeouts.connect
                 waiting.append(Waiting(client: client, exchange: exchange, deadline: deadline))
                 client.stream.deadline = deadline
                 return .queued
@@ -92,7 +96,6 @@ final class BackendPool {
             let next = waiting.removeFirst()
             if let client = next.client, client.isWaiting(exchange: next.exchange) {
                 client.placeAvailable(in: self)
-                return
             }
         }
     }

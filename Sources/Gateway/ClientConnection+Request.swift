@@ -20,8 +20,10 @@ extension ClientConnection: LimitRequester {
     func begin(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
         let node = worker.node
         startedAt = worker.loop.now
+        stream.deadline = .distantFuture
         method = head.method
         version = head.version
+        hasHost = head.form == .absolute || head.fields.contains(.host)
         expectsContinue = head.expectsContinue
         setRequest(BodyDecoder(head.framing, limits: node.headLimits))
         requestChunked = head.framing == .chunked
@@ -32,7 +34,7 @@ extension ClientConnection: LimitRequester {
         service = nil
         limiterOutcome = .none
         retriesLeft = 1
-        uploadBroken = false
+        tried = 0
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
         keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining
@@ -153,8 +155,10 @@ extension ClientConnection: LimitRequester {
     private func connect(_ index: Int, fresh: Bool) {
         guard let service else { return }
         backendIndex = index
+        tried |= 1 << UInt64(min(index, 63))
+        uploadBroken = false
         setBase(service.backends[index].basePath)
-        setTail(service.backends[index].headTail)
+        setTail(hasHost ? service.backends[index].headTail : service.backends[index].headTailWithHost)
         service.state.began(index)
         counted = true
         usedBackend = true
@@ -261,9 +265,12 @@ extension ClientConnection: LimitRequester {
                             // All of it can go to another connection yet.
                             setRequest(before)
                             requestBytes -= range.count
+                        } else {
+                            // What could not be sent is kept nowhere.
+                            replayable = false
                         }
                         sendFailed(nothingSent: nothingSent)
-                        return nothingSent ? offset : bytes.count
+                        return nothingSent ? offset : range.upperBound
                     }
                     replayable = false
                     outbound.clear()
@@ -305,12 +312,19 @@ extension ClientConnection: LimitRequester {
                 outboundSent = 0
             }
         }
-        // The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent.
+        armBackendDeadline()
+        armRequestDeadline()
+    }
+
+    /// The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent, and
+    /// the client takes what it answers.
+    func armBackendDeadline() {
+        guard let backend, backend.isConnected else { return }
         let backendsTurn = requestComplete || backend.stream.pendingOutput > 0
+        let timeouts = backend.pool.service.settings.timeouts
         backend.stream.deadline =
             backendsTurn && stream.pendingOutput == 0
-            ? Self.deadline(worker.loop.now, backend.pool.service.settings.timeouts.response) : .distantFuture
-        armRequestDeadline()
+            ? Self.deadline(worker.loop.now, responseStarted ? timeouts.idle : timeouts.response) : .distantFuture
     }
 
     /// Everything that was sent has left for the backend: the client may go on.
@@ -323,10 +337,8 @@ extension ClientConnection: LimitRequester {
 
     private func sendFailed(nothingSent: Bool) {
         guard let connection = backend else { return }
-        // An answer may lie in the socket although the backend reads no more: it is looked for before giving up.
-        if !nothingSent, connection.stream.mayHaveBytes {
-            uploadBroken = true
-            connection.stream.resumeReading()
+        if !nothingSent {
+            uploadFailed(connection)
             return
         }
         backend = nil
@@ -334,41 +346,74 @@ extension ClientConnection: LimitRequester {
         failed(.reset, reused: connection.exchangesServed > 0, nothingSent: nothingSent)
     }
 
+    /// The backend takes no more of the request. Its answer may lie in the socket all the same, or be announced in this
+    /// turn: it is looked for before giving up, and the end of the connection tells that there is none.
+    func uploadFailed(_ connection: BackendConnection) {
+        uploadBroken = true
+        connection.stream.resumeReading()
+        connection.stream.deadline = Self.deadline(
+            worker.loop.now, connection.pool.service.settings.timeouts.response)
+    }
+
     /// A connection could not be made, or broke before the answer began.
     func backendFailed(_ connection: BackendConnection?, _ fault: BackendFault) {
         backend = nil
-        failed(fault, reused: (connection?.exchangesServed ?? 0) > 0, nothingSent: fault == .refused || fault == .connectTimeout)
+        failed(
+            fault, reused: (connection?.exchangesServed ?? 0) > 0,
+            nothingSent: fault == .refused || fault == .connectTimeout, isEvidence: connection != nil)
     }
 
-    func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool) {
+    func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool, isEvidence: Bool = true) {
         guard phase == .exchanging, let service else { return }
         leaveBackend()
         // A pooled connection that the backend has closed meanwhile says nothing of the backend's health.
         let stale = reused && fault == .reset && !responseStarted
-        if !stale { worker.report(service, backendIndex, fault) }
+        // Nor does a connection that this node could not even begin: it may be out of descriptors or ports.
+        if !stale, isEvidence { worker.report(service, backendIndex, fault) }
         if responseStarted {
             abortAfterStart()
             return
         }
         // RFC 9110 §9.2.2: what was sent may have been acted on, so only idempotent requests are sent twice.
         let safe = nothingSent || replayable && method.isIdempotent
-        if retriesLeft > 0, safe, replayable, fault != .malformed, fault != .responseTimeout || nothingSent {
-            retriesLeft -= 1
+        if safe, replayable, fault != .malformed, fault != .responseTimeout || nothingSent {
             outboundSent = 0
-            if stale {
-                connect(backendIndex, fresh: true)
-            } else {
-                let next = worker.balancers[service.index].pick(hash: hash, excluding: backendIndex)
-                connect(next ?? backendIndex, fresh: false)
+            if stale, retriesLeft > 0 {
+                retriesLeft -= 1
+                again(backendIndex, fresh: true)
+                return
             }
-            flushOutbound()
-            return
+            // Where nothing was sent, every other backend may be asked; what was sent is sent once more at the most.
+            if nothingSent || retriesLeft > 0, let next = untried(service) {
+                if !nothingSent { retriesLeft -= 1 }
+                again(next, fresh: false)
+                return
+            }
         }
         switch fault {
         case .responseTimeout, .connectTimeout: refuse(.backendTimedOut)
         case .malformed: refuse(.backendMalformed)
         case .refused, .reset, .serverError: refuse(.backendFailed)
         }
+    }
+
+    /// Sends the request once more.
+    private func again(_ index: Int, fresh: Bool) {
+        connect(index, fresh: fresh)
+        flushOutbound()
+        // The rest of the body may be here already, and no event announces it again.
+        if phase == .exchanging { stream.wakeSoon() }
+    }
+
+    /// A usable backend that has not been tried with this request; `nil` where all have.
+    private func untried(_ service: Service) -> Int? {
+        var excluded = backendIndex
+        for _ in 0..<min(service.backends.count, 64) {
+            guard let next = worker.balancers[service.index].pick(hash: hash, excluding: excluded) else { return nil }
+            if tried & (1 << UInt64(min(next, 63))) == 0 { return next }
+            excluded = next
+        }
+        return nil
     }
 
     private func abortAfterStart() {
@@ -407,7 +452,7 @@ extension ClientConnection: LimitRequester {
         // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
         let bodyAwaited = !requestComplete
         let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
-        let keep = (wanted ?? keepAlive) && !(bodyAwaited && (expectsContinue || tooLong))
+        let keep = (wanted ?? keepAlive) && !worker.draining && !(bodyAwaited && (expectsContinue || tooLong))
         releaseBackend()
         status = refusal.status
         worker.output.clear()
@@ -428,6 +473,8 @@ extension ClientConnection: LimitRequester {
         } else if bodyAwaited {
             phase = .discarding
             stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+            // The body may be here already, unread since the backend did not take it: no event announces it again.
+            stream.wakeSoon()
         } else {
             ready()
         }

@@ -42,9 +42,7 @@ extension ClientConnection {
         if let progress = takeBody(bytes, from: &offset, connection) { return progress }
         guard phase == .exchanging else { return .abandoned }
         if responseComplete { return finish(connection, surplus: offset < bytes.count) }
-        connection.stream.deadline =
-            stream.pendingOutput > 0 || !requestComplete
-            ? .distantFuture : Self.deadline(worker.loop.now, connection.pool.service.settings.timeouts.idle)
+        armBackendDeadline()
         return .all
     }
 
@@ -89,7 +87,7 @@ extension ClientConnection {
         }
         if delivery == .untilClose { keepAlive = false }
         // Without the whole request there is no telling where the next one begins.
-        if !requestComplete { keepAlive = false }
+        if !requestComplete || worker.draining { keepAlive = false }
         backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
         responseStarted = true
@@ -158,7 +156,7 @@ extension ClientConnection {
     private func finish(_ connection: BackendConnection, surplus: Bool) -> ResponseProgress {
         backend = nil
         leaveBackend()
-        let reusable = backendKeepsAlive && !surplus && requestComplete
+        let reusable = backendKeepsAlive && !surplus && requestComplete && !uploadBroken
         finishExchange()
         return .finished(reusable: reusable)
     }
@@ -194,7 +192,6 @@ extension ClientConnection {
         let reused = connection.exchangesServed > 0
         connection.close()
         failed(.reset, reused: reused, nothingSent: false)
-        if phase == .exchanging { stream.wakeSoon() }
     }
 
     func logExchange() {

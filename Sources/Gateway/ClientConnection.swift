@@ -57,6 +57,8 @@ final class ClientConnection: StreamHandler {
     var method = Method.get
     var version = HTTPVersion.http11
     var expectsContinue = false
+    /// Whether the rewritten head names a host; a request of HTTP/1.0 need not.
+    var hasHost = true
     var startedAt = MonotonicTime(nanoseconds: 0)
     var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false
@@ -73,6 +75,8 @@ final class ClientConnection: StreamHandler {
     /// Whether `outbound` still holds all that this exchange sent.
     var replayable = true
     var retriesLeft = 0
+    /// The backends that this request has been tried on, by place; those beyond 64 are not told apart.
+    var tried: UInt64 = 0
     /// The backend reads no more of the request, but its answer may be on the way.
     var uploadBroken = false
     /// Whether this exchange is among those in flight at its backend.
@@ -137,14 +141,20 @@ final class ClientConnection: StreamHandler {
         span.map { now + $0 } ?? .distantFuture
     }
 
-    var isIdle: Bool { phase == .head && !headBegun && exchange > 0 }
+    /// Whether nobody is owed anything: no answer on its way, no request that has arrived.
+    var isIdle: Bool {
+        phase == .head && !headBegun && exchange > 0 && stream.pendingOutput == 0 && held.isEmpty
+            && !stream.mayHaveBytes
+    }
 
     // MARK: Reading
 
     /// Whether bytes from the client are of use now. Otherwise they stay in the kernel, which slows the client down.
     private var takesInput: Bool {
         switch phase {
-        case .head, .discarding, .lingering: true
+        // A client that reads no answers may ask no more: its answers would pile up here.
+        case .head: stream.pendingOutput == 0
+        case .discarding, .lingering: true
         case .exchanging: !requestComplete && backendTakesBody
         case .deciding, .waiting, .closed: false
         }
@@ -198,10 +208,23 @@ final class ClientConnection: StreamHandler {
     /// Takes what it can of the bytes; returns how many.
     private func consume(_ bytes: Span<UInt8>) -> Int {
         var offset = 0
+        while true {
+            offset = take(bytes, from: offset)
+            guard phase == .exchanging else { break }
+            flushOutbound()
+            // Where sending fails the exchange may end here, and nobody would come back for what follows it.
+            guard phase != .exchanging, offset < bytes.count else { break }
+        }
+        return min(offset, bytes.count)
+    }
+
+    private func take(_ bytes: Span<UInt8>, from start: Int) -> Int {
+        var offset = start
         loop: while offset < bytes.count {
             let rest = bytes.extracting(offset..<bytes.count)
             switch phase {
             case .head:
+                guard takesInput else { break loop }
                 let n = takeHead(rest)
                 if n == 0 { break loop }
                 offset += n
@@ -219,8 +242,7 @@ final class ClientConnection: StreamHandler {
             case .deciding, .waiting, .closed: break loop
             }
         }
-        if phase == .exchanging { flushOutbound() }
-        return min(offset, bytes.count)
+        return offset
     }
 
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
@@ -252,6 +274,8 @@ final class ClientConnection: StreamHandler {
     private func prepareRefusalWithoutHead() {
         startedAt = worker.loop.now
         service = nil
+        client = peer
+        requestBytes = 0
         method = .get
         version = .http11
         setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))
@@ -325,7 +349,9 @@ final class ClientConnection: StreamHandler {
         case .head:
             // Between requests, or in the midst of a head: nobody waits for an answer.
             close()
-        case .exchanging, .discarding, .lingering: aborted()
+        case .exchanging: aborted()
+        // A client may end its side and still read: what it was answered has to reach it.
+        case .discarding, .lingering: lingerOrClose()
         case .deciding, .waiting, .closed: break
         }
     }
@@ -337,7 +363,7 @@ final class ClientConnection: StreamHandler {
             releaseBackend()
             logExchange()
         }
-        close()
+        abortResponse()
     }
 
     func close() {
@@ -367,9 +393,10 @@ final class ClientConnection: StreamHandler {
         case .exchanging:
             stream.deadline = .distantFuture
             armRequestDeadline()
+            armBackendDeadline()
             backend?.stream.resumeReading()
         case .lingering: outputEnded()
-        case .head: stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.idleTimeout)
+        case .head: ready()
         case .deciding, .waiting, .discarding, .closed: break
         }
     }

@@ -291,9 +291,12 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     private func resolveAgain() {
         resolveTimer.schedule(after: Self.resolveInterval)
         for backend in node.services.flatMap(\.backends) where IPAddress(backend.host) == nil {
+            // A name server that does not answer must not gather questions.
+            guard !backend.isResolving.exchange(true, ordering: .relaxed) else { continue }
             resolver.resolve(backend.host) { answer in
                 // A name that cannot be resolved now keeps the addresses it had.
                 if case .success(let addresses) = answer { _ = backend.replaceAddresses(addresses) }
+                backend.isResolving.store(false, ordering: .relaxed)
             }
         }
     }

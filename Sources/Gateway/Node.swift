@@ -204,10 +204,14 @@ package final class Node: Sendable {
     package static func warnings(_ configuration: Configuration) -> [String] {
         configuration.services.flatMap { service -> [String] in
             var warnings: [String] = []
-            if service.leastConnections.scope == .cluster {
+            if service.leastConnections.scope == .cluster, service.strategy == .leastConnections {
                 warnings.append("\(service.name): leastConnections.scope: cluster counts this node's requests only, for now")
             }
-            if service.hashOn == .user {
+            let weights = Set(service.instances.map(\.weight))
+            if service.strategy == .roundRobin, weights.count > 1 {
+                warnings.append("\(service.name): weights have no effect with round_robin: write weighted_round_robin")
+            }
+            if service.hashOn == .user, service.strategy == .consistentHash {
                 warnings.append("\(service.name): hashOn: user goes by the client's address until identities are configured")
             }
             return warnings

@@ -38,7 +38,8 @@ final class Probe: StreamHandler {
         let target = SocketAddress(ip: addresses.removeFirst(), port: backend.port)
         do throws(SystemError) {
             let stream = try loop.connect(to: .tcp(target), handler: self)
-            stream.deadline = deadline
+            // Each address gets its share of the time, so that one that is silent leaves some to the next.
+            stream.deadline = loop.now + (deadline - loop.now) / Int64(addresses.count + 1)
             self.stream = stream
         } catch {
             retryOr(.connection(error.reason))
@@ -60,6 +61,7 @@ final class Probe: StreamHandler {
     }
 
     func streamConnected(_ stream: Stream) {
+        stream.deadline = deadline
         var request = ByteBuffer()
         request.append(settings.method)
         request.append(" ")
@@ -117,5 +119,7 @@ final class Probe: StreamHandler {
         if stream.state == .connecting { retryOr(.connection(error.reason)) } else { finish(.failed(.connection(error.reason))) }
     }
 
-    func streamDeadlinePassed(_ stream: Stream) { finish(.failed(.timeout)) }
+    func streamDeadlinePassed(_ stream: Stream) {
+        if stream.state == .connecting { retryOr(.timeout) } else { finish(.failed(.timeout)) }
+    }
 }

@@ -15,11 +15,15 @@ package final class Backend: Sendable {
     package let port: UInt16
     /// The end of every request head sent to it: the fields that name the backend, and the empty line.
     let headTail: [UInt8]
+    /// The same with a Host field, for requests that came without one.
+    let headTailWithHost: [UInt8]
     /// What stands before the forwarded path.
     let basePath: [UInt8]
 
     /// Failures of real traffic in a row, over all workers.
     let consecutiveFailures = Atomic<Int>(0)
+    /// Whether the resolver is at work on `host`.
+    let isResolving = Atomic<Bool>(false)
     /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
     private let addressList = Mutex<[IPAddress]>([])
 
@@ -31,12 +35,13 @@ package final class Backend: Sendable {
         port = instance.port
         basePath = Array(instance.basePath.utf8)
         let authority = instance.authority
-        var tail = "X-Origin-Host: \(authority)\r\n"
-        switch service.hostHeader {
-        case .client: break
-        case .backend: tail += "Host: \(authority)\r\n"
-        }
-        headTail = Array((tail + "\r\n").utf8)
+        let tail = "X-Origin-Host: \(authority)\r\n"
+        headTailWithHost = Array((tail + "Host: \(authority)\r\n\r\n").utf8)
+        headTail =
+            switch service.hostHeader {
+            case .client: Array((tail + "\r\n").utf8)
+            case .backend: headTailWithHost
+            }
     }
 
     var addresses: [IPAddress] { addressList.withLock { $0 } }

@@ -11,8 +11,7 @@ package struct TrustedProxies: Hashable, Sendable {
 
     package init(_ blocks: [CIDR]) {
         v4 = Self.apart(blocks.filter { $0.base.family == .v4 })
-        // A block inside ::ffff:0:0/96 holds no unmapped address.
-        v6 = Self.apart(blocks.filter { $0.base.unmapped.family == .v6 })
+        v6 = Self.apart(blocks.filter { $0.base.family == .v6 })
     }
 
     /// Whether the address, unmapped, is in one of the blocks.

@@ -212,6 +212,19 @@ package struct ByteBuffer: ~Copyable {
 }
 
 extension ByteBuffer {
+    /// Writes several bytes over others that are already held.
+    package mutating func overwrite(at offset: Int, with bytes: Span<UInt8>) {
+        precondition(offset >= 0 && bytes.count <= count && offset <= count - bytes.count)
+        guard let base = unsafe base else { return }
+        let target = unsafe base + start + offset
+        unsafe bytes.withUnsafeBufferPointer { source in
+            guard let from = source.baseAddress else { return }
+            _ = unsafe memcpy(target, from, source.count)
+        }
+    }
+}
+
+extension ByteBuffer {
     /// The bytes held as text; invalid UTF-8 is replaced. For logs and tests.
     package var text: String { String(decoding: array, as: UTF8.self) }
 

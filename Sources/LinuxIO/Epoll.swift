@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+package import Primitives
 
 /// What epoll said of a descriptor.
 package struct IOEvents: OptionSet, Sendable {
@@ -56,9 +57,17 @@ package struct Epoll: ~Copyable {
         guard unsafe epoll_ctl(descriptor.raw, operation, raw, &event) == 0 else { throw .last("epoll_ctl") }
     }
 
-    /// Waits for events, at most `milliseconds` (-1: for ever). Returns how many there are.
-    package mutating func wait(milliseconds: Int32) -> Int {
-        let n = unsafe epoll_wait(descriptor.raw, events, Int32(Self.eventsMax), milliseconds)
+    /// Waits for events, at most `span` (`nil`: for ever). Returns how many there are.
+    package mutating func wait(atMost span: TimeSpan?) -> Int {
+        let n: Int32
+        if let span {
+            let nanoseconds = max(0, span.nanoseconds)
+            var limit = timespec(
+                tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+            n = unsafe epoll_pwait2(descriptor.raw, events, Int32(Self.eventsMax), &limit, nil)
+        } else {
+            n = unsafe epoll_wait(descriptor.raw, events, Int32(Self.eventsMax), -1)
+        }
         return max(0, Int(n))
     }
 

@@ -62,6 +62,12 @@ package final class ListeningSocket: Sendable {
     /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
     private static let backlog: Int32 = 4096
 
+    /// At most so many connections can wait.
+    package static var queueMax: Int { Int(backlog) + 1 }
+
+    /// Refuses connections from now on, whoever else still holds the socket. What waits in the queue is reset.
+    package func stopListening() { _ = shutdown(descriptor.raw, Int32(SHUT_RD)) }
+
     /// Takes one waiting connection, or `nil` where there is none.
     package func accept() throws(SystemError) -> Accepted? {
         while true {

@@ -100,6 +100,7 @@ package struct WindowMachine: ~Copyable {
 
     let context: LimiterContext
     package internal(set) var clock: ServerClock
+    private let templates = WindowTemplates()
     var names: MemberNames
     package internal(set) var breaker = LossBreaker()
 
@@ -346,7 +347,7 @@ package struct WindowMachine: ~Copyable {
     package func write(_ transmission: Transmission, to writer: inout CommandWriter) {
         let key = context.key
         switch flights[Int(transmission.token)] {
-        case .window(let flight): flight.transaction.write(key, names, to: &writer)
+        case .window(let flight): templates.write(flight.transaction, key, names, to: &writer)
         case .confirmation(let flight, let admitted, let time):
             // XX: who has been dropped meanwhile must not come back. CH: how many are still there.
             writer.add("ZADD")

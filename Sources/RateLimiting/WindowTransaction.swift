@@ -54,8 +54,7 @@ package struct WindowTransaction: Equatable, Sendable {
     /// Writes the commands between `MULTI` and `EXEC`.
     package func write(_ key: WindowKey, _ names: MemberNames, to writer: inout CommandWriter) {
         let policy = key.policy
-        writer.add("TIME")
-        writer.end()
+        writer.time()
         writer.add("ZREMRANGEBYSCORE")
         writer.add { key.write(subject, to: &$0) }
         writer.add("-inf")

@@ -137,14 +137,12 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// What is written from here to `endTransaction` is one `MULTI … EXEC`.
     package func beginTransaction() {
         markStart()
-        writer.add("MULTI")
-        writer.end()
+        writer.multi()
         commandsInTransaction = 0
     }
 
     package func endTransaction(_ requester: any RedisRequester, token: UInt64) {
-        writer.add("EXEC")
-        writer.end()
+        writer.exec()
         let commands = commandsInTransaction
         commandsInTransaction = -1
         expect(.transaction(commands: commands), requester, token)

@@ -51,7 +51,9 @@ struct DemoBackend: ParsableCommand {
                     printError("sluice backend: \(error)")
                 }
             }
-            print("demo backend on \(socket.address)")
+            // Written through: a pipe or file sees the line now, not when a buffer is full.
+            let output = try OutputFile.standardOutput()
+            try OutputFile.write(output, Array("demo backend on \(socket.address)\n".utf8).span)
             _ = Signals.wait(signals)
         } catch {
             printError("sluice backend: cannot listen on port \(port): \(error.reason)")

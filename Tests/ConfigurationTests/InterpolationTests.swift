@@ -70,7 +70,7 @@ struct InterpolationTests {
 
     @Test("an error about a variable under a hostile key stays one line")
     func hostileKey() {
-        let expected = "f:1:15: `a\u{fffd}b`: the variable N is not set; set it, or write ${N:-default}"
+        let expected = "f:1:16: `a\u{fffd}b`: the variable N is not set; set it, or write ${N:-default}"
         #expect(errors("{\"a\\eb\":       \"${N}\"}").contains(expected))
     }
 

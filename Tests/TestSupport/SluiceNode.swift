@@ -1,0 +1,110 @@
+// A node under test: the real binary, started with a file, stopped with the object.
+
+import Glibc
+package import Primitives
+
+package final class SluiceNode {
+    package let process: ChildProcess
+    private let directory: TemporaryDirectory
+    package private(set) var address = SocketAddress(ip: .v4Loopback, port: 0)
+    package private(set) var admin: SocketAddress?
+
+    /// Starts a node and waits until it serves.
+    ///
+    /// - Parameter arguments: more options of `sluice run`.
+    package init(_ yaml: String, _ arguments: [String] = []) throws {
+        directory = try TemporaryDirectory()
+        let file = try directory.write(yaml, to: "gateway.yaml")
+        process = try ChildProcess(try Self.binary(), ["run", "--config", file] + arguments)
+        try eventually("the node serves") {
+            if let code = process.exit { throw ProcessError("the node ended with \(code): \(process.errors)") }
+            return line("serving") != nil
+        }
+        guard let line = line("starting"), let address = Self.field("address", line).flatMap(Self.address)
+        else { throw ProcessError("the node does not say where it listens: \(process.errors)") }
+        self.address = address
+        admin = Self.field("admin", line).flatMap(Self.address)
+    }
+
+    /// The log's line about an event, in either format.
+    private func line(_ event: String) -> Substring? {
+        process.errors.split(separator: "\n").first {
+            $0.contains(" \(event) ") || $0.contains("\"message\":\"\(event)\"")
+        }
+    }
+
+    private static func field(_ name: String, _ line: Substring) -> Substring? {
+        for (opening, end) in [(" \(name)=", Character(" ")), ("\"\(name)\":\"", "\"")] {
+            guard let start = line.firstRange(of: opening)?.upperBound else { continue }
+            return line[start...].prefix { $0 != end }
+        }
+        return nil
+    }
+
+    private static func address(_ text: Substring) -> SocketAddress? {
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+            return nil
+        }
+        let host = text[..<colon].filter { $0 != "[" && $0 != "]" }
+        return IPAddress(host).map { SocketAddress(ip: $0, port: port) }
+    }
+
+    /// The binary beside the test bundle, or in the build folder of this source tree.
+    package static func binary(sourceFile: String = #filePath) throws -> String {
+        var candidates: [String] = []
+        var target = [UInt8](repeating: 0, count: 4_096)
+        let n = unsafe readlink("/proc/self/exe", &target, target.count)
+        if n > 0 { candidates.append(String(decoding: target[..<n], as: UTF8.self)) }
+        candidates += CommandLine.arguments.filter { $0.contains(".xctest") }
+        candidates = candidates.map { folder(of: $0) + "/sluice" }
+        let root = folder(of: folder(of: folder(of: sourceFile)))
+        candidates.append("\(root)/.build/debug/sluice")
+        for candidate in candidates where unsafe access(candidate, X_OK) == 0 { return candidate }
+        throw ProcessError("no binary at \(candidates.joined(separator: ", ")): build the product sluice")
+    }
+
+    private static func folder(of path: String) -> String {
+        String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+    }
+
+    package var log: String { process.errors }
+
+    /// A connection to it.
+    package func connect(from source: IPAddress? = nil, receiveBuffer: Int32? = nil) throws -> Wire {
+        try Wire.connect(to: address, from: source, receiveBuffer: receiveBuffer)
+    }
+
+    /// One request on a connection of its own. `head` is the request line and all fields but Host and Connection.
+    package func ask(
+        _ line: String = "GET / HTTP/1.1", fields: String = "", body: String = "", from source: IPAddress? = nil
+    ) throws -> WireMessage {
+        let wire = try connect(from: source)
+        try wire.send("\(line)\r\nHost: test\r\nConnection: close\r\n\(fields)\r\n\(body)")
+        return try wire.readResponse(to: String(line.prefix { $0 != " " }))
+    }
+
+    /// Asks the admin listener.
+    package func admin(_ path: String) throws -> WireMessage {
+        guard let admin else { throw ProcessError("the node has no admin listener") }
+        let wire = try Wire.connect(to: admin)
+        try wire.send("GET \(path) HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+        return try wire.readResponse()
+    }
+
+    /// Asks for an orderly end; returns its exit code.
+    package func terminate() throws -> Int32 {
+        process.signal(SIGTERM)
+        return try process.waitForExit()
+    }
+
+    package func kill() { process.kill() }
+}
+
+/// Runs the binary to its end.
+package func runSluice(
+    _ arguments: [String], environment: [String: String] = [:]
+) throws -> (exit: Int32, output: String, errors: String) {
+    let process = try ChildProcess(try SluiceNode.binary(), arguments, environment: environment)
+    let code = try process.waitForExit()
+    return (code, process.output, process.errors)
+}
