@@ -7,14 +7,20 @@ struct ClusterTests {
     private static let fast =
         "interval: 50ms, warningInterval: 50ms, downInterval: 50ms, timeout: 1s, failures: 2, successes: 2, cooldown: 50ms"
 
-    /// The state of a backend in a node's view.
-    private func state(_ node: SluiceNode, _ backend: RecordingBackend) throws -> String? {
-        let text = try node.admin("/api/backends").text
-        for row in text.split(separator: "{") where row.contains("\"url\":\"\(backend.url)\"") {
-            guard let start = row.firstRange(of: "\"state\":\"")?.upperBound else { continue }
-            return String(row[start...].prefix { $0 != "\"" })
-        }
-        return nil
+    /// A node's row about a backend.
+    private func row(_ node: SluiceNode, _ backend: RecordingBackend) throws -> Substring {
+        let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
+        return rows.first { $0.contains("\"url\":\"\(backend.url)\"") } ?? ""
+    }
+
+    private func isDown(_ node: SluiceNode, _ backend: RecordingBackend) throws -> Bool {
+        try row(node, backend).contains("\"state\":\"down\"")
+    }
+
+    /// Up for the cluster, and in use by this node: one that has seen it fail waits for its own evidence.
+    private func isInUse(_ node: SluiceNode, _ backend: RecordingBackend) throws -> Bool {
+        let row = try row(node, backend)
+        return row.contains("\"state\":\"up\"") && row.hasPrefix("true")
     }
 
     @Test("a dead backend leaves the view of every node and comes back, and no request fails meanwhile")
@@ -28,13 +34,13 @@ struct ClusterTests {
             file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
             let nodes = [try scene.node(file, ["--node-id", "a"]), try scene.node(file, ["--node-id", "b"])]
             try LimitTests.reached(nodes)
-            for node in nodes { try eventually("it is up") { try state(node, dying) == "up" } }
+            for node in nodes { try eventually("it is up") { try isInUse(node, dying) } }
             dying.stop()
             var answers: [WireMessage] = []
             for node in nodes {
                 try eventually("it is down") {
                     answers.append(try node.ask())
-                    return try state(node, dying) == "down"
+                    return try isDown(node, dying)
                 }
             }
             #expect(answers.allSatisfy { $0.status == 200 })
@@ -43,8 +49,10 @@ struct ClusterTests {
             #expect(dying.requests.count == before)
 
             let reborn = try scene.backend(named: "reborn", port: dying.address.port)
-            for node in nodes { try eventually("it is up again") { try state(node, reborn) == "up" } }
+            for node in nodes { try eventually("it is up again") { try isInUse(node, reborn) } }
             for node in nodes {
+                // Up for all by quorum; a node whose own probes are behind avoids it a little longer.
+                try eventually("its own probes agree") { try node.ask().text == "reborn" }
                 let texts = try (0..<10).map { _ in try node.ask().text }
                 #expect(texts.count { $0 == "reborn" } == 5)
             }
@@ -66,7 +74,7 @@ struct ClusterTests {
             var file = File([sick, well])
             file.services[0].health = Self.fast
             let node = try scene.node(file)
-            try eventually("it is down") { try state(node, sick) == "down" }
+            try eventually("it is down") { try isDown(node, sick) }
             let before = sick.requests.count
             for _ in 0..<10 { #expect(try node.ask().text == "well") }
             #expect(sick.requests.count == before)

@@ -73,9 +73,9 @@ struct HostileTests {
                 "trustedProxies: [\"127.0.0.0/8\"], limits: {headerTimeout: 300ms, bodyTimeout: 300ms, idleTimeout: 300ms}"
             file.rateLimit = "requestsPerSecond: 1000000"
             let node = try scene.node(file)
-            #expect(try node.ask("GET /good HTTP/1.1").text == "good")
-            try eventually("the first connections are closed") { node.process.descriptorCount > 0 }
             let before = node.process.descriptorCount
+            #expect(before > 0)
+            #expect(try node.ask("GET /good HTTP/1.1").text == "good")
             var generator = SplitMix64(seed: seed)
             for round in 0..<400 {
                 let client = try node.connect()
@@ -113,9 +113,8 @@ struct HostileTests {
         try Scene.play { scene in
             let backend = try scene.backend()
             let node = try scene.node(File([backend]))
-            #expect(try node.ask().status == 200)
-            try eventually("one idle backend connection is left") { backend.connections == 1 }
             let before = node.process.descriptorCount
+            #expect(before > 0)
             for _ in 0..<3 {
                 var clients: [Wire] = []
                 for _ in 0..<200 { clients.append(try node.connect()) }

@@ -103,7 +103,8 @@ package final class ChildProcess {
         var argv = unsafe ([program] + arguments).map { unsafe strdup($0) } + [nil]
         var envp = unsafe variables.map { unsafe strdup($0) } + [nil]
         defer {
-            for unsafe pointer in unsafe argv + envp { unsafe free(pointer) }
+            for index in unsafe argv.indices { unsafe free(argv[index]) }
+            for index in unsafe envp.indices { unsafe free(envp[index]) }
         }
         let result = unsafe posix_spawn(&pid, program, &actions, &attributes, &argv, &envp)
         guard result == 0 else { throw ProcessError("\(program) does not start: error \(result)") }
