@@ -16,40 +16,48 @@ package struct ReplyNode: Equatable, Sendable {
 /// A tree of objects would cost an allocation a value; these are two arrays that are used again for every reply. What
 /// is read holds until the reader goes on to the next reply, so nobody keeps it.
 package final class Reply {
-    package var nodes: [ReplyNode] { values }
-    private var values: [ReplyNode] = []
-    private var storage: [UInt8] = []
+    /// All that changes, in one place: each call is one access to it.
+    fileprivate struct Contents {
+        var nodes: [ReplyNode] = []
+        var storage: [UInt8] = []
+        /// Why the reader must stop: what a bound or a rule was broken by.
+        var violation: RedisProtocolError?
+    }
 
+    private var contents = Contents()
     let bounds: ReplyBounds
-    /// Why the reader must stop: what a bound or a rule was broken by.
-    private(set) var violation: RedisProtocolError?
 
     /// What one large reply may leave behind as kept memory.
-    private static let storageKept = 64 << 10
-    private static let valuesKept = 1024
+    fileprivate static let valuesKept = 4_096
+    fileprivate static let bytesKept = 64 << 10
 
     package init(bounds: ReplyBounds = ReplyBounds()) { self.bounds = bounds }
 
-    private func isValue(_ index: Int) -> Bool { index >= 0 && index < values.count }
+    package var nodes: [ReplyNode] { contents.nodes }
+    private var storage: [UInt8] { contents.storage }
+    var violation: RedisProtocolError? { contents.violation }
 
     /// How many values there are, nested ones included.
-    package var count: Int { values.count }
+    package var count: Int { nodes.count }
 
     /// The kind of value `index`; `null` where there is none.
-    package func kind(_ index: Int) -> ReplyNode.Kind { isValue(index) ? values[index].kind : .null }
+    package func kind(_ index: Int) -> ReplyNode.Kind {
+        let nodes = self.nodes
+        return nodes.indices.contains(index) ? nodes[index].kind : .null
+    }
 
     /// How many elements the array at `index` has, the first of which follows at `index + 1`; `nil` for anything else.
     package func elementCount(_ index: Int) -> Int? {
-        kind(index) == .array ? Int(clamping: values[index].number) : nil
+        kind(index) == .array ? Int(clamping: nodes[index].number) : nil
     }
 
     /// The index behind value `index` and everything in it.
     package func end(of index: Int) -> Int {
         var open: Int64 = 1
         var i = max(0, index)
-        while open > 0, i < values.count {
+        while open > 0, i < nodes.count {
             open -= 1
-            if values[i].kind == .array { open += values[i].number }
+            if nodes[i].kind == .array { open += nodes[i].number }
             i += 1
         }
         return i
@@ -58,15 +66,17 @@ package final class Reply {
     /// The integer at `index`, or one that is spelled there in decimal digits; `nil` for anything else. Strict: `+5`,
     /// ` 5` and what does not fit are no integers.
     package func integer(_ index: Int) -> Int64? {
-        guard isValue(index) else { return nil }
-        switch values[index].kind {
-        case .integer: return values[index].number
-        case .bulk, .status: return spelled(values[index].text)
+        let nodes = self.nodes
+        guard nodes.indices.contains(index) else { return nil }
+        switch nodes[index].kind {
+        case .integer: return nodes[index].number
+        case .bulk, .status: return spelled(nodes[index].text)
         case .error, .null, .array: return nil
         }
     }
 
     private func spelled(_ text: Range<Int>) -> Int64? {
+        let storage = self.storage
         var i = text.lowerBound
         let negative = i < text.upperBound && storage[i] == UInt8(ascii: "-")
         if negative { i += 1 }
@@ -92,41 +102,74 @@ package final class Reply {
 
     /// The bytes of the text at `index`.
     package func bytes(_ index: Int) -> ArraySlice<UInt8> {
-        isValue(index) ? storage[values[index].text] : []
+        nodes.indices.contains(index) ? storage[nodes[index].text] : []
     }
 
     /// Whether the text at `index` is exactly `word`.
     package func isText(_ index: Int, _ word: [UInt8]) -> Bool {
-        guard isValue(index), values[index].text.count == word.count else { return false }
-        let start = values[index].text.lowerBound
+        let (nodes, storage) = (self.nodes, self.storage)
+        guard nodes.indices.contains(index), nodes[index].text.count == word.count else { return false }
+        let start = nodes[index].text.lowerBound
         for i in word.indices where storage[start + i] != word[i] { return false }
+        return true
+    }
+
+    /// Whether the reply is a status of exactly these bytes.
+    package func isStatus(_ word: [UInt8]) -> Bool { Self.isStatus(contents, word) }
+
+    private static func isStatus(_ contents: Contents, _ word: [UInt8]) -> Bool {
+        guard contents.nodes.count == 1, contents.nodes[0].kind == .status,
+            contents.storage.count == word.count
+        else { return false }
+        for i in word.indices where contents.storage[i] != word[i] { return false }
         return true
     }
 
     // MARK: Filled by the reader
 
-    func clear() {
-        if values.isEmpty { return }
-        values.removeAll(keepingCapacity: values.count <= Self.valuesKept)
-        storage.removeAll(keepingCapacity: storage.count <= Self.storageKept)
-    }
+    func clear() { Self.clear(&contents) }
+
+    /// Out of line, so that it is one access.
+    @inline(never)
+    private static func clear(_ contents: inout Contents) { contents.clear() }
 
     /// Refuses the reply; the reader stops at the next chance.
-    func refuse(_ error: RedisProtocolError) { violation = error }
+    func refuse(_ error: RedisProtocolError) { contents.violation = error }
 
     /// Adds a value. Returns whether there was room.
     func append(_ kind: ReplyNode.Kind, number: Int64 = 0, text: Span<UInt8> = Span()) -> Bool {
-        guard values.count < bounds.valuesMax else {
+        Self.append(&contents, kind, number, text, bounds)
+    }
+
+    @inline(never)
+    private static func append(
+        _ contents: inout Contents, _ kind: ReplyNode.Kind, _ number: Int64, _ text: Span<UInt8>, _ bounds: ReplyBounds
+    ) -> Bool {
+        contents.append(kind, number: number, text: text, bounds)
+    }
+}
+
+extension Reply.Contents {
+    fileprivate mutating func clear() {
+        if !nodes.isEmpty { nodes.removeAll(keepingCapacity: nodes.capacity <= Reply.valuesKept) }
+        if !storage.isEmpty { storage.removeAll(keepingCapacity: storage.capacity <= Reply.bytesKept) }
+    }
+
+    @inline(__always)
+    fileprivate mutating func append(
+        _ kind: ReplyNode.Kind, number: Int64, text: Span<UInt8>, _ bounds: ReplyBounds
+    ) -> Bool {
+        guard nodes.count < bounds.valuesMax else {
             violation = .tooManyValues(max: bounds.valuesMax)
             return false
         }
-        guard text.count <= bounds.bytesMax - storage.count else {
+        let start = storage.count
+        guard text.count <= bounds.bytesMax - start else {
             violation = .tooManyBytes(max: bounds.bytesMax)
             return false
         }
-        let start = storage.count
-        unsafe text.withUnsafeBufferPointer { unsafe storage.append(contentsOf: $0) }
-        values.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
+        if !text.isEmpty { unsafe text.withUnsafeBufferPointer { unsafe storage.append(contentsOf: $0) } }
+        nodes.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
         return true
     }
 }

@@ -54,8 +54,7 @@ package struct ReplyReader: ~Copyable {
         if complete { reply.clear() }
         var root: UnsafeMutableRawPointer? = nil
         let status = unsafe redisReaderGetReply(reader, &root)
-        if let violation = reply.violation { throw fail(violation) }
-        guard status == REDIS_OK else { throw fail(.malformed(reasonText)) }
+        guard status == REDIS_OK else { throw fail(reply.violation ?? .malformed(reasonText)) }
         complete = unsafe root != nil
         if !complete, unsafe reader.pointee.len - reader.pointee.pos > reply.bounds.bytesMax {
             throw fail(.tooManyBytes(max: reply.bounds.bytesMax))

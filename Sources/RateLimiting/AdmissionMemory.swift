@@ -47,38 +47,39 @@ package struct RecentAdmissions: Sendable {
     /// Notes admissions.
     package mutating func record(_ count: Int, of subject: SubjectKey, at now: MonotonicTime) {
         guard count > 0 else { return }
-        sweep(at: now)
-        var state = forgetOld(of: subject, at: now)
+        let place = enter(subject, at: now)
+        var state = table[place]
         add(count, to: &state, at: now)
-        store(state, of: subject)
+        table[place] = state
     }
 
     /// Admits one request while fewer than `share` are remembered.
     package mutating func admit(_ subject: SubjectKey, share: Int, at now: MonotonicTime) -> Verdict {
-        sweep(at: now)
-        var state = forgetOld(of: subject, at: now)
+        let place = enter(subject, at: now)
+        var state = table[place]
         guard state.total >= share else {
             add(1, to: &state, at: now)
-            store(state, of: subject)
+            table[place] = state
             return .admit(remaining: share - state.total)
         }
-        store(state, of: subject)
         guard state.oldest >= 0 else { return .refuse(retryAfter: window) }
         return .refuse(retryAfter: max(.nanoseconds(1), pool[Int(state.oldest)].latest + window - now))
     }
 
-    private mutating func store(_ state: Subject, of subject: SubjectKey) {
-        if let place = table.find(subject) {
-            table[place] = state
-        } else if state.total > 0 {
+    /// The place of a subject, of whom nothing is left that is older than the window.
+    private mutating func enter(_ subject: SubjectKey, at now: MonotonicTime) -> Int {
+        sweep(1, at: now)
+        guard let place = table.find(subject) else {
+            // A table is at most half full: this looks at two subjects for each that comes in.
+            sweep(4, at: now)
+            // And this makes room for all the groups that the subject can need at once.
+            while !hasRoom, table.count > 0 { evict() }
             if table.isFull { evict() }
-            _ = table.insert(subject, state)
+            guard let place = table.insert(subject, Subject()) else { preconditionFailure("no room after an eviction") }
+            return place
         }
-    }
-
-    private mutating func forgetOld(of subject: SubjectKey, at now: MonotonicTime) -> Subject {
-        guard let place = table.find(subject) else { return Subject() }
         var state = table[place]
+        guard state.oldest >= 0, now - pool[Int(state.oldest)].latest >= window else { return place }
         while state.oldest >= 0, now - pool[Int(state.oldest)].latest >= window {
             let group = state.oldest
             state.total -= Int(pool[Int(group)].count)
@@ -86,9 +87,8 @@ package struct RecentAdmissions: Sendable {
             state.groups -= 1
             release(group)
         }
-        if state.oldest < 0 { state = Subject() }
-        table[place] = state
-        return state
+        table[place] = state.oldest < 0 ? Subject() : state
+        return place
     }
 
     private mutating func add(_ count: Int, to state: inout Subject, at now: MonotonicTime) {
@@ -113,8 +113,6 @@ package struct RecentAdmissions: Sendable {
     private var hasRoom: Bool { firstFree >= 0 || pool.count < groupsMax }
 
     private mutating func takeGroup() -> Int32 {
-        // Only a subject without groups comes here when the pool is used up, so none is taken from under its owner.
-        while !hasRoom, table.count > 0 { evict() }
         if firstFree >= 0 {
             let group = firstFree
             firstFree = pool[Int(group)].next
@@ -141,9 +139,8 @@ package struct RecentAdmissions: Sendable {
         release(state)
     }
 
-    private mutating func sweep(at now: MonotonicTime) {
-        // A table is at most half full: this looks at two subjects for each that may come in.
-        for _ in 0..<4 {
+    private mutating func sweep(_ steps: Int, at now: MonotonicTime) {
+        for _ in 0..<steps {
             if let idle = Self.sweep(&table, pool, before: now - window) { release(idle) }
         }
     }

@@ -18,6 +18,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var isDeadlineSet = false
     private var probeDue = MonotonicTime.distantFuture
     private var isTurnAsked = false
+    private var postponedUntil = MonotonicTime(nanoseconds: .min)
     /// Requests since the last batch, when that was sent, and whether it carried many.
     private var asked = 0
     private var batchAt = MonotonicTime(nanoseconds: 0)
@@ -32,6 +33,9 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     /// Under load, batches leave no more often than this: what a round trip costs, here and at the server, is then shared
     /// by more requests, which wait for a quarter of a millisecond more on average.
     private static let batchPause = TimeSpan.microseconds(500)
+    /// The longest wait for a batch that is under way: where Redis is far, or slow for a moment, the next one follows
+    /// without its answer, since waiting for two round trips could use up the timeout.
+    private static let gatheringMax = TimeSpan.milliseconds(2)
     /// Requests of a batch from which on it is load. One client after the other never waits.
     private static let busyFrom = 4
 
@@ -61,6 +65,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         let decision = machine.ask(subject, requester, token: token, at: loop.now)
         if decision == .pending {
             asked += 1
+            setDeadline(loop.now + context.timeout)
             askTurn()
         }
         return decision
@@ -88,12 +93,12 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     package func turnEnded() {
         isTurnAsked = false
-        // Requests gather while a batch is under way: one write and one read for all of them, here and at the server.
-        // Whoever comes just too late waits for one round trip more; docs/decisions/gathering.md has the figures.
-        guard connection.outstanding == 0 else { return }
-        if busy, loop.now < batchAt + Self.batchPause {
-            isTurnAsked = true
-            loop.atEndOfTurn(self, after: batchAt + Self.batchPause)
+        let due = batchDue
+        guard loop.now >= due else {
+            if loop.now >= postponedUntil {
+                postponedUntil = due
+                loop.atEndOfTurn(self, after: due)
+            }
             return
         }
         // Scores and clock samples count from here: the turn may have taken a while.
@@ -103,6 +108,13 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         asked = 0
         while let transmission = machine.next(at: loop.now) { send(transmission) }
         afterwards()
+    }
+
+    /// When the next batch may leave. Requests gather while one is under way: one write and one read for all of them,
+    /// here and at the server; docs/decisions/gathering.md has the figures.
+    private var batchDue: MonotonicTime {
+        if connection.outstanding > 0 { return batchAt + Self.gatheringMax }
+        return busy ? batchAt + Self.batchPause : batchAt
     }
 
     private func send(_ transmission: Transmission) {
@@ -131,15 +143,18 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             for event in machine.takeEvents() { report(event) }
         }
         if machine.wantsToSend { askTurn() }
-        if !isDeadlineSet, let deadline = machine.nextDeadline {
-            isDeadlineSet = true
-            deadlineTimer.schedule(at: deadline - impatience)
-        }
+        if !isDeadlineSet, let deadline = machine.nextDeadline { setDeadline(deadline) }
         let due = loop.now + machine.probePause
         if due < probeDue {
             probeDue = due
             probeTimer.schedule(at: due)
         }
+    }
+
+    private func setDeadline(_ deadline: MonotonicTime) {
+        guard !isDeadlineSet else { return }
+        isDeadlineSet = true
+        deadlineTimer.schedule(at: deadline - impatience)
     }
 
     private func expire() {

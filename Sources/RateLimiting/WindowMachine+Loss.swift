@@ -69,16 +69,21 @@ extension WindowMachine {
 
     /// Answers by the loss rule whoever may wait no longer than until `deadline`.
     package mutating func expire(through deadline: MonotonicTime, at now: MonotonicTime) {
+        var silentSince: MonotonicTime?
         while true {
             dropStaleDeadlines()
             guard let (index, _) = deadlines.first, requests[Int(index)].deadline <= deadline else { break }
             _ = deadlines.popFirst()
-            expire(index, at: now)
+            let askedAt = requests[Int(index)].deadline - context.timeout
+            if !expire(index, at: now) { silentSince = askedAt }
         }
+        // Who waited behind others and heard nothing of them lost one question too.
+        if let silentSince, lastHeardAt < silentSince { noteLoss() }
         if !breaker.mayAsk { releaseGathered(at: now) }
     }
 
-    private mutating func expire(_ index: Int32, at now: MonotonicTime) {
+    /// Returns whether the request was under way.
+    private mutating func expire(_ index: Int32, at now: MonotonicTime) -> Bool {
         let request = requests[Int(index)]
         let isUnderWay = request.flight >= 0
         // What is under way is put right when its answer comes, or when the connection is given up.
@@ -94,12 +99,17 @@ extension WindowMachine {
         } else if let place = subjects.find(request.subject) {
             subjects[place].waiting -= 1
         }
+        return isUnderWay
     }
 
     private mutating func noteTimeout(_ flight: Int) {
         guard flights.contains(flight), case .window(var window) = flights[flight], !window.isTimedOut else { return }
         window.isTimedOut = true
         flights[flight] = .window(window)
+        noteLoss()
+    }
+
+    private mutating func noteLoss() {
         breaker.timedOut()
         if !breaker.mayAsk {
             reportLoss("no answer within \(context.timeout), \(LossBreaker.lossesMax) times in a row")

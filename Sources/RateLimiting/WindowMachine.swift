@@ -32,7 +32,7 @@ package struct Transmission: Equatable, Sendable {
     package var form: Form
 }
 
-package struct WindowMachine {
+package struct WindowMachine: ~Copyable {
     /// One request that waits.
     struct Request {
         enum State {

@@ -10,6 +10,7 @@ import Primitives
 struct WindowTemplate: Sendable {
     private let bytes: [UInt8]
     private let keyLength: Int
+    private let nameLength: Int
     private let keys: [Int]
     private let names: [Int]
     private let horizon: Int
@@ -34,6 +35,7 @@ struct WindowTemplate: Sendable {
         let horizonText = Array("\(Self.horizon(transaction, key))".utf8)
         let scoreText = Array("\(transaction.score.microseconds)".utf8)
         keyLength = keyText.count
+        nameLength = nameText.count
         keys = Self.places(of: keyText, in: bytes, after: "\n")
         self.names = Self.places(of: nameText, in: bytes, after: "\n")
         let horizons = Self.places(of: horizonText, in: bytes, after: "(")
@@ -75,6 +77,11 @@ struct WindowTemplate: Sendable {
         for place in keys { fill(&output, start + place, scratch) }
         scratch.clear()
         names.write(transaction.first, to: &scratch)
+        // Sequence numbers beyond 48 bits have more digits.
+        guard scratch.count == nameLength else {
+            output.truncate(to: start)
+            return false
+        }
         for place in self.names { fill(&output, start + place, scratch) }
         scratch.clear()
         scratch.append(decimal: Int(Self.horizon(transaction, key)))

@@ -82,13 +82,10 @@ struct ReplyMatcher {
 
     private mutating func transaction(_ commands: Int, _ reply: Reply) throws(RedisProtocolError) -> Step {
         if stage <= commands {
-            if reply.kind(0) == .error {
-                if refusal == nil { refusal = reply.text(0) }
-            } else {
+            if !reply.isStatus(stage == 0 ? Self.ok : Self.queued) {
                 // After a refused MULTI anything but an error means that commands ran by themselves.
-                guard reply.kind(0) == .status, reply.isText(0, stage == 0 ? Self.ok : Self.queued) else {
-                    throw .outOfStep("a command of a transaction was not queued")
-                }
+                guard reply.kind(0) == .error else { throw .outOfStep("a command of a transaction was not queued") }
+                if refusal == nil { refusal = reply.text(0) }
             }
             stage += 1
             return .partial

@@ -37,19 +37,26 @@ private final class Nobody: LimitRequester {
 }
 
 private final class Simulation {
-    struct Node {
+    final class Node {
         var machine: WindowMachine
-        var life = 0
-        var socket: BlockingSocket
-        var reader = ReplyReaderBox()
-        var clockOffset: Int64
-        var clockDrift: Int64
+        let life: Int
+        let socket: BlockingSocket
+        let clockOffset: Int64
+        let clockDrift: Int64
         /// What was sent last arrives after what was sent before.
         var lastDue = MonotonicTime(nanoseconds: 0)
         var lastReturn = MonotonicTime(nanoseconds: 0)
-    }
 
-    final class ReplyReaderBox { var reader = ReplyReader() }
+        init(
+            _ machine: consuming WindowMachine, life: Int, socket: BlockingSocket, clockOffset: Int64, clockDrift: Int64
+        ) {
+            self.machine = machine
+            self.life = life
+            self.socket = socket
+            self.clockOffset = clockOffset
+            self.clockDrift = clockDrift
+        }
+    }
 
     enum Event {
         case request(subject: Int)
@@ -87,8 +94,8 @@ private final class Simulation {
     private func makeNode(life: Int) throws -> Node {
         let own = LimiterContext(
             context.policy, lossRule: .closed, timeout: .seconds(60), boot: random.next(), seed: random.next())
-        var node = Node(
-            machine: WindowMachine(own, worker: 0), life: life, socket: try BlockingSocket(unix: server.socketPath),
+        let node = Node(
+            WindowMachine(own, worker: 0), life: life, socket: try BlockingSocket(unix: server.socketPath),
             clockOffset: Int64.random(in: -1_000_000_000_000...1_000_000_000_000, using: &random),
             clockDrift: Int64.random(
                 in: -conditions.clockErrorPerMillion...conditions.clockErrorPerMillion, using: &random))

@@ -245,6 +245,23 @@ struct WindowMachineTests {
         #expect(events == [.lost("no answer within 50ms, 3 times in a row"), .restored])
     }
 
+    @Test("those who wait behind a transaction that is not answered are losses too")
+    func lossesBehind() throws {
+        let bench = try MachineBench(rule: .open)
+        try bench.connect()
+        bench.ask()
+        _ = bench.next()
+        for round in 1...3 {
+            // They gather behind the first, which was lost in the first round.
+            bench.ahead = bench.ahead + .milliseconds(1)
+            bench.ask()
+            bench.expireAll()
+            #expect(bench.everyoneAnsweredOnce)
+            #expect(bench.machine.breaker.mayAsk == (round < 2), "round \(round)")
+        }
+        #expect(bench.admitted == 4)
+    }
+
     @Test("a server that refuses to serve is not asked again at once", arguments: ["LOADING x", "READONLY y", "OOM z"])
     func refusal(text: String) throws {
         let bench = try MachineBench(rule: .closed)

@@ -13,14 +13,16 @@ struct WindowTemplateTests {
         var clock = ServerClock(window: .seconds(1))
         let now = MonotonicTime(nanoseconds: 1_000_000_000)
         clock.observe(
-            ServerTimeSample(sentAt: now, receivedAt: now + .microseconds(80), time: RedisTime(microseconds: microseconds)))
+            ServerTimeSample(
+                sentAt: now, receivedAt: now + .microseconds(80), time: RedisTime(microseconds: microseconds)))
         return clock
     }
 
     @Test(
         "what a template writes is byte for byte what hiredis formats",
         arguments: [
-            "203.0.113.7", "10.0.0.1", "1.2.3.4", "255.255.255.255", "2001:db8::1", "2001:db8:1:2:3:4:5:6", "::1", "fe80::",
+            "203.0.113.7", "10.0.0.1", "1.2.3.4", "255.255.255.255", "2001:db8::1", "2001:db8:1:2:3:4:5:6", "::1",
+            "fe80::",
         ])
     func sameBytes(address: String) throws {
         let key = WindowKey(Policy(name: "default", limit: 100, window: .seconds(1), burst: 10))
@@ -29,7 +31,7 @@ struct WindowTemplateTests {
         // Years 2001 to 2286 have 16 digits; the others go the long way.
         let starts: [Int64] = [1_795_000_000_000_000, 1_795_000_123_456_789, 1_000_000_000_000_001, 12_345]
         for (round, start) in starts.enumerated() {
-            for sequence in [0, 1, 0xffff_ffff] as [UInt64] {
+            for sequence in [0, 1, 0xffff_ffff, 1 << 48] as [UInt64] {
                 let transaction = WindowTransaction(
                     SubjectKey(try #require(IPAddress(address))), first: sequence, count: 1, clock: Self.clock(start),
                     at: MonotonicTime(nanoseconds: 2_000_000_000 + Int64(round)))
