@@ -71,9 +71,18 @@ package final class Listener {
         guard watching else { return }
         watching = false
         loop.unwatch(socket)
-        let timer = resume ?? LoopTimer(loop) { [weak self] in try? self?.watch() }
+        let timer = resume ?? LoopTimer(loop) { [weak self] in self?.goOn() }
         resume = timer
         timer.schedule(after: Self.pause)
+    }
+
+    /// Accepts again; where the system refuses even that, the pause goes on.
+    private func goOn() {
+        do throws(SystemError) {
+            try watch()
+        } catch {
+            resume?.schedule(after: Self.pause)
+        }
     }
 
     /// Stops accepting for good. The socket itself closes when its last owner lets go of it.

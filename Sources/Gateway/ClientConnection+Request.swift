@@ -270,7 +270,7 @@ extension ClientConnection: LimitRequester {
                             replayable = false
                         }
                         sendFailed(nothingSent: nothingSent)
-                        return nothingSent ? offset : bytes.count
+                        return nothingSent ? offset : range.upperBound
                     }
                     replayable = false
                     outbound.clear()
@@ -358,15 +358,18 @@ extension ClientConnection: LimitRequester {
     /// A connection could not be made, or broke before the answer began.
     func backendFailed(_ connection: BackendConnection?, _ fault: BackendFault) {
         backend = nil
-        failed(fault, reused: (connection?.exchangesServed ?? 0) > 0, nothingSent: fault == .refused || fault == .connectTimeout)
+        failed(
+            fault, reused: (connection?.exchangesServed ?? 0) > 0,
+            nothingSent: fault == .refused || fault == .connectTimeout, isEvidence: connection != nil)
     }
 
-    func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool) {
+    func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool, isEvidence: Bool = true) {
         guard phase == .exchanging, let service else { return }
         leaveBackend()
         // A pooled connection that the backend has closed meanwhile says nothing of the backend's health.
         let stale = reused && fault == .reset && !responseStarted
-        if !stale { worker.report(service, backendIndex, fault) }
+        // Nor does a connection that this node could not even begin: it may be out of descriptors or ports.
+        if !stale, isEvidence { worker.report(service, backendIndex, fault) }
         if responseStarted {
             abortAfterStart()
             return

@@ -208,6 +208,18 @@ final class ClientConnection: StreamHandler {
     /// Takes what it can of the bytes; returns how many.
     private func consume(_ bytes: Span<UInt8>) -> Int {
         var offset = 0
+        while true {
+            offset = take(bytes, from: offset)
+            guard phase == .exchanging else { break }
+            flushOutbound()
+            // Where sending fails the exchange may end here, and nobody would come back for what follows it.
+            guard phase != .exchanging, offset < bytes.count else { break }
+        }
+        return min(offset, bytes.count)
+    }
+
+    private func take(_ bytes: Span<UInt8>, from start: Int) -> Int {
+        var offset = start
         loop: while offset < bytes.count {
             let rest = bytes.extracting(offset..<bytes.count)
             switch phase {
@@ -230,8 +242,7 @@ final class ClientConnection: StreamHandler {
             case .deciding, .waiting, .closed: break loop
             }
         }
-        if phase == .exchanging { flushOutbound() }
-        return min(offset, bytes.count)
+        return offset
     }
 
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
@@ -263,6 +274,8 @@ final class ClientConnection: StreamHandler {
     private func prepareRefusalWithoutHead() {
         startedAt = worker.loop.now
         service = nil
+        client = peer
+        requestBytes = 0
         method = .get
         version = .http11
         setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))

@@ -78,14 +78,17 @@ final class Worker: ListenerHandler, WakeHandler {
     // MARK: Connections
 
     func accepted(_ connection: consuming Accepted, by listener: Listener) {
-        pausedLogged = false
         let peer = connection.peer.ip
-        switch node.connections.admit(peer) {
-        case .admitted: break
+        var admission = node.connections.admit(peer)
+        if admission == .tooMany {
+            // One more would take what others need: the idle make room.
+            shedIdle()
+            admission = node.connections.admit(peer)
+        }
+        switch admission {
+        case .admitted: pausedLogged = false
         case .tooManyOfClient: return
         case .tooMany:
-            // One more would take what others need: the idle make room, and accepting rests meanwhile.
-            shedIdle()
             pause(listener, reason: "the limit on connections is reached")
             return
         }
