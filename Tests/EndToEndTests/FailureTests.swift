@@ -44,6 +44,12 @@ struct FailureTests {
             #expect(answer.status == 502)
             #expect(problemTitle(answer) == "Bad gateway")
             #expect(backend.requests.filter { $0.method == "POST" }.count == 1)
+            // Without a body there is nothing that could not be sent again, and it must not be either.
+            try client.send("GET /3 HTTP/1.1\r\nHost: test\r\n\r\n")
+            #expect(try client.readResponse().status == 200)
+            try client.send("POST /4 HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
+            #expect(try client.readResponse().status == 502)
+            #expect(backend.requests.filter { $0.method == "POST" }.map(\.target) == ["/2", "/4"])
         }
     }
 
