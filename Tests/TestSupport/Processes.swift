@@ -69,17 +69,6 @@ package func eventually(_ what: String, _ condition: () throws -> Bool) throws {
     throw ProcessError("waited in vain: \(what)")
 }
 
-/// Connections to a local port whose own end is not closed yet: established, or waiting to be closed after the peer has
-/// (proc(5), /proc/net/tcp).
-package func openConnections(to port: UInt16) -> Int {
-    let digits = String(port, radix: 16, uppercase: true)
-    let suffix = ":" + String(repeating: "0", count: 4 - digits.count) + digits
-    return readFile("/proc/net/tcp").split(separator: "\n").count { line in
-        let fields = line.split(separator: " ")
-        return fields.count > 3 && fields[2].hasSuffix(suffix) && (fields[3] == "01" || fields[3] == "08")
-    }
-}
-
 package final class ChildProcess {
     package private(set) var pid: pid_t = 0
     private let directory: TemporaryDirectory
