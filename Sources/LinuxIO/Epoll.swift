@@ -19,6 +19,7 @@ package struct IOEvents: OptionSet, Sendable {
 package struct Epoll: ~Copyable {
     private let descriptor: Descriptor
     private let events: UnsafeMutablePointer<epoll_event>
+    private var waitsFinely = true
     /// Events taken in one call. More only delays the timers; fewer only costs calls under extreme load.
     private static let eventsMax = 512
 
@@ -59,16 +60,18 @@ package struct Epoll: ~Copyable {
 
     /// Waits for events, at most `span` (`nil`: for ever). Returns how many there are.
     package mutating func wait(atMost span: TimeSpan?) -> Int {
-        let n: Int32
-        if let span {
-            let nanoseconds = max(0, span.nanoseconds)
+        guard let span else { return max(0, Int(unsafe epoll_wait(descriptor.raw, events, Int32(Self.eventsMax), -1))) }
+        let nanoseconds = max(0, span.nanoseconds)
+        if waitsFinely {
             var limit = timespec(
                 tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
-            n = unsafe epoll_pwait2(descriptor.raw, events, Int32(Self.eventsMax), &limit, nil)
-        } else {
-            n = unsafe epoll_wait(descriptor.raw, events, Int32(Self.eventsMax), -1)
+            let n = unsafe epoll_pwait2(descriptor.raw, events, Int32(Self.eventsMax), &limit, nil)
+            if n >= 0 || errno != ENOSYS { return max(0, Int(n)) }
+            // Linux before 5.11. Rounded up below: waking early would mean to ask again and again.
+            waitsFinely = false
         }
-        return max(0, Int(n))
+        let milliseconds = Int32(clamping: saturatingAdd(nanoseconds, 999_999) / 1_000_000)
+        return max(0, Int(unsafe epoll_wait(descriptor.raw, events, Int32(Self.eventsMax), milliseconds)))
     }
 
     /// Event `index` of the last `wait`.
