@@ -112,8 +112,10 @@ package struct WindowMachine: ~Copyable {
     var gathered = Queue<SubjectKey>()
     /// Flights that are ready to be sent.
     var ready = Queue<Flight>()
-    /// Kept until acknowledged, or until their window has passed.
+    /// To be put right; kept until acknowledged, or until their window has passed.
     var entries = Queue<Entries>()
+    /// What the window let in lately, for a server that comes back without its data.
+    var recent = Queue<Entries>()
     var entriesUnderWay = 0
     var nextSerial: UInt64 = 0
     var probeUnderWay = false
@@ -385,8 +387,10 @@ package struct WindowMachine: ~Copyable {
         let key = context.key
         if run.isCharged {
             let score = clock.upper(at: run.at)
+            // NX: what is there has its time already.
             writer.add("ZADD")
             writer.add { key.write(run.subject, to: &$0) }
+            writer.add("NX")
             for offset in 0..<UInt64(run.count) {
                 writer.add(score.microseconds)
                 writer.add { names.write(run.first &+ offset, to: &$0) }
