@@ -59,6 +59,14 @@ final class BackendConnection: StreamHandler {
     /// Whether an idle connection may be used again: the backend has neither closed it nor sent what nobody asked for.
     var isUsable: Bool { stream.isOpen && !stream.mayHaveBytes }
 
+    /// Asks the socket itself whether the backend has closed an idle connection. A request that must not be sent twice is
+    /// worth the call: the news of the end may still be on its way through epoll.
+    var isStillOpen: Bool {
+        // Not into `input`, which whoever called may be reading.
+        pool.worker.surplus.clear()
+        return stream.receive(into: &pool.worker.surplus, room: 1) == .wouldBlock
+    }
+
     /// Ends the exchange. `reusable` says that both sides agree where the next message begins.
     func finish(reusable: Bool) {
         client = nil
@@ -71,9 +79,7 @@ final class BackendConnection: StreamHandler {
         if stream.mayHaveBytes {
             // The last read filled its room, so the socket may hold more; bytes here would answer a question that
             // nobody asked, and poison the next exchange.
-            // (Not into `input`, which whoever called may be reading.)
-            pool.worker.surplus.clear()
-            guard stream.receive(into: &pool.worker.surplus, room: 1) == .wouldBlock else {
+            guard isStillOpen else {
                 close()
                 return
             }

@@ -2,6 +2,7 @@
 
 import Configuration
 import EventLoop
+import HTTP1
 import LinuxIO
 import Primitives
 
@@ -28,7 +29,7 @@ final class BackendPool {
         self.backend = backend
         self.service = service
         self.worker = worker
-        // A node's limits are shared out over its workers, rounded up: a worker always may have one connection.
+        // A node's limits are shared out over its workers; a worker may always have one connection.
         let pool = service.settings.pool
         idleMax = (pool.idle + worker.count - 1) / worker.count
         openMax = pool.connections.map { max(1, $0 / worker.count) } ?? .max
@@ -46,7 +47,9 @@ final class BackendPool {
     func acquire(for client: ClientConnection, exchange: UInt64, fresh: Bool) -> Acquired {
         if !fresh {
             while let connection = idle.popLast() {
-                if connection.isUsable { return .reused(connection) }
+                if connection.isUsable, client.method.isIdempotent || connection.isStillOpen {
+                    return .reused(connection)
+                }
                 connection.close()
             }
         }
