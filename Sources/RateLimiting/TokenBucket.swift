@@ -60,6 +60,7 @@ package final class TokenBucketStore: Sendable {
     private let rate: TokenBucket.Rate
     private let seed: UInt64
     private let evictions = Atomic<Int>(0)
+    package let counts = LimiterCounts()
 
     /// Enough that workers seldom meet.
     private static let shardCount = 64
@@ -76,7 +77,14 @@ package final class TokenBucketStore: Sendable {
         }
     }
 
+    /// Decides a request.
     package func take(_ subject: SubjectKey, at now: MonotonicTime) -> Verdict {
+        let verdict = decide(subject, at: now)
+        counts.count(verdict, by: .bucket)
+        return verdict
+    }
+
+    private func decide(_ subject: SubjectKey, at now: MonotonicTime) -> Verdict {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
         return shard.table.withLock { table in
             _ = table.sweep { $0.isFull(at: now) }

@@ -17,6 +17,9 @@ extension WindowMachine {
         clock.observe(sample)
         lastHeardAt = sample.receivedAt
         breaker.connected()
+        // A server that was restarted, or has taken over, may know nothing of what was admitted a moment ago. Entries
+        // that it still has keep their names, so adding them again changes nothing.
+        while let run = recent.popFirst() { putRight(run) }
     }
 
     /// The connection is gone; everything under way has failed before.
@@ -237,6 +240,23 @@ extension WindowMachine {
             entriesDropped += 1
         }
         entries.append(run)
+    }
+
+    /// Keeps in mind that an entry is in the window.
+    mutating func remember(_ flight: WindowFlight, _ position: Int, at now: MonotonicTime) {
+        remember(
+            Entries(
+                subject: flight.transaction.subject, first: flight.transaction.first &+ UInt64(position), count: 1,
+                at: now, isCharged: true),
+            at: now)
+    }
+
+    mutating func remember(_ run: Entries, at now: MonotonicTime) {
+        if recent.extendLast(with: run) { return }
+        while let oldest = recent.first, recent.count >= Self.entriesMax || now - oldest.at >= context.policy.window {
+            _ = recent.popFirst()
+        }
+        recent.append(run)
     }
 
     mutating func nextEntries(at now: MonotonicTime) -> Entries? {

@@ -16,7 +16,9 @@ extension WindowMachine {
         case .window(let flight): windowReplied(flight, reply, at: now)
         case .confirmation(let flight, let admitted, let time):
             confirmationReplied(flight, admitted: admitted, time: time, reply, at: now)
-        case .entries: entriesUnderWay -= 1
+        case .entries(let run):
+            entriesUnderWay -= 1
+            if run.isCharged { remember(run, at: now) }
         case .cleanup: break
         case .probe(let sentAt): probeReplied(sentAt: sentAt, reply, at: now)
         }
@@ -94,6 +96,7 @@ extension WindowMachine {
                 let verdict: Verdict
                 if isIn {
                     recorded += 1
+                    remember(flight, position, at: now)
                     verdict = .admit(remaining: nil)
                 } else {
                     let wait = retryAfter ?? self.retryAfter(subject, at: now)
@@ -102,7 +105,8 @@ extension WindowMachine {
                 }
                 context.counts.count(verdict, by: .window)
                 deliver(verdict, request)
-            case .admittedByLossRule: if !isIn { charge(flight, position, request) }
+            case .admittedByLossRule:
+                if isIn { remember(flight, position, at: now) } else { charge(flight, position, request) }
             case .refusedByLossRule: if isIn { giveBack(flight, position, at: now) }
             }
             index = request.next

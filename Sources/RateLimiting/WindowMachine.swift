@@ -8,7 +8,6 @@
 // A transaction whose TIME is later than the score it gave is confirmed before anyone is admitted by it;
 // docs/decisions/late-transactions.md says why.
 
-package import Hiredis
 package import Identity
 import LinuxIO
 package import Primitives
@@ -100,7 +99,7 @@ package struct WindowMachine: ~Copyable {
 
     let context: LimiterContext
     package internal(set) var clock: ServerClock
-    private let templates = WindowTemplates()
+    let templates = WindowTemplates()
     var names: MemberNames
     package internal(set) var breaker = LossBreaker()
 
@@ -112,8 +111,10 @@ package struct WindowMachine: ~Copyable {
     var gathered = Queue<SubjectKey>()
     /// Flights that are ready to be sent.
     var ready = Queue<Flight>()
-    /// Kept until acknowledged, or until their window has passed.
+    /// To be put right; kept until acknowledged, or until their window has passed.
     var entries = Queue<Entries>()
+    /// What the window let in lately, for a server that comes back without its data.
+    var recent = Queue<Entries>()
     var entriesUnderWay = 0
     var nextSerial: UInt64 = 0
     var probeUnderWay = false
@@ -238,166 +239,5 @@ package struct WindowMachine: ~Copyable {
         guard subjects[place].flights == 0, !subjects[place].isQueued else { return }
         subjects[place].isQueued = true
         gathered.append(subject)
-    }
-
-    // MARK: Sending
-
-    /// The next thing to send, until there is none. Call `write` for its commands before anything else.
-    ///
-    /// - Parameter now: read just before; survivors are scored by it.
-    package mutating func next(at now: MonotonicTime) -> Transmission? {
-        guard breaker.mayAsk else {
-            releaseGathered(at: now)
-            return nil
-        }
-        if let flight = ready.popFirst() { return launch(flight) }
-        if let run = nextEntries(at: now) {
-            entriesUnderWay += 1
-            return launch(.entries(run))
-        }
-        while let subject = gathered.first {
-            guard let place = subjects.find(subject), let flight = load(place, subject, at: now) else {
-                _ = gathered.popFirst()
-                continue
-            }
-            return flight
-        }
-        return nil
-    }
-
-    private mutating func launch(_ flight: Flight) -> Transmission {
-        let form: Transmission.Form =
-            switch flight {
-            case .window: .transaction(commands: WindowTransaction.commandCount)
-            case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
-            case .probe: .transaction(commands: 2)
-            case .confirmation, .cleanup: .command
-            }
-        return Transmission(token: UInt64(flights.insert(flight)), form: form)
-    }
-
-    /// Makes a transaction of the requests that gather; `nil` where none are left.
-    private mutating func load(_ place: Int, _ subject: SubjectKey, at now: MonotonicTime) -> Transmission? {
-        guard subjects[place].waiting > 0 else {
-            subjects[place].isQueued = false
-            freeList(subjects[place].first)
-            subjects[place].first = -1
-            subjects[place].last = -1
-            dropIfIdle(place, subject)
-            return nil
-        }
-        // More than the limit cannot be admitted, so more entries would only cost; whoever has none is refused with the
-        // answer. Beyond the bound on entries, another transaction takes the rest.
-        let count = min(subjects[place].waiting, context.policy.limit, WindowTransaction.entriesMax)
-        let takesAll = count == context.policy.limit || count == subjects[place].waiting
-        let first = names.take(count)
-        let transaction = WindowTransaction(subject, first: first, count: count, clock: clock, at: now)
-        let index = flights.insert(
-            .window(WindowFlight(transaction: transaction, firstRequest: -1, isAsker: subjects[place].isAsker)))
-        let firstRequest = board(place, flight: Int32(clamping: index), count: takesAll ? .max : count)
-        switch flights[index] {
-        case .window(var flight):
-            flight.firstRequest = firstRequest
-            flights[index] = .window(flight)
-        case .confirmation, .entries, .cleanup, .probe: break
-        }
-        subjects[place].flights += 1
-        subjects[place].isAsker = false
-        return Transmission(token: UInt64(index), form: .transaction(commands: WindowTransaction.commandCount))
-    }
-
-    /// Moves up to `count` waiting requests from those that gather to a flight. Returns the first.
-    private mutating func board(_ place: Int, flight: Int32, count: Int) -> Int32 {
-        var first: Int32 = -1
-        var last: Int32 = -1
-        var taken = 0
-        var index = subjects[place].first
-        while index >= 0, taken < count {
-            let next = requests[Int(index)].next
-            switch requests[Int(index)].state {
-            case .waiting:
-                requests[Int(index)].flight = flight
-                requests[Int(index)].next = -1
-                if last >= 0 { requests[Int(last)].next = index } else { first = index }
-                last = index
-                taken += 1
-            case .admittedByLossRule, .refusedByLossRule: _ = requests.remove(Int(index))
-            }
-            index = next
-        }
-        subjects[place].first = index
-        if index < 0 { subjects[place].last = -1 }
-        subjects[place].waiting -= taken
-        return first
-    }
-
-    mutating func freeList(_ first: Int32) {
-        var index = first
-        while index >= 0 {
-            index = requests.remove(Int(index))?.next ?? -1
-        }
-    }
-
-    mutating func dropIfIdle(_ place: Int, _ subject: SubjectKey) {
-        let state = subjects[place]
-        if state.waiting == 0, state.flights == 0, !state.isQueued, state.first < 0 { subjects.remove(subject) }
-    }
-
-    /// Writes the commands of what `next` returned, without `MULTI` and `EXEC`.
-    package func write(_ transmission: Transmission, to writer: inout CommandWriter) {
-        let key = context.key
-        switch flights[Int(transmission.token)] {
-        case .window(let flight): templates.write(flight.transaction, key, names, to: &writer)
-        case .confirmation(let flight, let admitted, let time):
-            // XX: who has been dropped meanwhile must not come back. CH: how many are still there.
-            writer.add("ZADD")
-            writer.add { key.write(flight.transaction.subject, to: &$0) }
-            writer.add("XX")
-            writer.add("CH")
-            for offset in 0..<UInt64(admitted) {
-                writer.add(time.microseconds)
-                writer.add { names.write(flight.transaction.first &+ offset, to: &$0) }
-            }
-            writer.end()
-        case .entries(let run): write(run, to: &writer)
-        case .cleanup(let subject, let time):
-            writer.add("ZREMRANGEBYSCORE")
-            writer.add { key.write(subject, to: &$0) }
-            writer.add { buffer in
-                buffer.append(UInt8(ascii: "("))
-                buffer.append(decimal: Int(time.microseconds))
-            }
-            writer.add("+inf")
-            writer.end()
-        case .probe:
-            // A write that changes nothing: a server that only reads is of no use.
-            writer.add("TIME")
-            writer.end()
-            writer.add("ZREMRANGEBYSCORE")
-            writer.add { key.writeProbe(to: &$0) }
-            writer.add("-inf")
-            writer.add("0")
-            writer.end()
-        }
-    }
-
-    private func write(_ run: Entries, to writer: inout CommandWriter) {
-        let key = context.key
-        if run.isCharged {
-            let score = clock.upper(at: run.at)
-            writer.add("ZADD")
-            writer.add { key.write(run.subject, to: &$0) }
-            for offset in 0..<UInt64(run.count) {
-                writer.add(score.microseconds)
-                writer.add { names.write(run.first &+ offset, to: &$0) }
-            }
-            writer.end()
-            WindowTransaction.writeExpiry(key, run.subject, to: &writer)
-        } else {
-            writer.add("ZREM")
-            writer.add { key.write(run.subject, to: &$0) }
-            for offset in 0..<UInt64(run.count) { writer.add { names.write(run.first &+ offset, to: &$0) } }
-            writer.end()
-        }
     }
 }

@@ -46,7 +46,8 @@ struct WindowTemplate: Sendable {
     }
 
     private static func hasUsualTimes(_ transaction: WindowTransaction, _ key: WindowKey) -> Bool {
-        func isUsual(_ microseconds: Int64) -> Bool { (1_000_000_000_000_000...9_999_999_999_999_999).contains(microseconds) }
+        let usual: ClosedRange<Int64> = 1_000_000_000_000_000...9_999_999_999_999_999
+        func isUsual(_ microseconds: Int64) -> Bool { usual.contains(microseconds) }
         return isUsual(transaction.score.microseconds) && isUsual(horizon(transaction, key))
     }
 

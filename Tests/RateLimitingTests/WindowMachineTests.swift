@@ -298,6 +298,28 @@ struct WindowMachineTests {
         #expect(try bench.redis("ZCOUNT", bench.key, "+inf", "+inf") == "0")
     }
 
+    @Test(
+        "a server that comes back without its data gets the window again; one that kept it is not changed",
+        arguments: [true, false])
+    func healing(lost: Bool) throws {
+        let bench = try MachineBench(limit: 10)
+        try bench.connect()
+        bench.ask(times: 4)
+        try bench.pump()
+        bench.ask(times: 3)
+        try bench.pump()
+        let before = try bench.redis("ZRANGE", bench.key, "0", "-1", "WITHSCORES")
+        bench.machine.disconnected(.lost("x"), at: bench.now)
+        if lost { try bench.redis("FLUSHALL") }
+        try bench.connect()
+        try bench.pump()
+        #expect(try bench.inWindow() == 7)
+        if !lost { #expect(try bench.redis("ZRANGE", bench.key, "0", "-1", "WITHSCORES") == before) }
+        bench.ask(times: 5)
+        try bench.pump()
+        #expect(bench.admitted == 10)
+    }
+
     @Test("what lies further back than the window is not charged")
     func chargingOld() throws {
         let bench = try MachineBench(limit: 10, rule: .open)
