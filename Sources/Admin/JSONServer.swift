@@ -42,7 +42,9 @@ package final class JSONServer: ListenerHandler {
     /// Operators, monitors and a few demo clients; more at once is a mistake or an attack.
     private static let connectionsMax = 1024
 
-    package init(_ socket: ListeningSocket, loop: Loop, answer: @escaping (SmallRequest) -> SmallAnswer) throws(SystemError) {
+    package init(_ socket: ListeningSocket, loop: Loop, answer: @escaping (SmallRequest) -> SmallAnswer)
+        throws(SystemError)
+    {
         self.loop = loop
         self.answer = answer
         listener = try loop.listen(on: socket, handler: self)

@@ -77,7 +77,10 @@ package final class Loop {
 
     private func start(_ stream: Stream, _ handler: any StreamHandler) throws(SystemError) -> Stream {
         stream.handler = handler
-        place(occupy(.stream(stream))) { stream.slot = $0; stream.generation = $1 }
+        place(occupy(.stream(stream))) {
+            stream.slot = $0
+            stream.generation = $1
+        }
         do throws(SystemError) {
             try stream.register(with: epoll)
         } catch {
@@ -89,7 +92,10 @@ package final class Loop {
 
     package func listen(on socket: ListeningSocket, handler: any ListenerHandler) throws(SystemError) -> Listener {
         let listener = Listener(socket, loop: self, handler: handler)
-        place(occupy(.listener(listener))) { listener.slot = $0; listener.generation = $1 }
+        place(occupy(.listener(listener))) {
+            listener.slot = $0
+            listener.generation = $1
+        }
         try listener.watch()
         return listener
     }

@@ -61,7 +61,8 @@ extension ClientConnection {
         case .needMore: return .needsMore
         case .malformed: return .malformed
         case .complete(let length):
-            return begin(worker.responseHead, bytes, connection) ? .final(length) : interim(worker.responseHead, bytes, length)
+            return begin(worker.responseHead, bytes, connection)
+                ? .final(length) : interim(worker.responseHead, bytes, length)
         }
     }
 
@@ -119,7 +120,8 @@ extension ClientConnection {
                 switch delivery {
                 case .chunked:
                     worker.output.appendChunk(bytes.extracting(range))
-                case .asAnnounced where range.count <= Self.copiedBytesMax, .untilClose where range.count <= Self.copiedBytesMax:
+                case .asAnnounced where range.count <= Self.copiedBytesMax,
+                    .untilClose where range.count <= Self.copiedBytesMax:
                     worker.output.append(bytes.extracting(range))
                 case .asAnnounced, .untilClose:
                     // Head and body leave in one call, and the body is not copied.

@@ -161,7 +161,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         serverTime = (time, loop.now)
         var ignored = 0
         var previousBoot: BootID?
-        if reply.kind(4) == .bulk, let before = try? NodeInfo(json: Array(reply.text(4).utf8), assumed: info.heartbeat) {
+        if reply.kind(4) == .bulk, let before = try? NodeInfo(json: Array(reply.text(4).utf8), assumed: info.heartbeat)
+        {
             previousBoot = before.boot
         }
         var lastSeen: [(id: NodeID, time: RedisTime)] = []

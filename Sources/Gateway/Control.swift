@@ -73,7 +73,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         resolveTimer = LoopTimer(loop) { [weak self] in self?.resolveAgain() }
         if let redis = setup.redis {
             link = ClusterLink(
-                redis, id: setup.id, info: setup.info, loop: loop, resolver: resolver, seed: setup.seed &+ 7, owner: self)
+                redis, id: setup.id, info: setup.info, loop: loop, resolver: resolver, seed: setup.seed &+ 7,
+                owner: self)
         }
         resolveTimer.schedule(after: Self.resolveInterval)
         tick()
@@ -150,13 +151,15 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             // Workers lose the same Redis at the same time: one line says it.
             if limiterLost.isEmpty {
                 logger.warning(
-                    "Redis lost: the loss rule decides limits", metadata: ["reason": "\(reason)", "worker": "\(worker)"])
+                    "Redis lost: the loss rule decides limits",
+                    metadata: ["reason": "\(reason)", "worker": "\(worker)"])
             }
             limiterLost.insert(worker)
         case .restored:
             limiterLost.remove(worker)
             if limiterLost.isEmpty { logger.notice("Redis is back: limits hold over the cluster again") }
-        case .anomaly(let reason): logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
+        case .anomaly(let reason):
+            logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
         }
     }
 

@@ -1,7 +1,7 @@
 // A node put together: configuration, sockets, threads.
 
-package import Configuration
 import Balancing
+package import Configuration
 import EventLoop
 package import LinuxIO
 package import Logging
@@ -129,7 +129,8 @@ package final class Node: Sendable {
             case .file(let path): return LogSink(try OutputFile.append(path: path))
             }
         } catch {
-            throw NodeStartError(description: "gateway.accessLog: \(error.reason): give a path that can be written, or false")
+            throw NodeStartError(
+                description: "gateway.accessLog: \(error.reason): give a path that can be written, or false")
         }
     }
 
@@ -145,7 +146,7 @@ package final class Node: Sendable {
             } else {
                 do throws(SystemError) {
                     first = try ListeningSocket(SocketAddress(ip: .v6Any, port: wanted.port), reusePort: true)
-                } catch where !error.isAddressInUse {
+                } catch  where !error.isAddressInUse {
                     first = try ListeningSocket(SocketAddress(ip: .v4Any, port: wanted.port), reusePort: true)
                 }
             }
@@ -157,7 +158,8 @@ package final class Node: Sendable {
         } catch {
             let remedy =
                 error.isAddressInUse
-                ? "another program listens there: stop it, or choose another by --set \(key)=ADDRESS:PORT" : error.reason
+                ? "another program listens there: stop it, or choose another by --set \(key)=ADDRESS:PORT"
+                : error.reason
             throw NodeStartError(description: "cannot listen on \(wanted) (\(key)): \(remedy)")
         }
     }
@@ -205,14 +207,16 @@ package final class Node: Sendable {
         configuration.services.flatMap { service -> [String] in
             var warnings: [String] = []
             if service.leastConnections.scope == .cluster, service.strategy == .leastConnections {
-                warnings.append("\(service.name): leastConnections.scope: cluster counts this node's requests only, for now")
+                warnings.append(
+                    "\(service.name): leastConnections.scope: cluster counts this node's requests only, for now")
             }
             let weights = Set(service.instances.map(\.weight))
             if service.strategy == .roundRobin, weights.count > 1 {
                 warnings.append("\(service.name): weights have no effect with round_robin: write weighted_round_robin")
             }
             if service.hashOn == .user, service.strategy == .consistentHash {
-                warnings.append("\(service.name): hashOn: user goes by the client's address until identities are configured")
+                warnings.append(
+                    "\(service.name): hashOn: user goes by the client's address until identities are configured")
             }
             return warnings
         }

@@ -1,8 +1,8 @@
 // Health probes: one HTTP request on a connection of its own, with one deadline for all of it.
 
 import EventLoop
-import Health
 import HTTP1
+import Health
 import LinuxIO
 import Primitives
 
@@ -116,7 +116,11 @@ final class Probe: StreamHandler {
     func streamDrained(_ stream: Stream) {}
 
     func streamFailed(_ stream: Stream, _ error: SystemError) {
-        if stream.state == .connecting { retryOr(.connection(error.reason)) } else { finish(.failed(.connection(error.reason))) }
+        if stream.state == .connecting {
+            retryOr(.connection(error.reason))
+        } else {
+            finish(.failed(.connection(error.reason)))
+        }
     }
 
     func streamDeadlinePassed(_ stream: Stream) {

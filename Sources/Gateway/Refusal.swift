@@ -55,7 +55,8 @@ enum Refusal {
         case .noHealthyBackend: "every backend of this service is down"
         case .rateLimited: "this client has used up its limit; Retry-After says when the next request may pass"
         case .malformed(let violation): violation.rule.detail
-        case .pathEscapes: "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
+        case .pathEscapes:
+            "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
         case .headTimedOut: "the request head did not arrive in time"
         case .bodyTimedOut: "the request body made no progress"
         case .backendFailed: "the backend could not be reached or closed the connection before its answer"

@@ -70,7 +70,7 @@ struct DemoBackend: ParsableCommand {
         }
         do throws(SystemError) {
             return try ListeningSocket(SocketAddress(ip: .v6Any, port: port), reusePort: false)
-        } catch where !error.isAddressInUse {
+        } catch  where !error.isAddressInUse {
             return try ListeningSocket(SocketAddress(ip: .v4Any, port: port), reusePort: false)
         }
     }

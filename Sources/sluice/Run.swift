@@ -94,7 +94,8 @@ struct Check: ParsableCommand {
         for warning in Node.warnings(configuration) { printError("\(options.config): warning: \(warning)") }
         let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
         print(
-            "\(options.config): ok: \(configuration.services.count) services, \(backends) backends, listening on \(configuration.gateway.port)")
+            "\(options.config): ok: \(configuration.services.count) services, \(backends) backends, listening on \(configuration.gateway.port)"
+        )
     }
 }
 
