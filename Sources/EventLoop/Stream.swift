@@ -62,6 +62,10 @@ package final class Stream {
 
     var cookie: UInt64 { UInt64(generation) << 32 | UInt64(slot) }
 
+    /// Both directions have ended: the peer has reset the connection, or closed it behind what this side has ended.
+    package var isReset: Bool { reset }
+    private var reset = false
+
     package var isOpen: Bool { stateNow == .open }
     /// Bytes that the kernel has not taken yet.
     package var pendingOutput: Int { pending }
@@ -242,7 +246,8 @@ package final class Stream {
             finishConnecting(events)
             guard stateNow == .open else { return }
         }
-        if events.contains(.peerClosed) || events.contains(.hungUp) || events.contains(.failed) { peerEnded = true }
+        if events.contains(.hungUp) || events.contains(.failed) { reset = true }
+        if events.contains(.peerClosed) || reset { peerEnded = true }
         let readable = events.contains(.readable) || peerEnded
         // Known before anything is written: where that fails, the owner can still look for what the peer said before.
         if readable { mayHave = true }

@@ -160,7 +160,21 @@ final class ClientConnection: StreamHandler {
         }
     }
 
+    /// Whether the request has been read as far as it will be and its answer is on its way.
+    private var awaitsAnswer: Bool {
+        switch phase {
+        case .deciding, .waiting: true
+        case .exchanging: requestComplete || uploadBroken
+        case .head, .discarding, .lingering, .closed: false
+        }
+    }
+
     func streamReadable(_ stream: Stream) {
+        if stream.isReset, awaitsAnswer {
+            // Nobody is left to answer. (A client that has only ended its sending may still read: RFC 9112 §9.6.)
+            aborted()
+            return
+        }
         if !held.isEmpty, takesInput { consumeHeld() }
         var reads = Self.readsPerTurn
         while takesInput, stream.mayHaveBytes {

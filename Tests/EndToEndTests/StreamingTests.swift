@@ -110,4 +110,28 @@ struct StreamingTests {
             #expect(growth < Self.growthMax, "grew by \(growth) bytes")
         }
     }
+
+    @Test("a client that resets while its answer is awaited leaves no request behind at the backend")
+    func resetWhileWaiting() throws {
+        try Scene.play { scene in
+            let reached = Atomic<Bool>(false)
+            let ended = Atomic<Bool>(false)
+            let backend = scene.add(
+                try RecordingBackend(serving: { _, wire, _ in
+                    guard let head = try wire.readHead(), head.target == "/slow" else { return }
+                    reached.store(true, ordering: .relaxed)
+                    // No answer: only the node's end of the connection lets this go on.
+                    _ = try? wire.readHead()
+                    ended.store(true, ordering: .relaxed)
+                }))
+            let node = try scene.node(File([backend]))
+            do {
+                let client = try node.connect()
+                try client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
+                try eventually("the backend has the request") { reached.load(ordering: .relaxed) }
+                client.resetOnClose()
+            }
+            try eventually("the node has let go of the backend") { ended.load(ordering: .relaxed) }
+        }
+    }
 }
