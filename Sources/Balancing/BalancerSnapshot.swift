@@ -76,6 +76,9 @@ package final class BalancerSnapshot: Sendable {
     /// How many backends may be picked.
     package var availableCount: Int { candidates.count }
 
+    /// Whether the backend with this index may be picked.
+    package func isAvailable(_ index: Int) -> Bool { candidates.contains { $0.index == index } }
+
     /// The index of the backend for the next request; `nil` where none is available, or only the excluded one.
     ///
     /// Does not count the request: call `state.began` when it is handed over.

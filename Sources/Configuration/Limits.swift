@@ -88,6 +88,10 @@ enum Defaults {
     static let connectTimeout = TimeSpan.seconds(2)
     /// Shorter than the keep-alive of common servers would be safer for the pool, longer kinder to quiet streams.
     static let backendIdleTimeout = TimeSpan.seconds(60)
+    /// A WebSocket may be quiet for long where neither end sends pings; an hour without a byte is a peer that is gone.
+    static let tunnelTimeout = TimeSpan.seconds(3_600)
+    /// As long as the longest request may take by default: time for a conversation to come to its end.
+    static let tunnelGrace = TimeSpan.seconds(30)
     /// Enough to serve 64 requests at once without a new connection, few enough that 100 backends fit 8,192
     /// descriptors.
     static let poolIdle = 64

@@ -36,9 +36,13 @@ extension Configuration {
         package let connect: TimeSpan
         /// From the end of the request to the head of the answer; `nil`: no limit.
         package let response: TimeSpan?
-        /// The longest silence on a backend connection: inside an answer, after an upgrade, or unused in the pool;
-        /// `nil`: no limit.
+        /// The longest silence on a backend connection: inside an answer, in a tunnel of which one side has ended or
+        /// takes nothing, or unused in the pool; `nil`: no limit.
         package let idle: TimeSpan?
+        /// The longest silence in a tunnel that an upgrade has opened; `nil`: no limit.
+        package let tunnel: TimeSpan?
+        /// How long a tunnel lives on when its backend has left; `nil`: until it ends by itself.
+        package let tunnelGrace: TimeSpan?
     }
 
     package struct ServiceLimits: Hashable, Sendable {

@@ -64,6 +64,12 @@ extension Configuration.Timeouts {
         idle = map.read("idle", default: Defaults.backendIdleTimeout) { text throws(Invalid) in
             try durationOrNone(text)
         }
+        tunnel = map.read("tunnel", default: Defaults.tunnelTimeout) { text throws(Invalid) in
+            try durationOrNone(text)
+        }
+        tunnelGrace = map.read("tunnelGrace", default: Defaults.tunnelGrace) { text throws(Invalid) in
+            try durationOrNone(text)
+        }
         map.finish()
     }
 }

@@ -79,6 +79,9 @@ package final class Stream {
         }
     }
 
+    /// Gives the stream to another owner, who asks by himself for what may have arrived already.
+    package func handOver(to handler: any StreamHandler) { self.handler = handler }
+
     func register(with epoll: borrowing Epoll) throws(SystemError) {
         switch descriptor {
         case .some(let descriptor): try epoll.add(descriptor, cookie: cookie)

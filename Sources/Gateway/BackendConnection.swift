@@ -87,6 +87,12 @@ final class BackendConnection: StreamHandler {
         pool.release(self)
     }
 
+    /// The exchange has become a tunnel, whose end is the connection's end too.
+    func becomeTunnel() {
+        client = nil
+        held.release()
+    }
+
     func close() {
         client = nil
         held.release()

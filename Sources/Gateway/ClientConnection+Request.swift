@@ -67,7 +67,8 @@ extension ClientConnection: LimitRequester {
         hash = node.hashing[index].hash(head, bytes, client: client)
         let rewrite = RequestRewrite(
             stripped: service.settings.stripPrefix ? prefixLength : 0, peer: peer, peerTrusted: peerTrusted,
-            replacesHost: service.settings.hostHeader == .backend, via: node.via)
+            replacesHost: service.settings.hostHeader == .backend, via: node.via,
+            upgrade: takeUpgrade(head, bytes, service))
         outbound.clear()
         outboundSent = 0
         replayable = true

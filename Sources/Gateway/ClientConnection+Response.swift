@@ -29,6 +29,9 @@ extension ClientConnection {
             switch takeHead(bytes.extracting(offset..<bytes.count), connection) {
             case .interim(let length): offset += length
             case .final(let length): offset += length
+            case .switched(let length):
+                switchProtocols(connection, bytes.extracting((offset + length)..<bytes.count))
+                return .abandoned
             case .needsMore:
                 sendOutput(Span<UInt8>())
                 return phase == .exchanging ? .needsMore(consumed: offset) : .abandoned
@@ -51,6 +54,7 @@ extension ClientConnection {
     private enum HeadProgress {
         case interim(Int)
         case final(Int)
+        case switched(Int)
         case needsMore
         case malformed
     }
@@ -66,9 +70,16 @@ extension ClientConnection {
         }
     }
 
-    /// RFC 9110 §15.2: interim answers are passed on to clients that know them. 101 answers an Upgrade, and none was sent.
+    /// RFC 9110 §15.2: interim answers are passed on to clients that know them.
     private func interim(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int) -> HeadProgress {
-        guard head.status != 101 else { return .malformed }
+        if head.status == 101 {
+            guard accepts(head, bytes) else { return .malformed }
+            let rewrite = ResponseRewrite(
+                delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via,
+                upgrade: head.upgrade)
+            rewrite.write(head, bytes, to: &worker.output)
+            return .switched(length)
+        }
         if version == .http11 {
             let rewrite = ResponseRewrite(
                 delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via)
@@ -94,7 +105,8 @@ extension ClientConnection {
         responseStarted = true
         replayable = false
         let rewrite = ResponseRewrite(
-            delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via)
+            delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
+            upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil)
         rewrite.write(head, bytes, to: &worker.output)
         if status >= 500 {
             worker.report(service, backendIndex, .serverError(status))

@@ -22,6 +22,8 @@ final class ClientConnection: StreamHandler {
         case waiting
         /// A backend connection, perhaps not made yet, is bound to the exchange.
         case exchanging
+        /// The backend has switched to another protocol; the bytes are a `Tunnel`'s business.
+        case tunneling
         /// The gateway has answered by itself; the rest of the request's body is read and dropped.
         case discarding
         /// Nothing more will be answered; what still arrives is dropped, so that no reset overtakes the answer.
@@ -62,6 +64,8 @@ final class ClientConnection: StreamHandler {
     var startedAt = MonotonicTime(nanoseconds: 0)
     var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false
+    /// The protocol that the backend was asked to switch to, by its place in the service's list.
+    var upgrade: Int?
     var requestBytes = 0
     /// What goes to the backend: the head, and the body as far as it was not sent directly.
     var outbound = ByteBuffer()
@@ -156,7 +160,7 @@ final class ClientConnection: StreamHandler {
         case .head: stream.pendingOutput == 0
         case .discarding, .lingering: true
         case .exchanging: !requestComplete && backendTakesBody
-        case .deciding, .waiting, .closed: false
+        case .deciding, .waiting, .tunneling, .closed: false
         }
     }
 
@@ -165,7 +169,7 @@ final class ClientConnection: StreamHandler {
         switch phase {
         case .deciding, .waiting: true
         case .exchanging: requestComplete || uploadBroken
-        case .head, .discarding, .lingering, .closed: false
+        case .head, .tunneling, .discarding, .lingering, .closed: false
         }
     }
 
@@ -253,7 +257,7 @@ final class ClientConnection: StreamHandler {
                 discarded += rest.count
                 if discarded > Self.lingerBytesMax { close() }
                 return bytes.count
-            case .deciding, .waiting, .closed: break loop
+            case .deciding, .waiting, .tunneling, .closed: break loop
             }
         }
         return offset
@@ -284,6 +288,9 @@ final class ClientConnection: StreamHandler {
             return bytes.count
         }
     }
+
+    /// Hands over what has arrived behind the request.
+    func takeHeld(into buffer: inout ByteBuffer) { swap(&buffer, &held) }
 
     private func prepareRefusalWithoutHead() {
         startedAt = worker.loop.now
@@ -366,7 +373,7 @@ final class ClientConnection: StreamHandler {
         case .exchanging: aborted()
         // A client may end its side and still read: what it was answered has to reach it.
         case .discarding, .lingering: lingerOrClose()
-        case .deciding, .waiting, .closed: break
+        case .deciding, .waiting, .tunneling, .closed: break
         }
     }
 
@@ -411,7 +418,7 @@ final class ClientConnection: StreamHandler {
             backend?.stream.resumeReading()
         case .lingering: outputEnded()
         case .head: ready()
-        case .deciding, .waiting, .discarding, .closed: break
+        case .deciding, .waiting, .tunneling, .discarding, .closed: break
         }
     }
 
@@ -444,7 +451,7 @@ final class ClientConnection: StreamHandler {
                 refuse(.bodyTimedOut, keepAlive: false)
             }
         case .discarding, .lingering: close()
-        case .deciding, .closed: break
+        case .deciding, .tunneling, .closed: break
         }
     }
 

@@ -25,6 +25,8 @@ struct RequestRewrite {
     var replacesHost: Bool
     /// The pseudonym in `Via`.
     var via: [UInt8]
+    /// The protocol to ask the backend for.
+    var upgrade: Range<Int>?
 
     /// Writes the head for a backend, all but the tail that depends on which backend it is.
     func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
@@ -54,6 +56,7 @@ struct RequestRewrite {
         output.append(head.version == .http11 ? "Via: 1.1 " : "Via: 1.0 ")
         output.append(via.span)
         output.append("\r\n")
+        if let upgrade { output.appendUpgrade(bytes.extracting(upgrade)) }
         switch head.framing {
         case .none, .length: break
         case .chunked: output.append("Transfer-Encoding: chunked\r\n")
@@ -82,6 +85,8 @@ struct ResponseRewrite {
     var keepAlive: Bool
     var clientVersion: HTTPVersion
     var via: [UInt8]
+    /// The protocol that the backend has switched to, or wants.
+    var upgrade: Range<Int>?
 
     func write(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
         output.appendStatusLine(of: head, from: bytes)
@@ -92,6 +97,7 @@ struct ResponseRewrite {
         output.append(head.version == .http11 ? "Via: 1.1 " : "Via: 1.0 ")
         output.append(via.span)
         output.append("\r\n")
+        if let upgrade { output.appendUpgrade(bytes.extracting(upgrade)) }
         if head.status >= 200 {
             switch delivery {
             case .chunked: output.append("Transfer-Encoding: chunked\r\n")
@@ -104,5 +110,14 @@ struct ResponseRewrite {
             }
         }
         output.append("\r\n")
+    }
+}
+
+extension ByteBuffer {
+    /// RFC 9110 §7.8: an Upgrade field counts only where Connection names it.
+    fileprivate mutating func appendUpgrade(_ name: Span<UInt8>) {
+        append("Connection: Upgrade\r\nUpgrade: ")
+        append(name)
+        append("\r\n")
     }
 }

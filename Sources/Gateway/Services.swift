@@ -63,6 +63,7 @@ package final class Service: Sendable {
     package let backends: [Backend]
     let nameBytes: [UInt8]
     let prefix: [UInt8]
+    let upgrades: Upgrades
     let state: BalancerState
     /// 0: no limit.
     let bodyBytesMax: Int
@@ -77,6 +78,7 @@ package final class Service: Sendable {
         var prefix = Array(settings.path.utf8)
         while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
         self.prefix = prefix
+        upgrades = Upgrades(settings.upgrades)
         state = BalancerState(backendCount: settings.instances.count)
         bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
     }

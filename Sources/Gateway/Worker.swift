@@ -41,6 +41,7 @@ final class Worker: ListenerHandler, WakeHandler {
     private(set) var draining = false
     private var listeners: [Listener] = []
     private var clients: [ClientConnection] = []
+    let tunnels = Tunnels()
     private var accessLog: AccessLog?
     private var pausedLogged = false
 
@@ -138,7 +139,12 @@ final class Worker: ListenerHandler, WakeHandler {
     func woken() {
         for message in mailbox.take() {
             switch message {
-            case .balancer(let service, let snapshot): balancers[service] = snapshot
+            case .balancer(let service, let snapshot):
+                balancers[service] = snapshot
+                // A node that drains ends them anyway.
+                if !draining {
+                    tunnels.viewChanged(node.services[service], at: loop.now) { snapshot.isAvailable($0) }
+                }
             case .drain: drain()
             case .stop: loop.stop()
             }
@@ -151,9 +157,12 @@ final class Worker: ListenerHandler, WakeHandler {
         for listener in listeners { listener.drain() }
         listeners.removeAll()
         for pool in pools.joined() { pool.closeIdle() }
+        drainTunnels()
         for client in clients where client.isIdle { client.close() }
         if clients.isEmpty { finishDraining() }
     }
+
+    func drainTunnels() { tunnels.drain(within: node.drain.timeout, at: loop.now) }
 
     private func finishDraining() { control.post(.drained(worker: index)) }
 

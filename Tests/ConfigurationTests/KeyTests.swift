@@ -41,6 +41,8 @@ struct KeyTests {
         #expect(service.timeouts.connect == .seconds(2))
         #expect(service.timeouts.response == .seconds(30))
         #expect(service.timeouts.idle == .seconds(60))
+        #expect(service.timeouts.tunnel == .seconds(3_600))
+        #expect(service.timeouts.tunnelGrace == .seconds(30))
         #expect(service.limits.bodyBytes == nil)
         #expect(service.strategy == .roundRobin)
         #expect(service.hashOn == .client)
@@ -125,7 +127,7 @@ struct KeyTests {
                 stripPrefix: false
                 hostHeader: backend
                 upgrades: [WebSocket, my-protocol]
-                timeouts: {connect: 100ms, response: 0, idle: 5m}
+                timeouts: {connect: 100ms, response: 0, idle: 5m, tunnel: 2h, tunnelGrace: 0}
                 limits: {bodyBytes: 1MB}
                 strategy: consistent_hash
                 hashOn: header:X-Tenant
@@ -157,6 +159,8 @@ struct KeyTests {
         #expect(service.timeouts.connect == .milliseconds(100))
         #expect(service.timeouts.response == nil)
         #expect(service.timeouts.idle == .seconds(300))
+        #expect(service.timeouts.tunnel == .seconds(7_200))
+        #expect(service.timeouts.tunnelGrace == nil)
         #expect(service.limits.bodyBytes == .bytes(1_000_000))
         #expect(service.strategy == .consistentHash)
         #expect(service.hashOn == .header("x-tenant"))
