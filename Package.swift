@@ -55,7 +55,8 @@ let package = Package(
                 "Configuration", "RateLimiting", "Health", "Membership",
                 .product(name: "Logging", package: "swift-log"),
             ]),
-        module("Admin", ["Primitives", "LinuxIO", "HTTP1", "EventLoop", "Health", "Membership", "Gateway"]),
+        module(
+            "Admin", ["Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "Health", "Membership", "Gateway"]),
         .executableTarget(
             name: "sluice",
             dependencies: [

@@ -6,6 +6,7 @@ import Health
 package import LinuxIO
 import Membership
 import Primitives
+import RedisClient
 
 package enum AdminServer {
     /// Serves the admin API on a control loop. The names in its JSON are stable.
@@ -24,7 +25,8 @@ package enum AdminServer {
             return encode(ready, status: control.isReady ? 200 : 503)
         case "/api/backends": return encode(Backends(backends: control.backends.map { Backends.Row($0) }))
         case "/api/nodes": return encode(nodes(control))
-        default: return .problem(404, "No such page: try /healthz, /readyz, /api/backends or /api/nodes")
+        case "/api/redis": return encode(RedisState(control))
+        default: return .problem(404, "No such page: try /healthz, /readyz, /api/backends, /api/nodes or /api/redis")
         }
     }
 
@@ -81,6 +83,23 @@ package enum AdminServer {
             }
         }
         var backends: [Row]
+    }
+
+    /// How Redis is reached, and what got in the way since the start.
+    private struct RedisState: Encodable {
+        var state: String
+        var failures: [String: Int]
+        var dataLosses: Int
+        var clockSteps: Int
+
+        init(_ control: Control) {
+            state = control.clusterState.rawValue
+            let counts = control.failures
+            failures = Dictionary(
+                uniqueKeysWithValues: RedisCause.allCases.map { ($0.name, counts.count(of: $0)) })
+            dataLosses = counts.dataLosses
+            clockSteps = counts.clockSteps
+        }
     }
 
     private struct Nodes: Encodable {

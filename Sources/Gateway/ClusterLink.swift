@@ -10,7 +10,7 @@ import RedisClient
 
 protocol ClusterLinkOwner: AnyObject {
     func clusterReached()
-    func clusterLost(_ reason: String)
+    func clusterLost(_ failure: RedisFailure)
     func heartbeatAnswered(_ reply: HeartbeatReply)
     /// Redis answers, but not as it should: `sluice:nodes` may be of another type, or memory may be full.
     func heartbeatRefused(_ reason: String)
@@ -92,7 +92,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         if connection === subscriber { subscribed = false }
         let wasReached = isReached
         isReached = false
-        if wasReached || connection === commands { owner?.clusterLost(failure.description) }
+        if wasReached || connection === commands { owner?.clusterLost(failure) }
     }
 
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {

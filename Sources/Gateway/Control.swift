@@ -10,7 +10,7 @@ import Logging
 package import Membership
 import Primitives
 import RateLimiting
-import RedisClient
+package import RedisClient
 import Synchronization
 
 /// How the cluster is reached, for those who ask.
@@ -44,6 +44,11 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     private var drained: Set<Int> = []
     private var heartbeatRefusal: String?
     private var limiterLost: Set<Int> = []
+    /// The causes that the log has named, until Redis is back.
+    private var limiterLoss: RedisCause?
+    private var clusterLoss: RedisCause?
+    /// What stood between this node and Redis, counted.
+    package let failures: RedisFailureCounts
     private var whenDrained: (() -> Void)?
 
     /// How often names are resolved anew. getaddrinfo(3) does not tell how long an answer holds.
@@ -61,6 +66,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         resolver = setup.resolver
         logger = setup.logger
         limiterContext = setup.limiterContext
+        failures = setup.limiterContext?.failures ?? RedisFailureCounts()
         membership = MembershipView(id: setup.id, info: setup.info)
         clusterState = setup.redis == nil ? .alone : .lost
         let moment = HealthMoment(
@@ -147,17 +153,26 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     private func limiterEvent(_ worker: Int, _ event: LimiterEvent) {
         switch event {
-        case .lost(let reason):
+        case .lost(let failure):
             // Workers lose the same Redis at the same time: one line says it.
-            if limiterLost.isEmpty {
+            if limiterLoss != failure.cause {
+                limiterLoss = failure.cause
                 logger.warning(
                     "Redis lost: the loss rule decides limits",
-                    metadata: ["reason": "\(reason)", "worker": "\(worker)"])
+                    metadata: [
+                        "reason": "\(failure)", "remedy": "\(failure.cause.remedy)", "worker": "\(worker)",
+                    ])
             }
             limiterLost.insert(worker)
         case .restored:
             limiterLost.remove(worker)
-            if limiterLost.isEmpty { logger.notice("Redis is back: limits hold over the cluster again") }
+            guard limiterLost.isEmpty else { return }
+            limiterLoss = nil
+            logger.notice("Redis is back: limits hold over the cluster again")
+        case .dataLost:
+            logger.warning(
+                "Redis has lost its data: what this node admitted in the last window is added back",
+                metadata: ["worker": "\(worker)"])
         case .anomaly(let reason):
             logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
         }
@@ -231,13 +246,19 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     func clusterReached() {
         clusterState = .reached
+        clusterLoss = nil
         logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
         health.redisRestored(at: moment, into: &actions)
         perform()
     }
 
-    func clusterLost(_ reason: String) {
-        if clusterState == .reached { logger.warning("cluster out of reach", metadata: ["reason": "\(reason)"]) }
+    func clusterLost(_ failure: RedisFailure) {
+        failures.count(failure.cause)
+        if clusterLoss != failure.cause {
+            clusterLoss = failure.cause
+            logger.warning(
+                "cluster out of reach", metadata: ["reason": "\(failure)", "remedy": "\(failure.cause.remedy)"])
+        }
         clusterState = .lost
         health.redisLost(at: moment, into: &actions)
         perform()
@@ -266,7 +287,11 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         // Once for each reason: a heartbeat comes twice a second.
         guard heartbeatRefusal != reason else { return }
         heartbeatRefusal = reason
-        logger.error("heartbeats are refused: this node is not seen by the others", metadata: ["reason": "\(reason)"])
+        logger.error(
+            "heartbeats are refused: this node is not seen by the others",
+            metadata: [
+                "reason": "\(reason)", "remedy": "\(RedisCause(errorText: reason).remedy)",
+            ])
     }
 
     func healthNews(_ news: HealthNews) {

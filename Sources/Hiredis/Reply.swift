@@ -105,6 +105,11 @@ package final class Reply {
         nodes.indices.contains(index) ? storage[nodes[index].text] : []
     }
 
+    /// The first error anywhere in the reply.
+    package var firstError: String? {
+        (0..<count).first { kind($0) == .error }.map { text($0) }
+    }
+
     /// Whether the text at `index` is exactly `word`.
     package func isText(_ index: Int, _ word: [UInt8]) -> Bool {
         let (nodes, storage) = (self.nodes, self.storage)

@@ -176,6 +176,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     package func redisReplied(_ reply: Reply, token: UInt64) {
         machine.replied(token, reply, at: loop.now)
+        if let reason = machine.takeMistrust() { connection.distrust(reason) }
         // The batch is answered: who has gathered meanwhile is next.
         if connection.outstanding == 0 { askTurn() }
         afterwards()

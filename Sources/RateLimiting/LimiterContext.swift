@@ -1,4 +1,5 @@
 package import Primitives
+package import RedisClient
 package import Synchronization
 
 /// Who waits for a decision. Called on the loop, once for each request that is pending.
@@ -15,9 +16,11 @@ package enum LimitDecision: Equatable, Sendable {
 
 /// What happens to a limiter as a whole, for the log.
 package enum LimiterEvent: Equatable, Sendable {
-    /// Redis is not asked any more; the loss rule decides.
-    case lost(String)
+    /// Redis is not asked any more; the loss rule decides. Told again when the cause changes.
+    case lost(RedisFailure)
     case restored
+    /// Redis has forgotten what it knew; what this node remembers is added back.
+    case dataLost
     /// An answer that cannot be believed.
     case anomaly(String)
 }
@@ -32,6 +35,7 @@ package final class LimiterContext: Sendable {
     package let memory: AdmissionMemory
     package let fullWindows: FullWindowMemory
     package let counts = LimiterCounts()
+    package let failures = RedisFailureCounts()
     /// Nodes alive as last known, at least 1.
     package let liveNodes = Atomic<Int>(1)
     package let boot: UInt64

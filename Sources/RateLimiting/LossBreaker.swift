@@ -24,6 +24,10 @@ package struct LossBreaker: Sendable {
     /// noticed before a request has to find out.
     package static let idlePause = TimeSpan.seconds(1)
 
+    /// How often a server that is asked is looked at for whether it still has its data: until then, what it has forgotten
+    /// can be admitted once more.
+    package static let markerPause = TimeSpan.milliseconds(100)
+
     package init() {}
 
     package var mayAsk: Bool {

@@ -54,4 +54,7 @@ package struct WindowKey: Sendable {
         buffer.append(prefix.span)
         buffer.append("probe")
     }
+
+    /// A marker that is lost when the server loses its data.
+    package func writeEpoch(to buffer: inout ByteBuffer) { buffer.append("sluice:epoch") }
 }

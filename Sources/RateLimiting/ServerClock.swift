@@ -24,6 +24,12 @@ package struct ServerClock: Sendable {
     /// The latest that a transaction lately ran behind its earliest possible time, and when that was.
     private var transitPeak: Int64 = 0
     private var transitPeakAt = MonotonicTime(nanoseconds: 0)
+    private let window: TimeSpan
+    /// Until when entries may have been scored by what the clock read before it was set.
+    private var settlesAt = MonotonicTime(nanoseconds: .min)
+    /// The lower bound from before the clock was set forward. It holds until then, so that entries leave no earlier than
+    /// a window after their admission: the step makes the window narrower for a while, and never opens it.
+    private var floor: Bound?
     private let transitMax: Int64
     private let transitMin: Int64
 
@@ -44,6 +50,7 @@ package struct ServerClock: Sendable {
     ///   1/1000 and 1/125 of it, so that the slack never costs a client 1 % of its limit; what is later still is noticed
     ///   by its `TIME` and confirmed.
     package init(window: TimeSpan = .seconds(1)) {
+        self.window = window
         transitMax = max(1, window.nanoseconds / 125)
         transitMin = max(1, window.nanoseconds / 1_000)
     }
@@ -66,12 +73,14 @@ package struct ServerClock: Sendable {
             isKnown = true
             low = sampleLow
             high = sampleHigh
+            settlesAt = sample.receivedAt + window
             return .agreed
         }
         let now = sample.receivedAt
         let lowNow = Self.aged(low, by: -1, at: now)
         let highNow = Self.aged(high, by: 1, at: now)
         if sampleLow.offset > highNow || sampleHigh.offset < lowNow {
+            keepFloor(low, isForward: sampleLow.offset > highNow, at: now)
             low = sampleLow
             high = sampleHigh
             wariness = Self.warinessAfterStep
@@ -84,6 +93,28 @@ package struct ServerClock: Sendable {
         wariness /= 2
         return .agreed
     }
+
+    /// Another connection: to the same server, or to one that has taken over with the entries that it copied. Nothing is
+    /// known of this server's clock but the sample; what was known before still says when those entries were made.
+    package mutating func reconnected(_ sample: ServerTimeSample) {
+        let before = self
+        self = ServerClock(window: window)
+        observe(sample)
+        guard before.isKnown else { return }
+        let now = sample.receivedAt
+        if !before.isSettled(at: now) { floor = before.floor }
+        keepFloor(before.low, isForward: low.offset > Self.aged(before.high, by: 1, at: now), at: now)
+    }
+
+    private mutating func keepFloor(_ bound: Bound, isForward: Bool, at now: MonotonicTime) {
+        if isSettled(at: now) { floor = nil }
+        // The older of two is the lower.
+        if isForward, floor == nil { floor = bound }
+        settlesAt = now + window
+    }
+
+    /// Whether every entry that may be in a window was scored since the clock was last set.
+    package func isSettled(at now: MonotonicTime) -> Bool { now >= settlesAt }
 
     private static func aged(_ bound: Bound, by sign: Int64, at now: MonotonicTime) -> Int64 {
         let age = max(0, (now - bound.since).nanoseconds)
@@ -106,7 +137,9 @@ package struct ServerClock: Sendable {
 
     /// The server's clock reads at least this.
     package func lower(at now: MonotonicTime) -> RedisTime {
-        let offset = saturatingSubtract(Self.aged(low, by: -1, at: now), Self.lowerMargin + wariness)
+        var known = Self.aged(low, by: -1, at: now)
+        if let floor, now < settlesAt { known = min(known, Self.aged(floor, by: -1, at: now)) }
+        let offset = saturatingSubtract(known, Self.lowerMargin + wariness)
         return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, offset)))
     }
 

@@ -13,8 +13,7 @@ extension WindowMachine {
 
     /// Logged in. What was known of another server's clock does not count any more.
     package mutating func connected(_ sample: ServerTimeSample) {
-        clock = ServerClock(window: context.policy.window)
-        clock.observe(sample)
+        clock.reconnected(sample)
         lastHeardAt = sample.receivedAt
         breaker.connected()
         // A server that was restarted, or has taken over, may know nothing of what was admitted a moment ago. Entries
@@ -22,11 +21,24 @@ extension WindowMachine {
         while let run = recent.popFirst() { putRight(run) }
     }
 
+    /// What the server's marker reads now. Another value than before: its data was lost under us (`FLUSHALL`, or a server
+    /// in another's place), and with it what had been admitted.
+    mutating func markerFound(_ value: ArraySlice<UInt8>) {
+        guard !value.elementsEqual(epoch) else { return }
+        let isFirst = epoch.isEmpty
+        epoch = Array(value)
+        guard !isFirst else { return }
+        context.failures.countDataLoss()
+        report(.dataLost)
+        while let run = recent.popFirst() { putRight(run) }
+    }
+
     /// The connection is gone; everything under way has failed before.
     package mutating func disconnected(_ failure: RedisFailure, at now: MonotonicTime) {
         breaker.disconnected()
         probeUnderWay = false
-        reportLoss(failure.description)
+        context.failures.count(failure.cause)
+        reportLoss(failure)
         while let flight = ready.popFirst() { failed(flight, isExecuted: false, at: now) }
         releaseGathered(at: now)
     }
@@ -41,18 +53,21 @@ extension WindowMachine {
             lastHeardAt = now
             switch flight {
             // A single key of another type says nothing of the server.
-            case .window, .confirmation, .probe:
-                if RedisErrorCode(text) != .wrongType {
-                    breaker.refused()
-                    reportLoss(failure.description)
-                }
+            case .window, .confirmation, .probe: if RedisCause(errorText: text) != .wrongType { refused(failure) }
             case .entries, .cleanup: break
             }
         case .notConnected: mayBeExecuted = false
-        case .lost, .malformed: break
+        case .lost, .silent, .late, .malformed, .untrusted: break
         }
         if case .entries = flight { entriesUnderWay -= 1 }
         failed(flight, isExecuted: mayBeExecuted, isRefused: failure != .notConnected && !mayBeExecuted, at: now)
+    }
+
+    /// The server says that it cannot serve.
+    mutating func refused(_ failure: RedisFailure) {
+        breaker.refused()
+        context.failures.count(failure.cause)
+        reportLoss(failure)
     }
 
     private mutating func failed(_ flight: Flight, isExecuted: Bool, isRefused: Bool = false, at now: MonotonicTime) {
@@ -114,29 +129,36 @@ extension WindowMachine {
 
     private mutating func noteLoss() {
         breaker.timedOut()
+        context.failures.count(.silent)
         if !breaker.mayAsk {
-            reportLoss("no answer within \(context.timeout), \(LossBreaker.lossesMax) times in a row")
+            reportLoss(.late("no answer within \(context.timeout), \(LossBreaker.lossesMax) times in a row"))
         }
     }
 
-    /// A question of our own, where one is due: whether a suspended server is back, or, when nothing was heard for a
-    /// while, what time it is.
+    /// A question of our own, where one is due: whether a suspended server is back; whether it still has its data, as
+    /// long as that matters; or, when nothing was heard for a while, what time it is.
     package mutating func probe(at now: MonotonicTime) -> Transmission? {
         guard !probeUnderWay else { return nil }
+        while let oldest = recent.first, now - oldest.at >= context.policy.window { _ = recent.popFirst() }
         switch breaker.state {
         case .disconnected: return nil
-        case .asking: if !isLossReported, now - lastHeardAt < LossBreaker.idlePause { return nil }
+        case .asking:
+            let isDue = lossReported != nil || epoch.isEmpty || now - lastHeardAt >= LossBreaker.idlePause
+            if !isDue, recent.isEmpty || now - lastProbeAt < LossBreaker.markerPause { return nil }
         case .suspended: break
         }
         probeUnderWay = true
+        lastProbeAt = now
+        probeName = names.take(1)
         return Transmission(
-            token: UInt64(flights.insert(.probe(sentAt: now))), form: .transaction(commands: 2))
+            token: UInt64(flights.insert(.probe(sentAt: now))), form: .transaction(commands: Self.probeCommands))
     }
 
     /// When `probe` should be called again.
     package var probePause: TimeSpan {
         switch breaker.state {
-        case .disconnected, .asking: LossBreaker.idlePause
+        case .disconnected: LossBreaker.idlePause
+        case .asking: recent.isEmpty ? LossBreaker.idlePause : LossBreaker.markerPause
         case .suspended: LossBreaker.probePause
         }
     }
@@ -268,16 +290,16 @@ extension WindowMachine {
 
     // MARK: Reports
 
-    private mutating func reportLoss(_ reason: String) {
-        guard !isLossReported else { return }
-        isLossReported = true
-        report(.lost(reason))
+    private mutating func reportLoss(_ failure: RedisFailure) {
+        guard lossReported != failure.cause else { return }
+        lossReported = failure.cause
+        report(.lost(failure))
     }
 
     /// The server has answered, which tells something only if it may also be asked.
     mutating func reportRestored() {
-        guard isLossReported, breaker.mayAsk else { return }
-        isLossReported = false
+        guard lossReported != nil, breaker.mayAsk else { return }
+        lossReported = nil
         report(.restored)
     }
 }

@@ -29,6 +29,10 @@ extension WindowMachine {
     private mutating func windowReplied(_ flight: WindowFlight, _ reply: Reply, at now: MonotonicTime) {
         let subject = flight.transaction.subject
         switch flight.transaction.interpret(reply, window: context.policy.window) {
+        case .malformed:
+            distrust("a decision of another shape")
+            settleByLossRule(flight, mayHaveEntries: true, at: now)
+            landed(subject, at: now)
         case .failed(let reason):
             report(.anomaly("\(context.policy.keyPrefix)\(subject): \(reason)"))
             settleByLossRule(flight, mayHaveEntries: true, at: now)
@@ -37,7 +41,7 @@ extension WindowMachine {
             observe(ServerTimeSample(sentAt: flight.transaction.sentAt, receivedAt: now, time: decision.time))
             if !flight.isTimedOut { breaker.answered() }
             reportRestored()
-            if let anomaly = decision.anomaly { handle(anomaly, subject, decision) }
+            if let anomaly = decision.anomaly { handle(anomaly, subject, decision, at: now) }
             remember(flight, decision, at: now)
             switch decision.timing {
             case .early: decideAgain(flight, admitted: decision.admitted, at: now)
@@ -51,11 +55,15 @@ extension WindowMachine {
     private mutating func observe(_ sample: ServerTimeSample) {
         switch clock.observe(sample) {
         case .agreed: break
-        case .stepped: report(.anomaly("the server's clock was set, or another server answers"))
+        case .stepped:
+            context.failures.countClockStep()
+            report(.anomaly("the server's clock was set, or another server answers"))
         }
     }
 
-    private mutating func handle(_ anomaly: WindowDecision.Anomaly, _ subject: SubjectKey, _ decision: WindowDecision) {
+    private mutating func handle(
+        _ anomaly: WindowDecision.Anomaly, _ subject: SubjectKey, _ decision: WindowDecision, at now: MonotonicTime
+    ) {
         let key = "\(context.policy.keyPrefix)\(subject)"
         switch anomaly {
         case .namesTaken(let count):
@@ -64,6 +72,8 @@ extension WindowMachine {
             report(.anomaly("\(key): entries left over by a broken transaction"))
             ready.append(.cleanup(subject, after: decision.time + context.policy.window))
         case .entriesFromTheFuture:
+            // Set back a moment ago, they may be a moment old: they stay until they have surely left the window.
+            guard clock.isSettled(at: now) else { return }
             report(.anomaly("\(key): entries from the future: the server's clock was set back"))
             ready.append(.cleanup(subject, after: decision.time + context.policy.window))
         }
@@ -163,7 +173,7 @@ extension WindowMachine {
         _ flight: WindowFlight, admitted: Int, time: RedisTime, _ reply: Reply, at now: MonotonicTime
     ) {
         guard reply.kind(0) == .integer, let changed = reply.integer(0) else {
-            report(.anomaly("a confirmation of another shape"))
+            distrust("a confirmation of another shape")
             settleByLossRule(flight, mayHaveEntries: true, at: now)
             return
         }
@@ -253,13 +263,20 @@ extension WindowMachine {
 
     private mutating func probeReplied(sentAt: MonotonicTime, _ reply: Reply, at now: MonotonicTime) {
         probeUnderWay = false
-        guard reply.elementCount(0) == 2, reply.kind(4) == .integer,
+        // [9] [2] seconds microseconds · 3 counts · [0] · 3 counts · the marker
+        guard reply.elementCount(0) == Self.probeCommands, reply.count == 12, reply.elementCount(7) == 0,
             let sample = ServerTimeSample(reply, at: 1, sentAt: sentAt, receivedAt: now)
         else {
-            report(.anomaly("a probe's answer of another shape: \(reply.text(4))"))
+            if let refusal = reply.firstError {
+                // Allowed when it was queued and not any more when it was executed.
+                refused(.refused(refusal))
+            } else {
+                distrust("a probe's answer of another shape")
+            }
             return
         }
         observe(sample)
+        markerFound(reply.bytes(11))
         breaker.probeAnswered(inTime: now - sentAt <= context.timeout)
         reportRestored()
     }

@@ -36,7 +36,7 @@ extension WindowMachine {
             switch flight {
             case .window: .transaction(commands: WindowTransaction.commandCount)
             case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
-            case .probe: .transaction(commands: 2)
+            case .probe: .transaction(commands: Self.probeCommands)
             case .confirmation, .cleanup: .command
             }
         return Transmission(token: UInt64(flights.insert(flight)), form: form)
@@ -136,15 +136,38 @@ extension WindowMachine {
             writer.add("+inf")
             writer.end()
         case .probe:
-            // A write that changes nothing: a server that only reads is of no use.
-            writer.add("TIME")
-            writer.end()
-            writer.add("ZREMRANGEBYSCORE")
+            writeProbe(to: &writer)
+        }
+    }
+
+    /// Commands of a probe.
+    static let probeCommands = 9
+
+    /// Every command that decisions need, on a key that never exists, so that nothing changes: a server that only reads,
+    /// is out of memory or forbids one of them must not seem to be back. The marker is lost with the data, and then has
+    /// another value for everyone.
+    private func writeProbe(to writer: inout CommandWriter) {
+        let key = context.key
+        writer.time()
+        func add(_ command: StaticString, _ arguments: StaticString...) {
+            writer.add(command)
             writer.add { key.writeProbe(to: &$0) }
-            writer.add("-inf")
-            writer.add("0")
+            for argument in arguments { writer.add(argument) }
             writer.end()
         }
+        add("ZREMRANGEBYSCORE", "-inf", "0")
+        add("ZADD", "XX", "0", "probe")
+        add("ZREMRANGEBYRANK", "0", "-1")
+        add("ZRANGE", "0", "0", "WITHSCORES")
+        add("ZREM", "probe")
+        add("PEXPIRE", "1")
+        writer.add("SETNX")
+        writer.add { key.writeEpoch(to: &$0) }
+        writer.add { names.write(probeName, to: &$0) }
+        writer.end()
+        writer.add("GET")
+        writer.add { key.writeEpoch(to: &$0) }
+        writer.end()
     }
 
     private func write(_ run: Entries, to writer: inout CommandWriter) {

@@ -119,7 +119,14 @@ package struct WindowMachine: ~Copyable {
     var nextSerial: UInt64 = 0
     var probeUnderWay = false
     var lastHeardAt = MonotonicTime(nanoseconds: 0)
-    var isLossReported = false
+    /// What the last report of a loss named, until Redis is back.
+    var lossReported: RedisCause?
+    /// Why the last answer cannot be believed.
+    private var mistrust: String?
+    /// The value of the marker that is lost with the data.
+    var epoch: [UInt8] = []
+    var probeName: UInt64 = 0
+    var lastProbeAt = MonotonicTime(nanoseconds: 0)
     /// Entries that were not put right, for lack of room.
     package internal(set) var entriesDropped = 0
 
@@ -154,6 +161,15 @@ package struct WindowMachine: ~Copyable {
         return events
     }
     package var hasEvents: Bool { !events.isEmpty }
+
+    /// Why the connection must be closed: an answer had the wrong shape, so nobody knows whose it was.
+    package mutating func takeMistrust() -> String? {
+        guard mistrust != nil else { return nil }
+        defer { mistrust = nil }
+        return mistrust
+    }
+
+    mutating func distrust(_ reason: String) { mistrust = reason }
 
     /// Whether `next` has something to send.
     package var wantsToSend: Bool {

@@ -108,8 +108,10 @@ package struct WindowTransaction: Equatable, Sendable {
 /// What a transaction's answer means.
 package enum WindowOutcome: Equatable, Sendable {
     case decided(WindowDecision)
-    /// A command failed, or the answer is not of this transaction's shape: nothing is known of the entries.
+    /// A command failed: nothing is known of the entries.
     case failed(String)
+    /// The answer is not of this transaction's shape: whose it is, nobody knows.
+    case malformed
 }
 
 package struct WindowDecision: Equatable, Sendable {
@@ -167,7 +169,7 @@ extension WindowTransaction {
             reply.kind(7) == .integer, let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
             let range = reply.elementCount(8), range == 0 || range == 2,
             reply.kind(9 + range) == .integer, reply.count == 10 + range
-        else { return .failed("an answer of another shape") }
+        else { return .malformed }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
         var decision = WindowDecision(admitted: Int(scored), time: time)
         if range == 2 { decision.fullSince = Self.time(ofScore: reply, 10) ?? time }

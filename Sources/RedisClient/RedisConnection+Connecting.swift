@@ -112,6 +112,7 @@ extension RedisConnection {
                 writer.add("SUBSCRIBE")
                 for channel in channels { writer.add(channel) }
                 ask(.subscription, count: channels.count)
+                keepAlive()
             }
             observer?.redisReady(self, sample: sample)
         }

@@ -71,6 +71,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// Which of the addresses comes next.
     var attempt = 0
     var retry: LoopTimer?
+    private var keepalive: LoopTimer?
     var backoff: Backoff
     var readyAt = MonotonicTime(nanoseconds: 0)
     var lastFailure = RedisFailure.notConnected
@@ -114,6 +115,11 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     }
 
     package var isReady: Bool { state == .ready }
+
+    /// The answers cannot be believed: everyone who still waits is told, and another connection is made.
+    package func distrust(_ reason: String) {
+        if state == .ready { lost(.malformed(reason)) }
+    }
 
     /// Replies that are still to come.
     package var outstanding: Int { matcher.count }
@@ -175,6 +181,16 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         askFlush()
     }
 
+    /// Nothing is asked on a connection that only listens, so a peer that is gone without a word would never be noticed.
+    func keepAlive() {
+        let timer = keepalive ?? LoopTimer(loop) { [weak self] in self?.keepAlive() }
+        keepalive = timer
+        timer.schedule(after: silenceMax / 2)
+        guard state == .ready, matcher.count == 0 else { return }
+        writer.add("PING")
+        ask(.ping)
+    }
+
     /// Sends what has been written as the connection's own question.
     func ask(_ question: OpenQuestion.Question, count: Int = 1) {
         writer.end()
@@ -200,7 +216,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             return
         }
         if stream.pendingOutput > Self.pendingOutputMax {
-            lost(.lost("the server has stopped reading"))
+            lost(.silent("the server has stopped reading"))
             return
         }
         if stream.deadline == .distantFuture { stream.deadline = loop.now + silenceMax }
@@ -252,15 +268,16 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             switch asked.question {
             case .handshake(let step): try handshakeAnswered(step, reply, sentAt: asked.sentAt)
             case .subscription: if matcher.count == 0 { observer?.redisSubscribed(self) }
+            case .ping: break
             case .command, .transaction: asked.requester?.redisReplied(reply, token: asked.token)
             }
         case .refused(let asked, let text):
             switch asked.question {
             case .handshake(let step): handshakeRefused(step, text)
-            case .subscription: lost(.refused(text))
+            case .subscription, .ping: lost(.refused(text))
             case .command, .transaction:
                 asked.requester?.redisFailed(.refused(text), token: asked.token)
-                if state == .ready, RedisErrorCode(text).asksForAnotherConnection { lost(.refused(text)) }
+                if state == .ready, RedisCause(errorText: text).asksForAnotherConnection { lost(.refused(text)) }
             }
         }
     }
@@ -277,8 +294,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     package func streamDeadlinePassed(_ stream: Stream) {
         guard self.stream === stream else { return }
         switch state {
-        case .ready: if matcher.count > 0 { lost(.lost("no answer for \(silenceMax)")) }
-        case .connecting, .handshaking: lost(.lost("no connection within \(Self.connectTimeout)"))
+        case .ready: if matcher.count > 0 { lost(.silent("no answer for \(silenceMax)")) }
+        case .connecting, .handshaking: lost(.silent("no connection within \(Self.connectTimeout)"))
         case .resting, .resolving, .closed: break
         }
     }

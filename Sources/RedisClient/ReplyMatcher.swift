@@ -13,6 +13,8 @@ struct OpenQuestion {
         case transaction(commands: Int)
         /// The confirmation of a channel.
         case subscription
+        /// Whether a connection on which only messages come is still there.
+        case ping
     }
 
     enum HandshakeStep: Equatable { case login, optional, time }
@@ -76,6 +78,12 @@ struct ReplyMatcher {
                 throw .outOfStep("a subscription was not confirmed")
             }
             return .answered(question)
+        case .ping:
+            if Self.isMessage(reply) { return .unasked }
+            guard reply.elementCount(0) == 2, reply.text(1) == "pong" else {
+                throw .outOfStep("a PING was not answered by a pong")
+            }
+            return .answered(pop())
         case .transaction(let commands): return try transaction(commands, reply)
         }
     }

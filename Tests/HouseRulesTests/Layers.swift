@@ -24,7 +24,7 @@ let foreign: [String: Set<String>] = [
     "CLinux": ["LinuxIO"],
     "CHiredis": ["Hiredis"],
     // Atomics and locks of the standard library, where threads meet.
-    "Synchronization": ["LinuxIO", "EventLoop", "Balancing", "RateLimiting", "Gateway"],
+    "Synchronization": ["LinuxIO", "EventLoop", "RedisClient", "Balancing", "RateLimiting", "Gateway"],
     "Yams": ["Configuration"],
     "Foundation": ["Configuration"],
     "FoundationEssentials": ["Configuration", "Health", "Membership", "Admin", "sluice"],

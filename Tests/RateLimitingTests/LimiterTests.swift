@@ -158,6 +158,74 @@ struct LimiterTests {
         #expect(worker.admitted == 10)
     }
 
+    @Test("a server that is flushed gets the window back, and a key that is deleted does not")
+    func flush() throws {
+        let server = try RedisServer()
+        let context = context(10, .closed, window: .seconds(60))
+        let worker = try Worker(context, RedisEndpoint(.unix(path: server.socketPath)))
+        worker.connect()
+        worker.ask(times: 7)
+        worker.run { worker.pending == 0 }
+        let redis = try server.client()
+        let key = "rate_limit:default:10/1m:ip:127.0.0.1"
+        worker.run { (try? redis("EXISTS", "sluice:epoch")) == "1" }
+        // The marker is known once it has been answered for: a further probe shows it.
+        let seen = try redis("CONFIG", "RESETSTAT")
+        #expect(seen == "+OK")
+        worker.run { (try? redis("INFO", "commandstats"))?.contains("cmdstat_setnx:calls=2") == true }
+        try redis("FLUSHALL")
+        worker.run { (try? redis("ZCARD", key)) == "7" }
+        #expect(worker.events == [.dataLost])
+        #expect(context.failures.dataLosses == 1)
+        worker.ask(times: 20)
+        worker.run { worker.pending == 0 }
+        #expect(worker.admitted == 10)
+        try redis("DEL", key)
+        try redis("CONFIG", "RESETSTAT")
+        worker.run { (try? redis("INFO", "commandstats"))?.contains("cmdstat_setnx:calls=3") == true }
+        #expect(try redis("EXISTS", key) == "0")
+    }
+
+    @Test(
+        "a server that takes no writes is told once, and used again when it does",
+        arguments: [
+            (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], RedisCause.outOfMemory),
+            (["ACL", "SETUSER", "default", "-zadd"], ["ACL", "SETUSER", "default", "+zadd"], .permission),
+            (["ACL", "SETUSER", "default", "-zremrangebyrank"], ["ACL", "SETUSER", "default", "+@all"], .permission),
+            (
+                ["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"],
+                .unavailable
+            ),
+            (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], .readOnly),
+        ] as [([String], [String], RedisCause)])
+    func refused(spoil: [String], mend: [String], cause: RedisCause) throws {
+        let server = try RedisServer()
+        let context = context(1_000, .share, timeout: .seconds(1))
+        let worker = try Worker(context, RedisEndpoint(.unix(path: server.socketPath)))
+        worker.connect()
+        let redis = try server.client()
+        #expect(try redis.ask(spoil) == "+OK")
+        let begin = SystemClock.monotonic()
+        while SystemClock.monotonic() - begin < .milliseconds(700) {
+            worker.ask()
+            worker.run { worker.pending == 0 }
+            worker.loop.turn(waitMax: .milliseconds(10))
+        }
+        // However often it was probed meanwhile, it never seemed to be back.
+        #expect(worker.events.count == 1, "\(worker.events)")
+        guard case .lost(let failure) = worker.events.first else {
+            Issue.record("not told")
+            return
+        }
+        #expect(failure.cause == cause)
+        #expect(context.failures.count(of: cause) > 0)
+        #expect(worker.refused == 0)
+        #expect(try redis.ask(mend) == "+OK")
+        let mended = SystemClock.monotonic()
+        worker.run { worker.events.last == .restored }
+        #expect(SystemClock.monotonic() - mended < .seconds(1))
+    }
+
     @Test("closing answers everyone")
     func close() throws {
         let server = try RedisServer()
@@ -187,8 +255,8 @@ struct LimiterTests {
         worker.run { worker.pending == 0 }
         let statistics = try redis("INFO", "commandstats")
         let calls = statistics.split(separator: "cmdstat_exec:calls=").dropFirst().first?.prefix { $0.isNumber } ?? "0"
-        // One in 5 ms, and a probe a second.
-        #expect((Int(calls) ?? 0) <= Int(spent.milliseconds / 5) + 3)
+        // One in 5 ms, and a probe in 100 ms.
+        #expect((Int(calls) ?? 0) <= Int(spent.milliseconds / 5 + spent.milliseconds / 100) + 3)
         #expect(worker.refused > 1_000)
     }
 }

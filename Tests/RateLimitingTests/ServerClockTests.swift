@@ -106,6 +106,32 @@ struct ServerClockTests {
         #expect(clock.observe(next) == .agreed)
     }
 
+    @Test(
+        "after a step forward the lower bound stays behind until a window has passed, also over a new connection",
+        arguments: [false, true])
+    func stepForward(reconnects: Bool) {
+        var clock = ServerClock(window: .seconds(1))
+        let at = { (milliseconds: Int64) in mono(1_000_000_000 + milliseconds * 1_000_000) }
+        let time = { (milliseconds: Int64, shift: Int64) in
+            RedisTime(microseconds: 1_700_000_000_000_000 + milliseconds * 1_000 + 500 + shift)
+        }
+        for n in 0..<10 as Range<Int64> {
+            clock.observe(ServerTimeSample(sentAt: at(n), receivedAt: at(n + 1), time: time(n, 0)))
+        }
+        let step: Int64 = 30_000_000
+        let sample = ServerTimeSample(sentAt: at(20), receivedAt: at(21), time: time(20, step))
+        if reconnects { clock.reconnected(sample) } else { clock.observe(sample) }
+        #expect(!clock.isSettled(at: at(21)))
+        for n in stride(from: 22, to: 1_020, by: 10) as StrideTo<Int64> {
+            clock.observe(ServerTimeSample(sentAt: at(n), receivedAt: at(n + 1), time: time(n, step)))
+            // What was admitted just before the step, at 19 ms, does not leave before its window is over.
+            #expect(clock.lower(at: at(n)) - .seconds(1) <= time(19, 0))
+            #expect(clock.upper(at: at(n)) >= time(n, step))
+        }
+        #expect(clock.isSettled(at: at(1_021)))
+        #expect(clock.lower(at: at(1_021)) > time(1_000, step))
+    }
+
     @Test("what was late is allowed for, up to one hundredth of the window, and forgotten in half a minute")
     func lateness() {
         var clock = ServerClock()

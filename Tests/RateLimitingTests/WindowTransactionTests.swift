@@ -53,7 +53,7 @@ extension WindowOutcome {
     fileprivate var decision: WindowDecision? {
         switch self {
         case .decided(let decision): decision
-        case .failed: nil
+        case .failed, .malformed: nil
         }
     }
 }

@@ -182,6 +182,20 @@ struct RedisConnectionTests {
         #expect(client.run(until: "ready"))
     }
 
+    @Test("a connection on which only messages come is given up when the server hangs, and not while it is quiet")
+    func hangsQuietly() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix, channels: ["a"], silenceMax: .milliseconds(100))
+        #expect(client.run(until: "subscribed"))
+        for _ in 0..<30 { client.loop.turn(waitMax: .milliseconds(10)) }
+        #expect(client.log == ["ready", "subscribed"])
+        server.pause()
+        #expect(client.run(until: "lost connection lost: no answer for 100ms"))
+        server.resume()
+        client.log = []
+        #expect(client.run(until: "subscribed"))
+    }
+
     @Test("an idle connection is not given up")
     func idle() throws {
         let server = try RedisServer()

@@ -94,13 +94,13 @@ struct ReplyMatcherTests {
 
     @Test("errors are told apart by their first word")
     func codes() {
-        #expect(RedisErrorCode("READONLY You can't write against a read only replica.") == .readOnly)
-        #expect(RedisErrorCode("LOADING Redis is loading the dataset in memory") == .loading)
-        #expect(RedisErrorCode("OOM command not allowed") == .outOfMemory)
-        #expect(RedisErrorCode("WRONGPASS invalid") == .notAllowed)
-        #expect(RedisErrorCode("MISCONF x") == .unavailable)
-        #expect(RedisErrorCode("READONLYX") == .other)
-        #expect(RedisErrorCode("") == .other)
+        #expect(RedisCause(errorText: "READONLY You can't write against a read only replica.") == .readOnly)
+        #expect(RedisCause(errorText: "LOADING Redis is loading the dataset in memory") == .loading)
+        #expect(RedisCause(errorText: "OOM command not allowed") == .outOfMemory)
+        #expect(RedisCause(errorText: "WRONGPASS invalid") == .login)
+        #expect(RedisCause(errorText: "MISCONF x") == .unavailable)
+        #expect(RedisCause(errorText: "READONLYX") == .other)
+        #expect(RedisCause(errorText: "") == .other)
     }
 
     @Test("pauses grow, stay under half a second, and begin anew")

@@ -163,6 +163,13 @@ package final class RedisTestClient {
         return try Self.notation(roundTrip())
     }
 
+    /// The same for arguments in a list.
+    package func ask(_ arguments: [String]) throws -> String {
+        for argument in arguments { writer.add(argument) }
+        writer.end()
+        return try Self.notation(roundTrip())
+    }
+
     /// The server's time.
     package func time() throws -> RedisTime {
         writer.add("TIME")

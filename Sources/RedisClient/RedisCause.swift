@@ -1,0 +1,127 @@
+// What stands between a node and its Redis: a word for counting, and a sentence about what to do.
+
+import Synchronization
+
+/// The causes that operators can tell apart, because each has a remedy of its own.
+package enum RedisCause: Int, CaseIterable, Sendable {
+    /// Nobody listens, the name does not resolve, or the connection broke.
+    case unreachable
+    /// Connected, and no answer in time: the server hangs or is overloaded, or the network swallows what is sent.
+    case silent
+    /// The server is reading its data from disk.
+    case loading
+    /// It is a replica: the name or address does not lead to the primary any more.
+    case readOnly
+    /// A replica without its primary.
+    case masterDown
+    case outOfMemory
+    /// The user or the password is missing or wrong.
+    case login
+    /// The user may not run a command, or not on our keys.
+    case permission
+    /// Slots of the cluster have no server.
+    case clusterDown
+    /// The key lives on another server of a cluster.
+    case moved
+    /// Persistence fails and the server takes no writes (`MISCONF`), a script holds it (`BUSY`), or too few replicas
+    /// follow (`NOREPLICAS`).
+    case unavailable
+    /// The key holds something else.
+    case wrongType
+    /// No Redis, or one that is out of step.
+    case malformed
+    /// A certificate that does not hold, or a server that is not what it should be.
+    case untrusted
+    case other
+
+    /// - Parameter text: what the server said, without the leading `-`.
+    package init(errorText text: String) {
+        switch text.prefix(while: { $0 != " " }) {
+        case "LOADING": self = .loading
+        case "READONLY": self = .readOnly
+        case "MASTERDOWN": self = .masterDown
+        case "OOM": self = .outOfMemory
+        case "NOAUTH", "WRONGPASS": self = .login
+        case "NOPERM": self = .permission
+        case "CLUSTERDOWN": self = .clusterDown
+        case "MOVED", "ASK": self = .moved
+        case "MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN": self = .unavailable
+        case "WRONGTYPE": self = .wrongType
+        default: self = .other
+        }
+    }
+
+    /// Whether another connection may lead to a server that does not say this.
+    var asksForAnotherConnection: Bool {
+        switch self {
+        case .readOnly, .masterDown, .login, .permission, .moved, .untrusted: true
+        case .unreachable, .silent, .loading, .outOfMemory, .clusterDown, .unavailable, .wrongType, .malformed, .other:
+            false
+        }
+    }
+
+    /// Stable: part of `GET /api/redis`.
+    package var name: String {
+        switch self {
+        case .unreachable: "unreachable"
+        case .silent: "silent"
+        case .loading: "loading"
+        case .readOnly: "readOnly"
+        case .masterDown: "masterDown"
+        case .outOfMemory: "outOfMemory"
+        case .login: "login"
+        case .permission: "permission"
+        case .clusterDown: "clusterDown"
+        case .moved: "moved"
+        case .unavailable: "unavailable"
+        case .wrongType: "wrongType"
+        case .malformed: "malformed"
+        case .untrusted: "untrusted"
+        case .other: "other"
+        }
+    }
+
+    /// What an operator can do about it.
+    package var remedy: String {
+        switch self {
+        case .unreachable: "see whether Redis runs and whether rateLimit.redisURL leads to it"
+        case .silent: "Redis or the network hangs: look at its processor, SLOWLOG and swap; or raise rateLimit.timeout"
+        case .loading: "wait: it is used again when its data is read"
+        case .readOnly: "rateLimit.redisURL leads to a replica: name the primary, or use redis+sentinel://"
+        case .masterDown: "the replica has lost its primary: bring that back, or promote a replica"
+        case .outOfMemory: "raise maxmemory: windows are small, but they must be written"
+        case .login: "set the user and the password in rateLimit.redisURL, percent-encoded"
+        case .permission: "grant the Redis user the keys, channels and commands listed in docs/redis.md"
+        case .clusterDown: "slots have no server: see CLUSTER INFO"
+        case .moved: "the server is part of a Redis Cluster: write redis+cluster:// in rateLimit.redisURL"
+        case .unavailable: "see what the server says; it takes no writes now"
+        case .wrongType: "another program uses one of our keys: give Sluice a database of its own"
+        case .malformed: "see whether rateLimit.redisURL leads to a Redis server"
+        case .untrusted: "see the reason; nothing is sent to a server that cannot prove who it is"
+        case .other: "see what the server says"
+        }
+    }
+}
+
+/// How often each cause got in the way, counted by all threads of a node. Failures are rare, or at least few a second:
+/// a lock is cheap enough.
+package final class RedisFailureCounts: Sendable {
+    private struct Counts {
+        var causes = [Int](repeating: 0, count: RedisCause.allCases.count)
+        var dataLosses = 0
+        var clockSteps = 0
+    }
+
+    private let counts = Mutex(Counts())
+
+    package init() {}
+
+    package func count(_ cause: RedisCause) { counts.withLock { $0.causes[cause.rawValue] += 1 } }
+    package func countDataLoss() { counts.withLock { $0.dataLosses += 1 } }
+    package func countClockStep() { counts.withLock { $0.clockSteps += 1 } }
+
+    package func count(of cause: RedisCause) -> Int { counts.withLock { $0.causes[cause.rawValue] } }
+    /// How often a server was found without the data that it had.
+    package var dataLosses: Int { counts.withLock { $0.dataLosses } }
+    package var clockSteps: Int { counts.withLock { $0.clockSteps } }
+}
