@@ -38,7 +38,7 @@ package struct BalancedBackend: Hashable, Sendable {
 package final class BalancerSnapshot: Sendable {
     package let strategy: BalancingStrategy
     package let state: BalancerState
-    private let candidates: [Candidate]
+    let candidates: [Candidate]
     /// Positions in `candidates`, for the weighted rotation alone.
     private let schedule: [UInt16]
     private let weightsAreEqual: Bool

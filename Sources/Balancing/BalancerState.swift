@@ -41,6 +41,9 @@ package final class BalancerState: Sendable {
         return blocks[index / Block.size].inFlight[index % Block.size].load(ordering: .relaxed)
     }
 
+    /// The number that the next pick of the rotation gets.
+    var currentTurn: UInt64 { rotation.load(ordering: .relaxed) }
+
     /// The next number of the rotation; each is given once.
     @inline(__always)
     func turn() -> UInt64 { rotation.wrappingAdd(1, ordering: .relaxed).oldValue }

@@ -38,6 +38,8 @@ enum Bounds {
     static let workersMax = 1_024
     static let viaBytesMax = 64
     static let upgradesMax = 16
+    /// More would only make a client wait longer for its 502.
+    static let retryAttemptsMax = 10
     /// A cluster is tens of nodes.
     static let quorumMax = 1_000
     static let streakMax = 1_000
@@ -92,6 +94,14 @@ enum Defaults {
     static let tunnelTimeout = TimeSpan.seconds(3_600)
     /// As long as the longest request may take by default: time for a conversation to come to its end.
     static let tunnelGrace = TimeSpan.seconds(30)
+    /// One backend that fails is bad luck; two are an outage, which more tries make worse.
+    static let retryAttempts = 1
+    /// Of five requests one may be sent twice: an outage of all backends gets 1.2 times its load, not twice.
+    static let retryPercent = 20
+    /// One a second, so that a service with a request now and then has retries too.
+    static let retryMinimum = 10
+    /// A client that has waited so long is about to give up.
+    static let retryWithin = TimeSpan.seconds(10)
     /// Enough to serve 64 requests at once without a new connection, few enough that 100 backends fit 8,192
     /// descriptors.
     static let poolIdle = 64

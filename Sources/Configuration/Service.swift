@@ -12,6 +12,7 @@ extension Configuration {
         /// The protocols, in lower case, to which a client may upgrade (RFC 9110 §7.8).
         package let upgrades: [String]
         package let timeouts: Timeouts
+        package let retries: Retries
         package let limits: ServiceLimits
         package let strategy: Strategy
         /// What is hashed when `strategy` is `consistentHash`.

@@ -16,6 +16,7 @@ extension Configuration.Service {
             try Self.upgrade(text)
         }
         timeouts = Configuration.Timeouts(map.section("timeouts"), response: defaults.timeout)
+        retries = Configuration.Retries(of: map)
         limits = Configuration.ServiceLimits(map.section("limits"), bodyBytes: defaults.limits.bodyBytes)
         let strategy: Configuration.Strategy = map.read("strategy", default: .roundRobin, choice)
         self.strategy = strategy

@@ -47,7 +47,8 @@ final class BackendPool {
     func acquire(for client: ClientConnection, exchange: UInt64, fresh: Bool) -> Acquired {
         if !fresh {
             while let connection = idle.popLast() {
-                if connection.isUsable, client.method.isIdempotent || connection.isStillOpen {
+                // A request that fails once more is not sent a third time, so its connection had better be alive.
+                if connection.isUsable, client.mayFindStale || connection.isStillOpen {
                     return .reused(connection)
                 }
                 connection.close()

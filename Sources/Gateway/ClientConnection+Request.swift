@@ -33,7 +33,7 @@ extension ClientConnection: LimitRequester {
         status = 0
         service = nil
         limiterOutcome = .none
-        retriesLeft = 1
+        staleRetried = false
         tried = 0
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
@@ -57,6 +57,7 @@ extension ClientConnection: LimitRequester {
         }
         let service = node.services[index]
         self.service = service
+        attemptsLeft = service.settings.retries.attempts
         if service.bodyBytesMax > 0 {
             setRequest(BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax)))
             if case .length(let length) = head.framing, length > Int64(service.bodyBytesMax) {
@@ -150,13 +151,14 @@ extension ClientConnection: LimitRequester {
             refuse(.noHealthyBackend)
             return
         }
+        worker.retryBudgets[service.index].requested(at: worker.loop.now)
         connect(index, fresh: fresh)
     }
 
-    private func connect(_ index: Int, fresh: Bool) {
+    func connect(_ index: Int, fresh: Bool) {
         guard let service else { return }
         backendIndex = index
-        tried |= 1 << UInt64(min(index, 63))
+        tried |= BalancerSnapshot.bit(index)
         uploadBroken = false
         setBase(service.backends[index].basePath)
         setTail(hasHost ? service.backends[index].headTail : service.backends[index].headTailWithHost)
@@ -375,18 +377,13 @@ extension ClientConnection: LimitRequester {
             abortAfterStart()
             return
         }
-        // RFC 9110 §9.2.2: what was sent may have been acted on, so only idempotent requests are sent twice.
-        let safe = nothingSent || replayable && method.isIdempotent
-        if safe, replayable, fault != .malformed, fault != .responseTimeout || nothingSent {
-            outboundSent = 0
-            if stale, retriesLeft > 0 {
-                retriesLeft -= 1
+        if mayBeSentAgain(after: fault, nothingSent: nothingSent) {
+            if stale, !staleRetried {
+                staleRetried = true
                 again(backendIndex, fresh: true)
                 return
             }
-            // Where nothing was sent, every other backend may be asked; what was sent is sent once more at the most.
-            if nothingSent || retriesLeft > 0, let next = untried(service) {
-                if !nothingSent { retriesLeft -= 1 }
+            if let next = nextBackend(after: fault) {
                 again(next, fresh: false)
                 return
             }
@@ -396,25 +393,6 @@ extension ClientConnection: LimitRequester {
         case .malformed: refuse(.backendMalformed)
         case .refused, .reset, .serverError: refuse(.backendFailed)
         }
-    }
-
-    /// Sends the request once more.
-    private func again(_ index: Int, fresh: Bool) {
-        connect(index, fresh: fresh)
-        flushOutbound()
-        // The rest of the body may be here already, and no event announces it again.
-        if phase == .exchanging { stream.wakeSoon() }
-    }
-
-    /// A usable backend that has not been tried with this request; `nil` where all have.
-    private func untried(_ service: Service) -> Int? {
-        var excluded = backendIndex
-        for _ in 0..<min(service.backends.count, 64) {
-            guard let next = worker.balancers[service.index].pick(hash: hash, excluding: excluded) else { return nil }
-            if tried & (1 << UInt64(min(next, 63))) == 0 { return next }
-            excluded = next
-        }
-        return nil
     }
 
     private func abortAfterStart() {

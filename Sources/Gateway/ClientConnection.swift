@@ -78,7 +78,10 @@ final class ClientConnection: StreamHandler {
     var baseLength = 0
     /// Whether `outbound` still holds all that this exchange sent.
     var replayable = true
-    var retriesLeft = 0
+    /// Whether it was sent again because a pooled connection had died; once is enough.
+    var staleRetried = false
+    /// Other backends on which it may still be tried.
+    var attemptsLeft = 0
     /// The backends that this request has been tried on, by place; those beyond 64 are not told apart.
     var tried: UInt64 = 0
     /// The backend reads no more of the request, but its answer may be on the way.

@@ -36,6 +36,8 @@ final class Worker: ListenerHandler, WakeHandler {
 
     var balancers: [BalancerSnapshot]
     private(set) var pools: [[BackendPool]] = []
+    /// By service.
+    var retryBudgets: [RetryBudget]
     private(set) var limiter: Limiter?
     let tokenBuckets: TokenBucketStore?
     private(set) var draining = false
@@ -60,6 +62,12 @@ final class Worker: ListenerHandler, WakeHandler {
         self.mailbox = mailbox
         self.control = control
         self.balancers = balancers
+        retryBudgets = node.services.map { service in
+            let retries = service.settings.retries
+            // The share of a worker is that of its own requests; the minimum is shared out.
+            let minimum = (retries.minimum + node.workerCount - 1) / max(1, node.workerCount)
+            return RetryBudget(percent: retries.budgetPercent, minimum: minimum)
+        }
         switch node.limiterSetup {
         case .memory(let store): tokenBuckets = store
         case .none, .redis: tokenBuckets = nil

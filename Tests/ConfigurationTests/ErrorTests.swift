@@ -126,6 +126,26 @@ struct ErrorTests {
                 "f:5:16: services[0].upgrades[0]: `h2c` would carry requests past the gateway; remove it"
             ),
             Row(
+                file(service: "    retries: many"),
+                "f:5:14: services[0].retries: `many` is not a whole number; write one in 0...10"
+            ),
+            Row(
+                file(service: "    retries: {budget: 20}"),
+                "f:5:23: services[0].retries.budget: `20` is not a share; write 0% to 100%, such as 20%"
+            ),
+            Row(
+                file(service: "    retries: {budget: 101%}"),
+                "f:5:23: services[0].retries.budget: `101%` is not a share; write 0% to 100%, such as 20%"
+            ),
+            Row(
+                file(service: "    retries: {within: 0}"),
+                "f:5:23: services[0].retries.within: `0` is out of range; write a duration in 1ms...1d"
+            ),
+            Row(
+                file(service: "    retries: {attempt: 2}"),
+                "f:5:15: services[0].retries.attempt: unknown key (did you mean services[0].retries.attempts?)"
+            ),
+            Row(
                 file(service: "    health: {quorum: 0}"),
                 "f:5:22: services[0].health.quorum: `0` is no quorum; write majority, any, or 1...1000 nodes"
             ),

@@ -43,6 +43,9 @@ struct KeyTests {
         #expect(service.timeouts.idle == .seconds(60))
         #expect(service.timeouts.tunnel == .seconds(3_600))
         #expect(service.timeouts.tunnelGrace == .seconds(30))
+        #expect(
+            service.retries
+                == Configuration.Retries(attempts: 1, budgetPercent: 20, minimum: 10, within: .seconds(10)))
         #expect(service.limits.bodyBytes == nil)
         #expect(service.strategy == .roundRobin)
         #expect(service.hashOn == .client)
@@ -117,6 +120,14 @@ struct KeyTests {
         #expect(gateway.limits.connectionsPerClient == 100)
     }
 
+    @Test("retries are a mapping, or a number of attempts", arguments: [("0", 0), ("2", 2), ("{attempts: 0}", 0)])
+    func retries(text: String, attempts: Int) throws {
+        let retries = try parse(file(service: "    retries: \(text)")).services[0].retries
+        #expect(
+            retries
+                == Configuration.Retries(attempts: attempts, budgetPercent: 20, minimum: 10, within: .seconds(10)))
+    }
+
     @Test("every key of a service reaches its property")
     func serviceKeys() throws {
         let service = try parse(
@@ -128,6 +139,7 @@ struct KeyTests {
                 hostHeader: backend
                 upgrades: [WebSocket, my-protocol]
                 timeouts: {connect: 100ms, response: 0, idle: 5m, tunnel: 2h, tunnelGrace: 0}
+                retries: {attempts: 3, budget: 50%, minimum: 0, within: 2s}
                 limits: {bodyBytes: 1MB}
                 strategy: consistent_hash
                 hashOn: header:X-Tenant
@@ -161,6 +173,9 @@ struct KeyTests {
         #expect(service.timeouts.idle == .seconds(300))
         #expect(service.timeouts.tunnel == .seconds(7_200))
         #expect(service.timeouts.tunnelGrace == nil)
+        #expect(
+            service.retries
+                == Configuration.Retries(attempts: 3, budgetPercent: 50, minimum: 0, within: .seconds(2)))
         #expect(service.limits.bodyBytes == .bytes(1_000_000))
         #expect(service.strategy == .consistentHash)
         #expect(service.hashOn == .header("x-tenant"))
