@@ -43,6 +43,10 @@ enum Bounds {
     /// A cluster is tens of nodes.
     static let quorumMax = 1_000
     static let streakMax = 1_000
+    /// A probe's head stays within one packet.
+    static let probeHeadersMax = 16
+    /// As much of an answer is looked through as a health page has.
+    static let expectBodyBytesMax = 1_024
     /// The largest rate that fits the seed's form: one admission each nanosecond.
     static let rateMax = 1_000_000_000
     static let countMax = 1_000_000_000
@@ -119,6 +123,16 @@ enum Defaults {
     static let successes = 3
     /// As long as one warning interval: by then a restarted backend answers again.
     static let cooldown = TimeSpan.seconds(10)
+    /// Five doublings of the cooldown; a backend that flaps for longer is looked after by people.
+    static let cooldownMax = TimeSpan.seconds(300)
+    /// Requests that fail at more than half of a service's backends have a common cause.
+    static let maxEjected = 50
+    /// Few backends need to warm up.
+    static let slowStart = TimeSpan.zero
+    static let failureShare = 50
+    static let failureWindow = TimeSpan.seconds(10)
+    /// Fewer, and chance decides.
+    static let failureRequests = 20
     /// The seed's breaker: five failures open it for 30 s.
     static let breakerFailures = 5
     static let breakerOpenFor = TimeSpan.seconds(30)

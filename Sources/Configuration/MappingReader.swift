@@ -111,6 +111,21 @@ final class MappingReader {
         return MappingReader(value, path: path(of: key), diagnostics: diagnostics)
     }
 
+    /// All entries of a mapping whose keys are free, with texts as values, and the key that names each in an error of
+    /// the mapping above.
+    func pairs(max: Int) -> [(name: String, value: String, key: String)] {
+        if entries.count > max {
+            diagnostics.report("\(entries.count) entries; at most \(max)", at: origin, key: path)
+            return []
+        }
+        asked += entries.map(\.key)
+        let last = String(path[(path.lastIndex(of: ".").map { path.index(after: $0) } ?? path.startIndex)...])
+        return entries.compactMap { entry in
+            scalar(entry.value, path: path(of: pathStep(entry.key))) { text throws(Invalid) in text }
+                .map { (entry.key, $0, last) }
+        }
+    }
+
     func scalar<T>(_ value: Value, path: String, _ parse: (String) throws(Invalid) -> T) -> T? {
         switch value.content {
         case .scalar(let text):

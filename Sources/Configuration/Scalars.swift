@@ -48,6 +48,14 @@ func notOneOf(_ text: String, _ known: [String], near: String? = nil) -> String 
     return "\(quoted(text)) is not one of \(known.joined(separator: ", "))\(remedy)"
 }
 
+/// `50%`.
+func percent(_ text: String, in range: ClosedRange<Int>) throws(Invalid) -> Int {
+    guard text.hasSuffix("%"), let number = try? integer(String(text.dropLast()), in: range) else {
+        throw Invalid("\(quoted(text)) is not a share; write one in \(range.lowerBound)%...\(range.upperBound)%")
+    }
+    return number
+}
+
 private let timeUnits: [(name: String, nanoseconds: Int64)] = [
     ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000),
     ("d", 86_400_000_000_000),

@@ -83,9 +83,14 @@ extension Configuration {
     package struct Health: Hashable, Sendable {
         /// Whether backends are probed. Traffic counts as evidence either way.
         package let active: Bool
+        package let type: ProbeType
         package let method: ProbeMethod
         package let path: String
+        /// Sent with each probe; names in lower case, unique.
+        package let headers: [ProbeHeader]
         package let expect: StatusSet
+        /// What the body of the answer must hold; `nil`: whatever it holds.
+        package let expectBody: String?
         package let interval: TimeSpan
         package let warningInterval: TimeSpan
         package let downInterval: TimeSpan
@@ -96,6 +101,30 @@ extension Configuration {
         package let quorum: Quorum
         /// How long a backend that traffic condemned stays out before it is tried again.
         package let cooldown: TimeSpan
+        /// The longest that a backend which fails again and again is kept out at a time.
+        package let cooldownMax: TimeSpan
+        /// How much of the service, in percent, may be down by the evidence of traffic alone.
+        package let maxEjected: Int
+        /// How long a backend that has come back takes to get its whole share; zero: it has it at once.
+        package let slowStart: TimeSpan
+        /// `nil`: failures in a row alone count.
+        package let failureShare: FailureShare?
+    }
+
+    package enum ProbeType: String, CaseIterable, Hashable, Sendable { case http, tcp }
+
+    package struct ProbeHeader: Hashable, Sendable {
+        package let name: String
+        package let value: String
+    }
+
+    /// Condemns a backend by the share of requests that failed, in a row or not.
+    package struct FailureShare: Hashable, Sendable {
+        /// In percent.
+        package let share: Int
+        package let window: TimeSpan
+        /// Fewer requests in the window say nothing.
+        package let requests: Int
     }
 
     package enum ProbeMethod: String, CaseIterable, Hashable, Sendable {

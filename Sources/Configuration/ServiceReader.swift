@@ -125,64 +125,6 @@ extension Configuration.Pool {
     }
 }
 
-extension Configuration.Health {
-    init(_ map: MappingReader) {
-        func span(_ key: String, _ standard: TimeSpan) -> TimeSpan {
-            map.read(key, default: standard) { text throws(Invalid) in
-                try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
-            }
-        }
-        func streak(_ key: String, _ standard: Int) -> Int {
-            map.read(key, default: standard) { text throws(Invalid) in try integer(text, in: 1...Bounds.streakMax) }
-        }
-        active = map.read("active", default: true, boolean)
-        method = map.read("method", default: .get, choice)
-        path = map.read("path", default: Defaults.healthPath) { text throws(Invalid) in try Self.path(text) }
-        expect = Self.expect(map)
-        interval = span("interval", Defaults.interval)
-        warningInterval = span("warningInterval", Defaults.warningInterval)
-        downInterval = span("downInterval", Defaults.downInterval)
-        timeout = span("timeout", Defaults.probeTimeout)
-        failures = streak("failures", Defaults.failures)
-        successes = streak("successes", Defaults.successes)
-        quorum = map.read("quorum", default: .majority) { text throws(Invalid) in try Self.quorum(text) }
-        cooldown = span("cooldown", Defaults.cooldown)
-        map.finish()
-    }
-
-    /// What a probe asks for: a path, and a query if any, sent as they are.
-    private static func path(_ text: String) throws(Invalid) -> String {
-        guard text.hasPrefix("/"), text.utf8.count <= Bounds.pathBytesMax, !text.contains("#"),
-            text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f })
-        else { throw Invalid("\(quoted(text)) is not a path to ask for; write one such as /health") }
-        return text
-    }
-
-    private static func quorum(_ text: String) throws(Invalid) -> Configuration.Quorum {
-        switch text {
-        case "majority": return .majority
-        case "any": return .any
-        default:
-            guard let count = try? integer(text, in: 1...Bounds.quorumMax) else {
-                throw Invalid("\(quoted(text)) is no quorum; write majority, any, or 1...\(Bounds.quorumMax) nodes")
-            }
-            return .count(count)
-        }
-    }
-
-    private static func expect(_ map: MappingReader) -> StatusSet {
-        guard let value = map.take("expect") else { return Defaults.expect }
-        let path = map.path(of: "expect")
-        guard case .sequence(let elements) = value.content else {
-            return map.scalar(value, path: path, statuses).map { StatusSet(ranges: [$0]) } ?? Defaults.expect
-        }
-        if elements.isEmpty { map.report("an empty list; write at least one status, such as 200", at: "expect") }
-        return StatusSet(
-            ranges: elements.enumerated().compactMap { map.scalar($0.element, path: "\(path)[\($0.offset)]", statuses) }
-        )
-    }
-}
-
 extension Configuration.CircuitBreaker {
     init(_ map: MappingReader) {
         failures = map.read("failures", default: Defaults.breakerFailures) { text throws(Invalid) in

@@ -15,6 +15,7 @@ protocol ClusterLinkOwner: AnyObject {
     /// Redis answers, but not as it should: `sluice:nodes` may be of another type, or memory may be full.
     func heartbeatRefused(_ reason: String)
     func healthNews(_ news: HealthNews)
+    func probeReported(_ report: ProbeReport)
     func healthIgnored(_ error: HealthFormatError)
     func healthSnapshot(service: String, _ fields: [(field: String, value: [UInt8])])
     func healthSnapshotFailed()
@@ -24,6 +25,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private enum Purpose {
         case heartbeat
         case snapshot(service: String)
+        case probes
         case write
     }
 
@@ -53,8 +55,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands = RedisConnection(
             endpoint, name: "sluice-\(id)-control", loop: loop, resolver: resolver, seed: seed, observer: self)
         subscriber = RedisConnection(
-            endpoint, name: "sluice-\(id)-news", channels: [HealthKeys.channel], loop: loop, resolver: resolver,
-            seed: seed &+ 1, observer: self)
+            endpoint, name: "sluice-\(id)-news", channels: [HealthKeys.channel, HealthKeys.probesChannel], loop: loop,
+            resolver: resolver, seed: seed &+ 1, observer: self)
         timer = LoopTimer(loop) { [weak self] in self?.beat() }
         commands.start()
         subscriber.start()
@@ -96,9 +98,12 @@ final class ClusterLink: RedisRequester, RedisObserver {
     }
 
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
-        guard channel == HealthKeys.channel else { return }
         do throws(HealthFormatError) {
-            owner?.healthNews(try HealthNews(json: Array(payload.utf8)))
+            switch channel {
+            case HealthKeys.channel: owner?.healthNews(try HealthNews(json: Array(payload.utf8)))
+            case HealthKeys.probesChannel: owner?.probeReported(try ProbeReport(json: Array(payload.utf8)))
+            default: break
+            }
         } catch {
             owner?.healthIgnored(error)
         }
@@ -252,6 +257,30 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.endTransaction(self, token: token(.write))
     }
 
+    /// How a probe in turn ended.
+    func publish(_ report: ProbeReport) {
+        guard commands.isReady else { return }
+        let key = HealthKeys.probes(service: report.backend.service)
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("HSET")
+            writer.add(key)
+            writer.add(report.backend.url)
+            writer.add(report.json)
+        }
+        commands.write { writer in
+            writer.add("PEXPIRE")
+            writer.add(key)
+            writer.add(HealthKeys.probesLifetime.milliseconds)
+        }
+        commands.write { writer in
+            writer.add("PUBLISH")
+            writer.add(HealthKeys.probesChannel)
+            writer.add(report.json)
+        }
+        commands.endTransaction(self, token: token(.write))
+    }
+
     func remove(service: String, fields: [String]) {
         guard commands.isReady, !fields.isEmpty else { return }
         commands.write { writer in
@@ -269,6 +298,11 @@ final class ClusterLink: RedisRequester, RedisObserver {
             writer.add(HealthKeys.hash(service: service))
         }
         commands.sendCommand(self, token: token(.snapshot(service: service)))
+        commands.write { writer in
+            writer.add("HGETALL")
+            writer.add(HealthKeys.probes(service: service))
+        }
+        commands.sendCommand(self, token: token(.probes))
     }
 
     // MARK: Answers
@@ -278,6 +312,14 @@ final class ClusterLink: RedisRequester, RedisObserver {
         switch purpose {
         case .heartbeat: heartbeatReplied(reply)
         case .write: break
+        case .probes:
+            for index in stride(from: 2, to: reply.count, by: 2) {
+                do throws(HealthFormatError) {
+                    owner?.probeReported(try ProbeReport(json: Array(reply.bytes(index))))
+                } catch {
+                    owner?.healthIgnored(error)
+                }
+            }
         case .snapshot(let service):
             guard reply.kind(0) == .array else {
                 owner?.healthSnapshotFailed()
@@ -300,7 +342,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
             heartbeatUnderWay = false
             if case .refused(let text) = failure { owner?.heartbeatRefused(text) }
         case .snapshot: owner?.healthSnapshotFailed()
-        case .write: break
+        case .write, .probes: break
         }
     }
 }

@@ -90,9 +90,17 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         let configured = service.settings.health
         var settings = HealthSettings()
         settings.active = configured.active
-        settings.path = configured.path
-        settings.method = configured.method.rawValue
-        settings.expect = configured.expect.ranges
+        switch configured.type {
+        case .tcp: settings.probe = .tcp
+        case .http:
+            var http = HTTPProbe()
+            http.method = configured.method.rawValue
+            http.path = configured.path
+            http.headers = configured.headers.map { HTTPProbe.Field(name: $0.name, value: $0.value) }
+            http.expect = configured.expect.ranges
+            http.expectBody = configured.expectBody
+            settings.probe = .http(http)
+        }
         settings.interval = configured.interval
         settings.warningInterval = configured.warningInterval
         settings.downInterval = configured.downInterval
@@ -100,6 +108,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         settings.failures = configured.failures
         settings.successes = configured.successes
         settings.cooldown = configured.cooldown
+        settings.cooldownMax = configured.cooldownMax
         settings.quorum =
             switch configured.quorum {
             case .any: .any
@@ -203,6 +212,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         switch action {
         case .probe(let key, let attempt, let settings): probe(key, attempt, settings)
         case .publish(let news): link?.publish(news)
+        case .report(let report): link?.publish(report)
         case .remove(let service, let fields): link?.remove(service: service, fields: fields)
         case .readSnapshot(let service): link?.readSnapshot(service: service)
         case .availabilityChanged(let key, let isAvailable, _): availabilityChanged(key, isAvailable)
@@ -296,6 +306,11 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     func healthNews(_ news: HealthNews) {
         health.news(news, at: moment, into: &actions)
+        perform()
+    }
+
+    func probeReported(_ report: ProbeReport) {
+        health.heard(report, at: moment, into: &actions)
         perform()
     }
 

@@ -1,4 +1,4 @@
-// Health probes: one HTTP request on a connection of its own, with one deadline for all of it.
+// Health probes: one HTTP request on a connection of its own, or the connection alone, with one deadline for all of it.
 
 import EventLoop
 import HTTP1
@@ -15,11 +15,16 @@ final class Probe: StreamHandler {
     private var stream: Stream?
     private var input = ByteBuffer()
     private var head = ResponseHead()
+    /// Of the answer, once its head is complete and its text matters.
+    private var body: BodyDecoder?
+    private var text: [UInt8] = []
     private let deadline: MonotonicTime
     private var finished: ((ProbeResult) -> Void)?
 
     /// A health answer's head is small; more is no health answer.
     private static let answerBytesMax = 16 << 10
+    /// As much of the body is looked through.
+    private static let textBytesMax = 64 << 10
 
     init(_ backend: Backend, _ settings: HealthSettings, loop: Loop, finished: @escaping (ProbeResult) -> Void) {
         self.backend = backend
@@ -62,14 +67,22 @@ final class Probe: StreamHandler {
 
     func streamConnected(_ stream: Stream) {
         stream.deadline = deadline
+        switch settings.probe {
+        case .tcp: finish(.succeeded)
+        case .http(let http): ask(http, stream)
+        }
+    }
+
+    private func ask(_ http: HTTPProbe, _ stream: Stream) {
         var request = ByteBuffer()
-        request.append(settings.method)
-        request.append(" ")
-        request.append(settings.path)
-        request.append(" HTTP/1.1\r\nHost: ")
-        request.append(String(backend.url.dropFirst("http://".count)))
-        request.append("\r\nUser-Agent: sluice-health\r\nAccept: */*\r\n")
-        request.append("Connection: close\r\n\r\n")
+        request.append("\(http.method) \(http.path) HTTP/1.1\r\n")
+        var fields = [("host", String(backend.url.dropFirst("http://".count))), ("user-agent", "sluice-health")]
+        fields.append(("accept", "*/*"))
+        fields.removeAll { name, _ in http.headers.contains { $0.name == name } }
+        for (name, value) in fields + http.headers.map({ ($0.name, $0.value) }) {
+            request.append("\(name): \(value)\r\n")
+        }
+        request.append("connection: close\r\n\r\n")
         send(request, stream)
     }
 
@@ -81,13 +94,19 @@ final class Probe: StreamHandler {
         while stream.mayHaveBytes {
             switch stream.receive(into: &input, room: 4096) {
             case .bytes:
-                if let result = judge(input) {
+                let (result, consumed) = take(input)
+                input.consume(consumed)
+                if let result {
                     finish(result)
                     return
                 }
             case .wouldBlock: return
             case .endOfFile:
-                finish(.failed(.connection("closed before its answer")))
+                if let body {
+                    finish(body.endOfInput == .complete ? .failed(.unexpectedBody) : .failed(.malformedAnswer))
+                } else {
+                    finish(.failed(.connection("closed before its answer")))
+                }
                 return
             case .failed(let error):
                 finish(.failed(.connection(error.reason)))
@@ -96,19 +115,38 @@ final class Probe: StreamHandler {
         }
     }
 
-    private func judge(_ buffer: borrowing ByteBuffer) -> ProbeResult? {
+    /// What the bytes so far come to, and how many of them need not be kept.
+    private func take(_ buffer: borrowing ByteBuffer) -> (ProbeResult?, consumed: Int) {
+        guard case .http(let http) = settings.probe else { return (.succeeded, 0) }
+        let bytes = buffer.bytes
         var offset = 0
-        while true {
-            let bytes = buffer.bytes.extracting(offset..<buffer.count)
-            switch head.parse(bytes, limits: HeadLimits()) {
+        while body == nil {
+            switch head.parse(bytes.extracting(offset..<bytes.count), limits: HeadLimits()) {
             case .complete(let length):
-                if head.status < 200 {
-                    offset += length
-                    continue
-                }
-                return settings.expects(status: head.status) ? .succeeded : .failed(.status(head.status))
-            case .needMore: return buffer.count > Self.answerBytesMax ? .failed(.malformedAnswer) : nil
-            case .malformed: return .failed(.malformedAnswer)
+                offset += length
+                if head.status < 200 { continue }
+                guard http.expects(status: head.status) else { return (.failed(.status(head.status)), offset) }
+                guard http.expectBody != nil else { return (.succeeded, offset) }
+                body = BodyDecoder(head.framing(requestMethod: .get), limits: HeadLimits())
+            case .needMore:
+                return (bytes.count > Self.answerBytesMax ? .failed(.malformedAnswer) : nil, offset)
+            case .malformed: return (.failed(.malformedAnswer), offset)
+            }
+        }
+        return takeBody(bytes, &offset, Array((http.expectBody ?? "").utf8))
+    }
+
+    private func takeBody(_ bytes: Span<UInt8>, _ offset: inout Int, _ wanted: [UInt8]) -> (ProbeResult?, Int) {
+        while true {
+            switch body?.next(bytes, at: offset) {
+            case .data(let range):
+                for i in range where text.count < Self.textBytesMax { text.append(bytes[i]) }
+                offset = range.upperBound
+                if !text.ranges(of: wanted).isEmpty { return (.succeeded, offset) }
+                if text.count >= Self.textBytesMax { return (.failed(.unexpectedBody), offset) }
+            case .end(let consumed): return (.failed(.unexpectedBody), consumed)
+            case .needMore(let consumed): return (nil, consumed)
+            case .malformed, nil: return (.failed(.malformedAnswer), offset)
             }
         }
     }

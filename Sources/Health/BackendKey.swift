@@ -1,6 +1,7 @@
 // How backends are named among nodes, and where their health lives in Redis.
 
 package import Membership
+package import Primitives
 
 /// A backend: the service that it belongs to, and its URL as the configuration writes it.
 package struct BackendKey: Hashable, Comparable, Sendable, CustomStringConvertible {
@@ -27,6 +28,15 @@ package enum HealthKeys {
 
     /// A hash with one field for each backend and node, `BACKEND|NODE`; the value is a `HealthVerdict` as JSON.
     package static func hash(service: String) -> String { "sluice:health:\(service)" }
+
+    /// Every probe in turn is told here, as `ProbeReport`.
+    package static let probesChannel = "sluice:probes"
+
+    /// A hash with one field for each backend: the last `ProbeReport` as JSON.
+    package static func probes(service: String) -> String { "sluice:probes:\(service)" }
+
+    /// A service that nobody has probed for so long is none any more.
+    package static let probesLifetime = TimeSpan.seconds(86_400)
 
     package static func field(url: String, node: NodeID) -> String { "\(url)|\(node)" }
 

@@ -18,9 +18,11 @@ package enum HealthAction: Equatable, Sendable {
     case probe(BackendKey, attempt: UInt64, HealthSettings)
     /// In one `MULTI`: `HSET` of the verdict in its service's hash, and `PUBLISH` of the news.
     case publish(HealthNews)
+    /// In one `MULTI`: `HSET` of the report in its service's hash of probes, and `PUBLISH` of it.
+    case report(ProbeReport)
     /// `HDEL` of fields of this service's hash.
     case remove(service: String, fields: [String])
-    /// `HGETALL` of this service's hash, told by `HealthMachine.snapshot`.
+    /// `HGETALL` of this service's two hashes, told by `HealthMachine.snapshot` and `HealthMachine.heard`.
     case readSnapshot(service: String)
     /// Requests may, or may no longer, go to this backend.
     case availabilityChanged(BackendKey, isAvailable: Bool, BackendCondition)

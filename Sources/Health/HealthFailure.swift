@@ -7,6 +7,8 @@ package enum HealthFailure: Hashable, Sendable, CustomStringConvertible {
     case timeout
     /// An answer that is no HTTP.
     case malformedAnswer
+    /// An answer to a probe without the text that was expected in it.
+    case unexpectedBody
 
     package var description: String {
         switch self {
@@ -14,6 +16,7 @@ package enum HealthFailure: Hashable, Sendable, CustomStringConvertible {
         case .connection(let reason): reason
         case .timeout: "timeout"
         case .malformedAnswer: "malformed answer"
+        case .unexpectedBody: "an answer without the expected text"
         }
     }
 }

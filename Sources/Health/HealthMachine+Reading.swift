@@ -56,10 +56,15 @@ extension HealthMachine {
     ) {
         let backend = services[s].backends[b]
         if let said = backend.own {
-            if field != said { publish(s, b, &actions) }
+            if said.state == .down, field != said || backend.renewDue <= now.monotonic {
+                renew(s, b, now, &actions)
+            } else if field != said {
+                publish(s, b, &actions)
+            }
             return
         }
-        guard let field, field.state == .down, services[s].settings.active else {
+        let check = services[s].check
+        guard let field, field.state == .down, services[s].settings.active, field.check ?? check == check else {
             // Silence means up. Nothing would ever bring an answer to an earlier run's verdict without probes.
             if field != nil { removals.append(HealthKeys.field(url: backend.key.url, node: node)) }
             services[s].backends[b].verdicts.forget(node)

@@ -4,8 +4,8 @@
 // Sharing over Redis is at most once on the channel, so nothing depends on a message that arrives. The hashes hold the
 // truth: they are read after subscribing, and again every few seconds. Each node looks after its own fields: where a
 // field does not say what its author thinks (lost write, emptied server, an earlier run), the author writes it again.
-// While Redis is unreachable the node stands alone: the others' verdicts are forgotten, since nobody could take them
-// back, and its own decide. They come back with the hashes.
+// While Redis is unreachable the node goes on with the view that it had, and probes for itself: its own evidence counts
+// beside the others' last words, which expire as they would if their authors fell silent.
 //
 // An earlier run's verdict under the same node id stays in force until this run has probed the backend itself;
 // otherwise each restart of a node would bring dead backends back for a moment.
@@ -18,6 +18,14 @@ package struct HealthMachine: Sendable {
     package static let rereadInterval = TimeSpan.seconds(10)
     /// When a hash could not be read.
     private static let rereadAfterFailure = TimeSpan.seconds(1)
+    /// After Redis has come back, when everybody has had the time to write again what he means.
+    private static let rereadAfterReturn = TimeSpan.seconds(1)
+    /// A verdict against a backend is written again this often, so that the others know that it still holds.
+    package static let renewInterval = TimeSpan.seconds(20)
+    /// So long after its last renewal it counts no more: two renewals may be lost.
+    package static let verdictLifetime = TimeSpan.seconds(60)
+    /// How often is looked for what is to be renewed or has expired.
+    static let sweepInterval = TimeSpan.seconds(2)
     /// Nonsense from Redis is reported at most once in this time.
     private static let ignoredLogInterval = TimeSpan.seconds(10)
     /// Fields of removed backends that wait for Redis to come back. A forgotten one is found by whoever reads its hash.
@@ -25,10 +33,13 @@ package struct HealthMachine: Sendable {
 
     struct Backend: Sendable {
         let key: BackendKey
+        let keyHash: UInt64
         var monitor: BackendMonitor
         var verdicts = VerdictTable()
         /// What this run has said last; `nil` while it has said nothing, which means up.
         var own: HealthVerdict?
+        /// When `own`, if it says down, is to be written again.
+        var renewDue = MonotonicTime.distantFuture
         /// The table holds what an earlier run of this node said, until this run knows better.
         var isInherited = false
         /// What `verdicts` comes to among the nodes whose votes count.
@@ -41,6 +52,8 @@ package struct HealthMachine: Sendable {
     struct Service: Sendable {
         var name: String
         var settings: HealthSettings
+        /// Of `settings`.
+        var check: UInt64
         var backends: [Backend]
         /// The hash has been read since Redis was reached, so the others' verdicts are known.
         var isShared = false
@@ -55,13 +68,17 @@ package struct HealthMachine: Sendable {
     var services: [Service] = []
     var index: [BackendKey: (service: Int, backend: Int)] = [:]
     private(set) var liveNodes: [NodeID]
+    /// Of the living nodes, for the turns of probing.
+    private(set) var liveHashes: [UInt64]
+    let nodeHash: UInt64
     private(set) var isJoined = false
-    private var hasLeft = false
+    private(set) var hasLeft = false
     private var nextReread = MonotonicTime.distantFuture
+    var nextSweep = MonotonicTime.distantFuture
     private var owedRemovals: [BackendKey] = []
-    private var sequence: UInt64 = 0
+    var sequence: UInt64 = 0
     private var attempts: UInt64 = 0
-    private var random: SplitMix64
+    var random: SplitMix64
     private var ignored = 0
     private var nextIgnoredLog = MonotonicTime(nanoseconds: .min)
 
@@ -70,6 +87,8 @@ package struct HealthMachine: Sendable {
         self.node = node
         self.boot = boot
         liveNodes = [node]
+        nodeHash = stableHash(node.text)
+        liveHashes = [nodeHash]
         random = SplitMix64(seed: seed)
         var actions: [HealthAction] = []
         reconfigure(services, at: now, into: &actions)
@@ -79,7 +98,7 @@ package struct HealthMachine: Sendable {
 
     /// When `tick` is to be called at the latest.
     package var nextDeadline: MonotonicTime {
-        var next = nextReread
+        var next = min(nextReread, nextSweep)
         for service in services {
             for backend in service.backends { next = min(next, backend.monitor.nextDeadline) }
         }
@@ -94,6 +113,7 @@ package struct HealthMachine: Sendable {
                 startProbeIfDue(s, b, now, &actions)
             }
         }
+        if nextSweep <= now.monotonic { sweep(now, &actions) }
         if nextReread <= now.monotonic { readAll(now, &actions) }
     }
 
@@ -115,7 +135,24 @@ package struct HealthMachine: Sendable {
             attempt: attempt, result, at: now.monotonic, random: &random)
         took(change, s, b, now, &actions)
         if services[s].backends[b].isInherited { speak(s, b, now, &actions) }
+        if let record = services[s].backends[b].monitor.takeReport() {
+            if isJoined, services[s].isShared, !hasLeft {
+                actions.append(
+                    .report(ProbeReport(backend: key, node: node, check: services[s].check, record: record)))
+            }
+            place(s, b, now)
+        }
         startProbeIfDue(s, b, now, &actions)
+    }
+
+    /// Another node's probe has ended.
+    package mutating func heard(_ report: ProbeReport, at now: HealthMoment, into actions: inout [HealthAction]) {
+        guard isJoined, report.node != node, let (s, b) = index[report.backend], report.check == services[s].check
+        else { return }
+        if services[s].backends[b].monitor.heard(report.record, at: now.monotonic, random: &random) {
+            place(s, b, now)
+            startProbeIfDue(s, b, now, &actions)
+        }
     }
 
     /// A request that went to the backend has failed. Failures beyond `settings.failures` in a row need not be told.
@@ -154,9 +191,10 @@ package struct HealthMachine: Sendable {
             case .downByTraffic: (.down, .traffic)
             }
         let verdict = HealthVerdict(
-            state: state, kind: kind, boot: boot, sequence: sequence, since: now.wall,
+            state: state, kind: kind, boot: boot, sequence: sequence, since: now.wall, check: services[s].check,
             evidence: backend.monitor.evidence)
         services[s].backends[b].own = verdict
+        services[s].backends[b].renewDue = state == .down ? now.monotonic + Self.renewInterval : .distantFuture
         services[s].backends[b].isInherited = false
         _ = services[s].backends[b].verdicts.merge(verdict, of: node, at: now.monotonic)
         actions.append(.log(.opinion(backend.key, verdict)))
@@ -199,7 +237,12 @@ package struct HealthMachine: Sendable {
         switch outcome {
         case .old, .tooMany: return
         case .applied(let before):
-            if before == .up, verdict.state == .down { services[s].backends[b].monitor.confirm(at: now.monotonic) }
+            guard verdict.check ?? services[s].check == services[s].check else { return }
+            switch (before, verdict.state) {
+            case (.up, .down): services[s].backends[b].monitor.confirm(at: now.monotonic)
+            case (.down, .up): services[s].backends[b].monitor.recheck(at: now.monotonic)
+            case (.up, .up), (.down, .down): return
+            }
         }
     }
 
@@ -216,6 +259,7 @@ package struct HealthMachine: Sendable {
         let before = Set(liveNodes)
         let after = Set(nodes).union([node])
         liveNodes = after.sorted()
+        liveHashes = liveNodes.map { stableHash($0.text) }
         let gone = before.subtracting(after)
         for s in services.indices {
             for b in services[s].backends.indices {
@@ -236,20 +280,28 @@ package struct HealthMachine: Sendable {
             actions.append(.remove(service: service, fields: fields.sorted()))
         }
         owedRemovals = []
+        for s in services.indices {
+            for b in services[s].backends.indices where services[s].backends[b].own?.state == .down {
+                services[s].backends[b].renewDue = now.monotonic
+            }
+        }
         readAll(now, &actions)
+        nextReread = now.monotonic + Self.rereadAfterReturn
     }
 
     package mutating func redisLost(at now: HealthMoment, into actions: inout [HealthAction]) {
         isJoined = false
         nextReread = .distantFuture
         for s in services.indices {
-            services[s].isShared = false
             services[s].absentSince = [:]
             for b in services[s].backends.indices {
-                services[s].backends[b].verdicts.forgetOthers(than: node, boot: boot)
-                services[s].backends[b].isInherited = false
+                // From here on this node sees for itself, beginning with what the others condemned.
+                if services[s].backends[b].votes.down > 0 {
+                    services[s].backends[b].monitor.confirm(at: now.monotonic)
+                }
             }
             evaluate(s, now, &actions)
+            for b in services[s].backends.indices { startProbeIfDue(s, b, now, &actions) }
         }
     }
 
@@ -290,14 +342,18 @@ package struct HealthMachine: Sendable {
         var unread: Set<String> = []
         for new in watched where !services.contains(where: { $0.name == new.name }) {
             let before = old.first { $0.name == new.name }
-            var service = before ?? Service(name: new.name, settings: new.settings, backends: [])
+            let check = new.settings.check
+            var service = before ?? Service(name: new.name, settings: new.settings, check: check, backends: [])
+            let isSameCheck = service.check == check
             service.settings = new.settings
+            service.check = check
             service.backends = []
             for url in new.urls {
                 let key = BackendKey(service: new.name, url: url)
                 guard index[key] == nil else { continue }
                 index[key] = (services.count, service.backends.count)
-                if let (s, b) = oldIndex[key] {
+                // What another check has found says nothing of this one, except where there are no probes any more.
+                if let (s, b) = oldIndex[key], isSameCheck || !new.settings.active {
                     var backend = old[s].backends[b]
                     backend.monitor.reconfigure(new.settings, at: now.monotonic, random: &random)
                     service.backends.append(backend)
@@ -306,7 +362,8 @@ package struct HealthMachine: Sendable {
                     let monitor = BackendMonitor(settings: new.settings, now: now.monotonic, random: &random)
                     service.backends.append(
                         Backend(
-                            key: key, monitor: monitor, condition: .usable(down: 0, live: liveNodes.count),
+                            key: key, keyHash: stableHash("\(key)"), monitor: monitor,
+                            condition: .usable(down: 0, live: liveNodes.count),
                             since: now.wall))
                 }
             }
@@ -325,48 +382,5 @@ package struct HealthMachine: Sendable {
         } else if owedRemovals.count < Self.owedRemovalsMax {
             owedRemovals.append(key)
         }
-    }
-
-    // MARK: What follows
-
-    /// Decides anew about a service. `heard` is the only backend of which a verdict has changed; without it all votes
-    /// are counted anew.
-    mutating func evaluate(
-        _ s: Int, heard: Int? = nil, _ now: HealthMoment, _ actions: inout [HealthAction]
-    ) {
-        let quorum = services[s].settings.quorum
-        let live = countedNodes(services[s])
-        for b in heard.map({ $0..<$0 + 1 }) ?? services[s].backends.indices {
-            services[s].backends[b].votes = services[s].backends[b].verdicts.count(live: live)
-        }
-        let votes = services[s].backends.map(\.votes)
-        let agreed = HealthView.agree(votes, quorum: quorum)
-        let conditions = HealthView.assess(votes, own: services[s].backends.map(\.monitor.standing), quorum: quorum)
-        for b in services[s].backends.indices {
-            let before = services[s].backends[b]
-            let othersDown = votes[b].down > (before.verdicts.verdict(of: node)?.state == .down ? 1 : 0)
-            services[s].backends[b].monitor.suspect(othersDown, at: now.monotonic, random: &random)
-            services[s].backends[b].condition = conditions[b]
-            services[s].backends[b].agreed = agreed[b]
-            if (agreed[b] == .down) != (before.agreed == .down) {
-                let reached = votes[b].downSince.dropFirst(quorum.needed(live: live.count) - 1).first
-                services[s].backends[b].since = agreed[b] == .down ? reached ?? now.wall : now.wall
-            }
-            if before.condition.isAvailable != conditions[b].isAvailable {
-                actions.append(
-                    .availabilityChanged(before.key, isAvailable: conditions[b].isAvailable, conditions[b]))
-            }
-            if !before.condition.isSameKind(as: conditions[b]) {
-                actions.append(.log(.condition(before.key, conditions[b])))
-            }
-        }
-    }
-
-    /// Whose votes count: without the others' verdicts, this node's alone.
-    func countedNodes(_ service: Service) -> [NodeID] { service.isShared ? liveNodes : [node] }
-
-    /// What a backend is to this node now; `nil` for one that is not configured.
-    package func condition(of key: BackendKey) -> BackendCondition? {
-        index[key].map { services[$0.service].backends[$0.backend].condition }
     }
 }

@@ -33,12 +33,16 @@ package struct HealthVerdict: Hashable, Sendable {
     /// Counts this node's verdicts since it started, from 1.
     package var sequence: UInt64
     package var since: UnixTime
+    /// Which check the node makes; `nil` from nodes that do not say.
+    package var check: UInt64?
     /// Why, for people: `3 failed probes: status 503`.
     package private(set) var evidence: String
 
     package init(
-        state: VerdictState, kind: EvidenceKind, boot: BootID, sequence: UInt64, since: UnixTime, evidence: String
+        state: VerdictState, kind: EvidenceKind, boot: BootID, sequence: UInt64, since: UnixTime,
+        check: UInt64? = nil, evidence: String
     ) {
+        self.check = check
         self.state = state
         self.kind = kind
         self.boot = boot
@@ -73,9 +77,12 @@ package struct HealthVerdict: Hashable, Sendable {
         var boot: String
         var sequence: UInt64
         var since: Int64
+        /// 16 hexadecimal digits.
+        var check: String?
         var evidence: String
 
         init(_ verdict: HealthVerdict) {
+            check = verdict.check.map { BootID($0).description }
             state = verdict.state
             kind = verdict.kind
             boot = verdict.boot.description
@@ -107,9 +114,11 @@ package struct HealthVerdict: Hashable, Sendable {
         guard wire.evidence.utf8.count <= Self.evidenceBytesMax,
             wire.evidence.unicodeScalars.allSatisfy(Self.isPlain)
         else { throw .badEvidence }
+        let check = wire.check.flatMap { BootID(hex: $0)?.value }
+        if wire.check != nil, check == nil { throw .malformed }
         self.init(
             state: wire.state, kind: wire.kind, boot: boot, sequence: wire.sequence,
-            since: UnixTime(milliseconds: wire.since), evidence: wire.evidence)
+            since: UnixTime(milliseconds: wire.since), check: check, evidence: wire.evidence)
     }
 }
 
@@ -139,5 +148,42 @@ package struct HealthNews: Hashable, Sendable {
         do throws(NodeIDError) { node = try NodeID(name) } catch { throw .badNode }
         backend = BackendKey(service: service, url: url)
         verdict = try HealthVerdict(wire)
+    }
+}
+
+// MARK: Reports of probes
+
+extension ProbeReport {
+    private struct Wire: Codable {
+        var service: String
+        var backend: String
+        var node: String
+        var check: String
+        var number: UInt64
+        var good: Int
+        var bad: Int
+    }
+
+    package var json: String {
+        let wire = Wire(
+            service: backend.service, backend: backend.url, node: node.text, check: BootID(check).description,
+            number: record.number, good: record.good, bad: record.bad)
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(wire) else { return "{}" }
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    package init(json bytes: [UInt8]) throws(HealthFormatError) {
+        if bytes.count > HealthVerdict.jsonBytesMax { throw .tooLong(bytes: bytes.count) }
+        guard let wire = try? JSONDecoder().decode(Wire.self, from: Data(bytes)) else { throw .malformed }
+        let streaks = 0...ProbeRecord.streakMax
+        guard streaks.contains(wire.good), streaks.contains(wire.bad), wire.good == 0 || wire.bad == 0,
+            wire.number <= ProbeRecord.numberMax, let check = BootID(hex: wire.check)?.value
+        else { throw .malformed }
+        do throws(NodeIDError) { node = try NodeID(wire.node) } catch { throw .badNode }
+        backend = BackendKey(service: wire.service, url: wire.backend)
+        self.check = check
+        record = ProbeRecord(number: wire.number, good: wire.good, bad: wire.bad)
     }
 }

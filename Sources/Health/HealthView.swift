@@ -31,6 +31,9 @@ package struct VerdictTable: Sendable {
         var previousSequence: UInt64 = 0
         /// The last reading of the hash did not find it.
         var isMissing = false
+        /// Its author has not renewed it for too long, or has taken it out of the hash. It counts no more, and is kept so
+        /// that the same words told again are not news.
+        var isExpired = false
     }
 
     /// As many nodes as membership takes in.
@@ -40,9 +43,11 @@ package struct VerdictTable: Sendable {
 
     package init() {}
 
-    package func verdict(of node: NodeID) -> HealthVerdict? { entries[node]?.verdict }
+    package func verdict(of node: NodeID) -> HealthVerdict? {
+        entries[node].flatMap { $0.isExpired ? nil : $0.verdict }
+    }
 
-    package var nodes: [NodeID] { entries.keys.sorted() }
+    package var nodes: [NodeID] { entries.filter { !$0.value.isExpired }.keys.sorted() }
 
     /// Takes in a verdict that was told on the channel, unless it is old: within a run of a node the sequence decides;
     /// another run replaces.
@@ -75,6 +80,7 @@ package struct VerdictTable: Sendable {
     private mutating func insert(
         _ verdict: HealthVerdict, of node: NodeID, asOf time: MonotonicTime
     ) -> MergeOutcome {
+        if entries.count >= Self.nodesMax { entries = entries.filter { !$0.value.isExpired } }
         if entries.count >= Self.nodesMax { return .tooMany }
         entries[node] = Entry(verdict: verdict, asOf: time)
         return .applied(before: .up)
@@ -90,7 +96,7 @@ package struct VerdictTable: Sendable {
             new.previousSequence = entry.verdict.sequence
         }
         entries[node] = new
-        return .applied(before: entry.verdict.state)
+        return .applied(before: entry.isExpired ? .up : entry.verdict.state)
     }
 
     package mutating func forget(_ node: NodeID) { entries[node] = nil }
@@ -102,24 +108,39 @@ package struct VerdictTable: Sendable {
             if present.contains(node) {
                 entries[node]?.isMissing = false
             } else if entry.isMissing {
-                entries[node] = nil
+                entries[node]?.isExpired = true
             } else {
                 entries[node]?.isMissing = true
             }
         }
     }
 
-    /// Forgets everybody but this node, and what an earlier run of it wrote.
-    package mutating func forgetOthers(than node: NodeID, boot: BootID) {
-        entries = entries.filter { $0.key == node && $0.value.verdict.boot == boot }
+    /// What a node says of the backend under this check; `nil` where it says nothing.
+    package func verdict(of node: NodeID, check: UInt64) -> HealthVerdict? {
+        guard let entry = entries[node], !entry.isExpired, entry.verdict.check ?? check == check else { return nil }
+        return entry.verdict
+    }
+
+    /// A verdict against the backend that its author has not renewed since `bound` counts no more. `true` where there
+    /// was one.
+    package mutating func expire(before bound: MonotonicTime, butNever kept: NodeID) -> Bool {
+        var found = false
+        for (node, entry) in entries where node != kept && !entry.isExpired {
+            guard entry.verdict.state == .down, entry.asOf < bound else { continue }
+            entries[node]?.isExpired = true
+            found = true
+        }
+        return found
     }
 
     /// Counts the votes of the living nodes.
-    package func count(live: [NodeID]) -> Votes {
+    package func count(live: [NodeID], check: UInt64? = nil) -> Votes {
         var votes = Votes(live: live.count)
         var downSince: [UnixTime] = []
         for node in live {
-            guard let verdict = entries[node]?.verdict, verdict.state == .down else { continue }
+            guard let entry = entries[node], !entry.isExpired, entry.verdict.state == .down else { continue }
+            let verdict = entry.verdict
+            if let check, let theirs = verdict.check, theirs != check { continue }
             downSince.append(verdict.since)
             switch verdict.kind {
             case .probe: votes.downByProbe += 1

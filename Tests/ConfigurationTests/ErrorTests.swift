@@ -161,6 +161,36 @@ struct ErrorTests {
                 """
             ),
             Row(
+                file(service: "    health: {type: tcp, expectBody: x}"),
+                "f:5:37: services[0].health.expectBody: has no effect with type: tcp, which only connects; remove it"
+            ),
+            Row(
+                file(service: "    health: {method: HEAD, expectBody: x}"),
+                """
+                f:5:40: services[0].health.expectBody: an answer to HEAD has no body; write method: GET, or remove \
+                this
+                """
+            ),
+            Row(
+                file(service: "    health: {headers: {Transfer-Encoding: chunked}}"),
+                """
+                f:5:23: services[0].health.headers: `Transfer-Encoding` belongs to the connection, and probes have no \
+                body; remove it
+                """
+            ),
+            Row(
+                file(service: "    health: {headers: {X: \"a\\r\\nY: b\"}}"),
+                "f:5:23: services[0].health.headers: the value of `X` must be one line of at most 1024 bytes"
+            ),
+            Row(
+                file(service: "    health: {maxEjected: 0.5}"),
+                "f:5:26: services[0].health.maxEjected: `0.5` is not a share; write one in 0%...100%"
+            ),
+            Row(
+                file(service: "    health: {cooldown: 1m, cooldownMax: 2s}"),
+                "f:5:41: services[0].health.cooldownMax: less than cooldown, which is 1m; write that or more"
+            ),
+            Row(
                 file(service: "    health: {path: health}"),
                 "f:5:20: services[0].health.path: `health` is not a path to ask for; write one such as /health"
             ),

@@ -66,6 +66,13 @@ struct KeyTests {
         #expect(health.successes == 3)
         #expect(health.quorum == .majority)
         #expect(health.cooldown == .seconds(10))
+        #expect(health.type == .http)
+        #expect(health.headers.isEmpty)
+        #expect(health.expectBody == nil)
+        #expect(health.cooldownMax == .seconds(300))
+        #expect(health.maxEjected == 50)
+        #expect(health.slowStart == .zero)
+        #expect(health.failureShare == nil)
     }
 
     @Test("every key of the gateway reaches its property")

@@ -35,6 +35,12 @@ private struct Walk {
         for _ in 0..<times { note(monitor.requestFailed(.status(502), at: now, random: &random)) }
     }
 
+    mutating func place(accused: Bool) {
+        monitor.place(
+            rank: 0, of: 3, isDownForAll: false, accusers: accused ? 1 : 0, othersAccuse: accused, at: now,
+            random: &random)
+    }
+
     /// Probes until the first has been done.
     mutating func settle() { step() }
 }
@@ -162,8 +168,46 @@ private func isAbout(_ span: TimeSpan, _ expected: TimeSpan) -> Bool {
         #expect(walk.attempts > 4)
         walk.fail(2)
         #expect(walk.monitor.standing == .up)
+        // So soon after its return it stays out twice as long.
         walk.fail(1)
+        #expect(walk.monitor.standing == .downByTraffic(until: walk.now + .seconds(60)))
+    }
+
+    @Test("a backend that fails again soon stays out longer each time, to a bound, and is forgiven when it has lasted")
+    func flapping() {
+        var walk = Walk()
+        walk.settle()
+        var stays: [TimeSpan] = []
+        for _ in 0..<7 {
+            walk.fail(3)
+            let start = walk.now
+            while walk.monitor.standing != .up { walk.step() }
+            stays.append(walk.now - start)
+        }
+        #expect(stays == [30, 60, 120, 240, 300, 300, 300].map(TimeSpan.seconds))
+        let start = walk.now
+        while walk.now - start < .seconds(1_300) { walk.step() }
+        walk.fail(3)
         #expect(walk.monitor.standing == .downByTraffic(until: walk.now + .seconds(30)))
+    }
+
+    @Test("good probes bring a flapping backend back no sooner than its damping allows")
+    func flappingProbes() {
+        var walk = Walk()
+        walk.settle()
+        var stays: [TimeSpan] = []
+        for _ in 0..<4 {
+            walk.result = .failed(refused)
+            while walk.monitor.standing == .up { walk.step() }
+            let start = walk.now
+            walk.result = .succeeded
+            while walk.monitor.standing != .up { walk.step() }
+            stays.append(walk.now - start)
+        }
+        #expect(isAbout(stays[0], .seconds(15)))
+        #expect(stays[1] >= .seconds(60))
+        #expect(stays[2] >= .seconds(120))
+        #expect(stays[3] >= .seconds(240))
     }
 
     @Test("one failed request brings the next probe nearer, until enough probes have succeeded")
@@ -247,9 +291,9 @@ private func isAbout(_ span: TimeSpan, _ expected: TimeSpan) -> Bool {
     func suspected() {
         var walk = Walk()
         for _ in 0..<4 { walk.step() }
-        walk.monitor.suspect(true, at: walk.now, random: &walk.random)
+        walk.place(accused: true)
         for _ in 0..<5 { #expect(isAbout(walk.step(), .seconds(10))) }
-        walk.monitor.suspect(false, at: walk.now, random: &walk.random)
+        walk.place(accused: false)
         walk.step()
         #expect(isAbout(walk.step(), .seconds(30)))
     }
@@ -296,6 +340,7 @@ private func isAbout(_ span: TimeSpan, _ expected: TimeSpan) -> Bool {
         settings.downInterval = span
         settings.timeout = span
         settings.cooldown = span
+        settings.cooldownMax = span
         var walk = Walk(settings)
         let start = walk.now
         for index in 0..<100 {

@@ -88,6 +88,13 @@ private struct Rig {
         }
     }
 
+    var reports: [ProbeReport] {
+        actions.compactMap { action in
+            if case .report(let report) = action { return report }
+            return nil
+        }
+    }
+
     var removed: [String] {
         actions.flatMap { action in
             if case .remove(_, let fields) = action { return fields }
@@ -192,13 +199,13 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         rig.join()
         rig.pass(.seconds(100), firstIsDead)
         let said = rig.published
-        #expect(said.map(\.verdict.state) == [.down])
+        #expect(Set(said.map(\.verdict.state)) == [.down])
         rig.give { $0.redisLost(at: $1, into: &$2) }
         rig.pass(.seconds(60))
         rig.actions = []
-        rig.join(fields: [field(first, "me", said[0].verdict)])
+        rig.join(fields: [field(first, "me", said[said.count - 1].verdict)])
         #expect(rig.published.map(\.verdict.state) == [.up])
-        #expect(rig.published[0].verdict.sequence > said[0].verdict.sequence)
+        #expect(rig.published[0].verdict.sequence > said[said.count - 1].verdict.sequence)
     }
 
     @Test("a joining node acts on what the others have agreed before it has probed anything")
@@ -215,10 +222,14 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         var rig = Rig()
         rig.join()
         rig.pass(.seconds(100), firstIsDead)
-        let said = rig.published[0].verdict
+        guard let said = rig.published.last?.verdict else {
+            Issue.record("nothing was said")
+            return
+        }
         rig.actions = []
         rig.give { $0.snapshot(service: users, intact ? [field(first, "me", said)] : [], at: $1, into: &$2) }
-        #expect(rig.published.map(\.verdict) == (intact ? [] : [said]))
+        #expect(rig.published.map(\.verdict.sequence) == (intact ? [] : [said.sequence + 1]))
+        #expect(rig.published.allSatisfy { $0.verdict.since == said.since })
     }
 
     @Test("the hashes are read again about every ten seconds, sooner when reading failed, never without Redis")
@@ -371,7 +382,7 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         #expect(rig.machine.condition(of: first) == .downForAll(down: 2, live: 2))
     }
 
-    @Test("without Redis the others' verdicts are forgotten, and they come back with the hashes")
+    @Test("without Redis a node goes on with the last view and its own evidence, until the others' words are too old")
     func lost() {
         var rig = Rig()
         rig.join(live: ["x", "y"])
@@ -379,13 +390,114 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         rig.hear("y", first, verdict(.down))
         rig.settle { _ in .succeeded }
         rig.give { $0.redisLost(at: $1, into: &$2) }
-        #expect(rig.switches == ["http://a:1 off", "http://a:1 on"])
-        rig.hear("x", first, verdict(.down, sequence: 8))
-        #expect(rig.isAvailable(first))
-        rig.join(live: ["x", "y"])
-        #expect(rig.isAvailable(first))
-        rig.join(live: ["x", "y"], fields: [field(first, "x", verdict(.down)), field(first, "y", verdict(.down))])
+        #expect(rig.switches == ["http://a:1 off"])
+        rig.pass(.seconds(50))
         #expect(!rig.isAvailable(first))
+        rig.hear("x", first, verdict(.down, sequence: 8))
+        rig.pass(.seconds(15))
+        #expect(rig.isAvailable(first))
+        rig.pass(.seconds(60)) { $0 == second ? .failed(refused) : .succeeded }
+        #expect(!rig.isAvailable(second))
+        rig.join(
+            live: ["x", "y"],
+            fields: [field(first, "x", verdict(.down, sequence: 9)), field(first, "y", verdict(.down, sequence: 9))])
+        #expect(!rig.isAvailable(first))
+    }
+
+    @Test("a verdict that its author does not renew expires, one that is renewed stands; repeating it is no renewal")
+    func expiry() {
+        var rig = Rig()
+        rig.join(live: ["x", "y"])
+        rig.hear("x", first, verdict(.down))
+        rig.hear("y", first, verdict(.down))
+        rig.settle { _ in .succeeded }
+        for sequence: UInt64 in 2...10 {
+            rig.pass(.seconds(20))
+            rig.hear("x", first, verdict(.down, sequence: sequence))
+            rig.hear("y", first, verdict(.down, sequence: sequence))
+        }
+        #expect(rig.switches == ["http://a:1 off"])
+        for _ in 0..<7 {
+            rig.pass(.seconds(10))
+            rig.hear("x", first, verdict(.down, sequence: 10))
+            rig.give {
+                $0.snapshot(service: users, [field(first, "y", verdict(.down, sequence: 10))], at: $1, into: &$2)
+            }
+        }
+        #expect(rig.switches == ["http://a:1 off", "http://a:1 on"])
+        #expect(rig.machine.listing[0].votes.allSatisfy { $0.vote == .up })
+    }
+
+    @Test("a node writes its verdict against a backend again every 20 s, with a new number and the old date")
+    func renewal() {
+        var rig = Rig()
+        rig.join()
+        rig.pass(.seconds(100), firstIsDead)
+        let verdicts = rig.published.map(\.verdict)
+        #expect(verdicts.count >= 3)
+        #expect(verdicts.map(\.sequence) == (1...UInt64(verdicts.count)).map { $0 })
+        #expect(Set(verdicts.map(\.since)).count == 1)
+        #expect(verdicts.allSatisfy { $0.state == .down })
+    }
+
+    @Test("verdicts and reports of another check say nothing of this one")
+    func otherCheck() {
+        var rig = Rig()
+        rig.join(live: ["x", "y"])
+        rig.pass(.seconds(5))
+        for author in ["x", "y"] {
+            var other = verdict(.down)
+            other.check = 77
+            rig.hear(author, first, other)
+        }
+        #expect(rig.switches.isEmpty)
+        #expect(rig.pending.isEmpty)
+        #expect(rig.machine.listing[0].votes.allSatisfy { $0.vote == .up })
+        var settings = HealthSettings()
+        settings.probe = .tcp
+        rig.give {
+            $0.reconfigure([WatchedService(name: users, settings: settings, urls: [first.url])], at: $1, into: &$2)
+        }
+        rig.fail(first)
+        #expect(rig.published.last?.verdict.check != HealthSettings().check)
+    }
+
+    @Test("who has the turn probes; the others wait for the report, and take over in the order of rank without it")
+    func turns() {
+        var rigs = ["me", "x", "y"].map { Rig($0, boot: 7) }
+        for i in rigs.indices { rigs[i].join(live: ["me", "x", "y"].filter { $0 != ["me", "x", "y"][i] }) }
+        for i in rigs.indices { rigs[i].pass(.milliseconds(500)) }
+        // At the start each has probed at most once, and only one of them has the next turn.
+        let started = rigs.map { $0.reports.count { $0.backend == first } }
+        #expect(started.reduce(0, +) >= 1)
+        let alone = rigs.map { rig -> TimeSpan in
+            var rig = rig
+            let before = rig.reports.count { $0.backend == first }
+            while rig.reports.count(where: { $0.backend == first }) == before { rig.pass(.milliseconds(100)) }
+            return rig.time
+        }.sorted()
+        // Each takes over a probe's time and a second after the one before.
+        #expect(alone[1] - alone[0] > .seconds(2))
+        #expect(alone[2] - alone[1] > .seconds(2))
+    }
+
+    @Test("failures count over the cluster: the last of them in turn makes this node vote")
+    func streakOfTheCluster() {
+        var rig = Rig()
+        rig.join(live: ["x", "y"])
+        rig.pass(.seconds(1))
+        let number = rig.reports.last { $0.backend == first }?.record.number ?? 0
+        for (step, bad) in [1, 2].enumerated() {
+            let report = ProbeReport(
+                backend: first, node: node("x"), check: HealthSettings().check,
+                record: ProbeRecord(number: number + 1 + UInt64(step), good: 0, bad: bad))
+            rig.give { $0.heard(report, at: $1, into: &$2) }
+            rig.give { $0.heard(report, at: $1, into: &$2) }
+        }
+        #expect(rig.switches.isEmpty)
+        rig.pass(.seconds(30), firstIsDead)
+        #expect(rig.published.first?.verdict.evidence == "3 failed probes: connection refused")
+        #expect(rig.reports.contains { $0.record.bad == 3 })
     }
 
     @Test("since tells when the quorum was reached, by the voters' clocks, on every node alike")

@@ -7,10 +7,16 @@ import Testing
 /// backends fail requests and never a probe.
 private enum Cast {
     static let services = [
-        WatchedService(name: "mortal", settings: HealthSettings(), urls: ["http://m:1", "http://m:2", "http://m:3"]),
-        WatchedService(name: "steady", settings: HealthSettings(), urls: ["http://s:1", "http://s:2"]),
-        WatchedService(name: "shaky", settings: HealthSettings(), urls: ["http://k:1", "http://k:2"]),
+        WatchedService(name: "mortal", settings: settings, urls: ["http://m:1", "http://m:2", "http://m:3"]),
+        WatchedService(name: "steady", settings: settings, urls: ["http://s:1", "http://s:2"]),
+        WatchedService(name: "shaky", settings: settings, urls: ["http://k:1", "http://k:2"]),
     ]
+    /// Within the time that a run waits for everything to be well again.
+    static let settings = {
+        var settings = HealthSettings()
+        settings.cooldownMax = .seconds(60)
+        return settings
+    }()
     static let mortal = 0..<3
     static let pathBroken = 3
     static let shaky = 5..<7
@@ -127,10 +133,49 @@ private func play(seed: UInt64, nodes: Int, faultsFor: TimeSpan) throws -> Simul
                     #expect(member.available.contains(backend.key) == expected, context)
                 }
             }
-            // Seven backends a node, rarely more often than every five seconds each.
+            // Seven backends, rarely more often than every five seconds each, and as often again by each node for its own sake.
             let seconds = Int(simulation.now.seconds)
-            #expect(simulation.probes < simulation.nodes.count * 7 * (seconds / 2), context)
+            #expect(simulation.probes < (simulation.nodes.count + 2) * 7 * (seconds / 5), context)
         }
+    }
+
+    @Test("a backend is probed once an interval by one node, however many nodes there are", arguments: [1, 3, 12])
+    func oneProber(nodes: Int) {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("seed \(seed)")
+        let simulation = Simulation(seed: seed, nodes: nodes, services: Cast.services)
+        simulation.isFaulty = false
+        for member in simulation.nodes { simulation.start(member) }
+        simulation.run(until: .seconds(60))
+        let start = simulation.probesOf
+        simulation.run(until: .seconds(60 + 900))
+        for backend in simulation.backends {
+            let probes = (simulation.probesOf[backend.key] ?? 0) - (start[backend.key] ?? 0)
+            // An interval of 30 s, a tenth more or less: 30 in 900 s.
+            #expect((27...33).contains(probes), "seed \(seed)")
+        }
+    }
+
+    @Test(
+        "a dead backend is probed once a short interval by one node, however many nodes there are", arguments: [3, 8])
+    func oneProberOfTheDead(nodes: Int) {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("seed \(seed)")
+        let simulation = Simulation(seed: seed, nodes: nodes, services: Cast.services)
+        simulation.isFaulty = false
+        simulation.silentDeaths = 0
+        for member in simulation.nodes { simulation.start(member) }
+        simulation.set(0, .dead)
+        simulation.run(until: .seconds(120))
+        let key = simulation.backends[0].key
+        #expect(simulation.nodes.allSatisfy { !$0.available.contains(key) }, "seed \(seed)")
+        let start = simulation.probesOf[key] ?? 0
+        simulation.run(until: .seconds(120 + 500))
+        #expect((92...110).contains((simulation.probesOf[key] ?? 0) - start), "seed \(seed)")
+        // And all find it again, by three good probes of the cluster and one of their own.
+        simulation.set(0, .alive)
+        simulation.run(until: .seconds(120 + 500 + 20))
+        #expect(simulation.nodes.allSatisfy { $0.available.contains(key) }, "seed \(seed)")
     }
 
     @Test("one seed replays the same run")

@@ -49,6 +49,8 @@ final class Simulation {
     var backends: [SimulatedBackend]
     private let watched: [WatchedService]
     private var hashes: [String: [String: String]] = [:]
+    /// Probes of each backend so far.
+    private(set) var probesOf: [BackendKey: Int] = [:]
     private var boots: UInt64 = 0
 
     /// Whether the network loses, delays and repeats.
@@ -183,7 +185,16 @@ final class Simulation {
                 let hash = HealthKeys.hash(service: news.backend.service)
                 let field = HealthKeys.field(url: news.backend.url, node: news.node)
                 self.hashes[hash, default: [:]][field] = news.verdict.json
-                self.broadcast(news.json)
+                self.broadcast(news.json) { node, json in
+                    guard let news = try? HealthNews(json: json) else { return }
+                    self.give(node) { $0.news(news, at: $1, into: &$2) }
+                }
+            }
+        case .report(let report):
+            toServer(node) {
+                let hash = HealthKeys.probes(service: report.backend.service)
+                self.hashes[hash, default: [:]][report.backend.url] = report.json
+                self.broadcast(report.json) { self.hear($0, $1) }
             }
         case .remove(let service, let fields):
             toServer(node) {
@@ -194,9 +205,11 @@ final class Simulation {
             toServer(node) {
                 let fields = self.hashes[HealthKeys.hash(service: service), default: [:]].sorted { $0.key < $1.key }
                     .map { (field: $0.key, value: Array($0.value.utf8)) }
+                let reports = self.hashes[HealthKeys.probes(service: service), default: [:]].sorted { $0.key < $1.key }
                 self.after(self.span(0...(self.isFaulty ? 300 : 2))) {
                     guard node.epoch == epoch else { return }
                     self.give(node) { $0.snapshot(service: service, fields, at: $1, into: &$2) }
+                    for (_, json) in reports { self.hear(node, Array(json.utf8)) }
                 }
             }
         case .availabilityChanged(let key, let isAvailable, let condition):
@@ -218,7 +231,12 @@ final class Simulation {
         }
     }
 
-    private func broadcast(_ json: String) {
+    private func hear(_ node: SimulatedNode, _ json: [UInt8]) {
+        guard let report = try? ProbeReport(json: json) else { return }
+        give(node) { $0.heard(report, at: $1, into: &$2) }
+    }
+
+    private func broadcast(_ json: String, _ body: @escaping (SimulatedNode, [UInt8]) -> Void) {
         for node in nodes where node.isConnected {
             let epoch = node.epoch
             if isFaulty, chance(20) { continue }
@@ -226,8 +244,7 @@ final class Simulation {
                 after(span(0...(isFaulty ? 500 : 2))) {
                     guard node.epoch == epoch else { return }
                     self.messages += 1
-                    guard let news = try? HealthNews(json: Array(json.utf8)) else { return }
-                    self.give(node) { $0.news(news, at: $1, into: &$2) }
+                    body(node, Array(json.utf8))
                 }
             }
         }
@@ -251,6 +268,7 @@ final class Simulation {
     private func probe(_ node: SimulatedNode, _ key: BackendKey, _ attempt: UInt64, _ settings: HealthSettings) {
         guard let backend = backends.first(where: { $0.key == key }), let boot = node.machine?.boot else { return }
         probes += 1
+        probesOf[key, default: 0] += 1
         // What the backend is when the probe arrives counts; some deaths refuse and some are silent.
         let silent = !reaches(node, backend) && chance(silentDeaths)
         after(silent ? settings.timeout : span(1...20)) {
