@@ -7,7 +7,8 @@ package enum PathHazard: UInt8, Sendable {
     /// A segment `.` or `..`, with any dot written as `%2e`, or followed by a parameter: `/..;x/` is `/../` to servlet
     /// containers. Backends resolve it, and so leave the prefix under which it was routed and limited.
     case dotSegment
-    /// `%2f`: a separator to those who decode first and split then.
+    /// `%2f`: a separator to those who decode first and split then. Only where the path is harmless to them, too: dot
+    /// segments are looked for on both sides of it.
     case encodedSlash
     /// `\` or `%5c`: a separator to Windows and to the URL parsers of browsers.
     case backslash
@@ -16,12 +17,13 @@ package enum PathHazard: UInt8, Sendable {
     /// A `%` that no two hexadecimal digits follow, which decoders drop, keep or take together with what follows.
     case malformedEscape
 
-    /// The first hazard in a path without its query.
-    package init(path: Span<UInt8>) { self = Self.first(in: path) }
+    /// The worst hazard in a path without its query.
+    package init(path: Span<UInt8>) { self = Self.worst(in: path) }
 
-    private static func first(in bytes: Span<UInt8>) -> PathHazard {
+    private static func worst(in bytes: Span<UInt8>) -> PathHazard {
         // Of the current segment: the dots that it consists of so far, or -1 once it has anything else.
         var dots = 0
+        var separatorEncoded = false
         var i = 0
         while i < bytes.count {
             var byte = bytes[i]
@@ -29,9 +31,10 @@ package enum PathHazard: UInt8, Sendable {
             if byte == UInt8(ascii: "%") {
                 guard let decoded = escaped(bytes, at: i) else { return .malformedEscape }
                 if decoded == 0 { return .encodedNUL }
-                if decoded == ASCII.slash { return .encodedSlash }
-                // An encoded semicolon begins no parameter.
-                byte = decoded == ASCII.semicolon ? UInt8(ascii: "%") : decoded
+                // To whom `%2f` is a separator, `/a%2f../b` and `/..%2fb` are dot segments.
+                if decoded == ASCII.slash { separatorEncoded = true }
+                // So is `/..%3b/` to those who decode before they cut parameters off.
+                byte = decoded
                 width = 3
             }
             switch byte {
@@ -47,7 +50,8 @@ package enum PathHazard: UInt8, Sendable {
             }
             i += width
         }
-        return dots == 1 || dots == 2 ? .dotSegment : .none
+        if dots == 1 || dots == 2 { return .dotSegment }
+        return separatorEncoded ? .encodedSlash : .none
     }
 
     /// The byte that the three bytes at `i` stand for.
