@@ -65,6 +65,26 @@ struct RouteTableTests {
         #expect(Self.find(RouteTable(prefixes: prefixes), path)?.service == service)
     }
 
+    /// Path, service, and how much of the path as written is its prefix.
+    static let escaped: [(String, Int?, Int)] = [
+        ("/%61pi/users", 0, 12), ("/%61%70i/%75sers/x%2fy", 0, 16), ("/api/users%2fadmin", nil, 0),
+        ("/api/users/%61dmin", 2, 18), ("/api/users/%61dmin/", 2, 18), ("/api/users/%41dmin", 0, 10),
+        ("/api%2Fusers", nil, 0), ("/a%2fb/c", 3, 6), ("/a%2Fb", 3, 6), ("/a%2f%62/", 3, 8), ("/a/b", nil, 0),
+        ("/%2561pi/users", nil, 0), ("/api/users/%", 0, 10), ("/api/users%6", nil, 0), ("/api/users/%zz", 0, 10),
+        ("/%7e", 4, 4), ("/~/%7E", 4, 2), ("/api/users%", nil, 0),
+    ]
+
+    @Test("escapes of unreserved characters are those characters, and the case of the others' digits is none")
+    func escapes() {
+        let prefixes = ["/api/users", "/api/orders", "/api/users/admin", "/a%2fb", "/%7E"].map { Array($0.utf8) }
+        let table = RouteTable(prefixes: prefixes)
+        for (path, service, length) in Self.escaped {
+            let found = Self.find(table, path)
+            #expect(found?.service == service, "\(path)")
+            if service != nil { #expect(found?.prefixLength == length, "\(path)") }
+        }
+    }
+
     @Test("the empty prefix takes what nothing else does")
     func root() {
         let table = RouteTable(prefixes: [[], Array("/a".utf8)])
