@@ -38,6 +38,10 @@ package final class Loop {
     private var time: MonotonicTime
     package let waker: Waker
 
+    /// Counts turns. What a turn's events tell had happened before anything that is done in it.
+    package var turns: UInt64 { turnCount }
+    private var turnCount: UInt64 = 0
+
     private var epoll: Epoll
     private var slots: [Slot] = []
     private var freeSlots: [Int] = []
@@ -128,6 +132,7 @@ package final class Loop {
     package func turn(waitMax: TimeSpan = .max) {
         let count = epoll.wait(atMost: wait(waitMax))
         time = SystemClock.monotonic()
+        turnCount &+= 1
         var woken = false
         for index in 0..<count {
             let (cookie, events) = epoll.event(index)

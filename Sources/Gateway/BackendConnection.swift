@@ -19,6 +19,9 @@ final class BackendConnection: StreamHandler {
     private var connectDeadline: MonotonicTime
     /// The part of a response head that has arrived; empty otherwise.
     private var held = ByteBuffer()
+    private var progress = HeadProgress()
+    /// The turn of the loop in which the exchange at hand began to send.
+    private var turnTaken = UInt64.max
 
     /// Reads of a turn: what one fast backend may take before the others have their turn.
     private static let readsPerTurn = 4
@@ -67,6 +70,12 @@ final class BackendConnection: StreamHandler {
         return stream.receive(into: &pool.worker.surplus, room: 1) == .wouldBlock
     }
 
+    /// Begins an exchange on a connection that is open.
+    func serve(_ client: ClientConnection) {
+        self.client = client
+        turnTaken = pool.worker.loop.turns
+    }
+
     /// Ends the exchange. `reusable` says that both sides agree where the next message begins.
     func finish(reusable: Bool) {
         client = nil
@@ -107,7 +116,12 @@ final class BackendConnection: StreamHandler {
     func streamConnected(_ stream: Stream) {
         pool.preferredAddress = address
         stream.deadline = .distantFuture
-        if let client { client.backendConnected(self) } else { pool.release(self) }
+        if let client {
+            turnTaken = pool.worker.loop.turns
+            client.backendConnected(self)
+        } else {
+            pool.release(self)
+        }
     }
 
     func streamReadable(_ stream: Stream) {
@@ -116,6 +130,13 @@ final class BackendConnection: StreamHandler {
             guard let client else {
                 // Idle: the backend closes it, or sends what nobody asked for. Either way it is of no more use.
                 close()
+                return
+            }
+            guard turnTaken != pool.worker.loop.turns else {
+                // RFC 9112 §9.2: this turn's events were there before the request was sent, so what they announce is
+                // no answer to it. Bytes that a backend sends behind a complete answer would be taken for the next
+                // client's (response queue poisoning).
+                client.backendEnded(self, nil)
                 return
             }
             guard client.takesResponse else { return }
@@ -138,6 +159,8 @@ final class BackendConnection: StreamHandler {
                 deliver(worker.input, client)
             } else {
                 append(worker.input)
+                // A backend that sends its head byte by byte costs a look a line, not one a byte.
+                guard isNews(held) else { return true }
                 var whole = ByteBuffer()
                 swap(&whole, &held)
                 deliver(whole, client)
@@ -159,10 +182,14 @@ final class BackendConnection: StreamHandler {
         case .needsMore(let consumed):
             // Only the incomplete head of a response is ever kept.
             held.append(buffer.bytes.extracting(consumed..<buffer.count))
+            progress.reset()
+            _ = isNews(held)
         case .finished(let reusable): finish(reusable: reusable)
         case .abandoned: break
         }
     }
+
+    private func isNews(_ buffer: borrowing ByteBuffer) -> Bool { progress.hasNews(in: buffer.bytes) }
 
     private func append(_ buffer: borrowing ByteBuffer) { held.append(buffer.bytes) }
 

@@ -12,6 +12,10 @@ final class BackendPool {
     unowned let worker: Worker
     /// The most recently used last: the others grow old and are closed.
     private var idle: [BackendConnection] = []
+    /// Those that became idle in this turn of the loop. What a backend has sent behind its answer shows in the next
+    /// turn's events, so these are used only where there are no others, and not without asking the socket.
+    private var resting: [BackendConnection] = []
+    private var restingTurn: UInt64 = 0
     private(set) var open = 0
     private var waiting: [Waiting] = []
     private let idleMax: Int
@@ -45,6 +49,7 @@ final class BackendPool {
     }
 
     func acquire(for client: ClientConnection, exchange: UInt64, fresh: Bool) -> Acquired {
+        settle()
         if !fresh {
             while let connection = idle.popLast() {
                 // A request that fails once more is not sent a third time, so its connection had better be alive.
@@ -53,9 +58,13 @@ final class BackendPool {
                 }
                 connection.close()
             }
+            while let connection = resting.popLast() {
+                if connection.isUsable, connection.isStillOpen { return .reused(connection) }
+                connection.close()
+            }
         }
         if open >= openMax {
-            if fresh, let oldest = idle.first {
+            if fresh, let oldest = idle.first ?? resting.first {
                 // A fresh connection is wanted and idle ones hold the places: one of them makes room.
                 oldest.close()
             } else {
@@ -78,16 +87,32 @@ final class BackendPool {
         while !waiting.isEmpty {
             let next = waiting.removeFirst()
             if let client = next.client, client.isWaiting(exchange: next.exchange) {
+                guard connection.isUsable, connection.isStillOpen else {
+                    // Its place is free for a new one.
+                    waiting.insert(next, at: 0)
+                    connection.close()
+                    return
+                }
                 client.backendAvailable(connection)
                 return
             }
         }
-        guard idle.count < idleMax else {
+        settle()
+        guard idle.count + resting.count < idleMax else {
             connection.close()
             return
         }
         connection.stream.deadline = ClientConnection.deadline(worker.loop.now, service.settings.timeouts.idle)
-        idle.append(connection)
+        resting.append(connection)
+    }
+
+    /// In a new turn, whatever had arrived on resting connections has been announced.
+    private func settle() {
+        guard restingTurn != worker.loop.turns else { return }
+        restingTurn = worker.loop.turns
+        guard !resting.isEmpty else { return }
+        idle.append(contentsOf: resting)
+        resting.removeAll(keepingCapacity: true)
     }
 
     func opened() { open += 1 }
@@ -96,6 +121,7 @@ final class BackendPool {
     func closed(_ connection: BackendConnection) {
         open -= 1
         if let index = idle.lastIndex(where: { $0 === connection }) { idle.remove(at: index) }
+        if let index = resting.lastIndex(where: { $0 === connection }) { resting.remove(at: index) }
         while open < openMax, !waiting.isEmpty {
             let next = waiting.removeFirst()
             if let client = next.client, client.isWaiting(exchange: next.exchange) {
@@ -105,8 +131,9 @@ final class BackendPool {
     }
 
     func closeIdle() {
-        let connections = idle
+        let connections = idle + resting
         idle.removeAll()
+        resting.removeAll()
         for connection in connections { connection.close() }
     }
 }

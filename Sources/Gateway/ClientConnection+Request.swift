@@ -29,6 +29,7 @@ extension ClientConnection: LimitRequester {
         requestChunked = head.framing == .chunked
         requestBytes = 0
         responseStarted = false
+        interims = 0
         responseBytes = 0
         status = 0
         service = nil
@@ -46,8 +47,18 @@ extension ClientConnection: LimitRequester {
         }
         resolveClient(head, bytes)
 
+        // RFC 9110 §7.4: nobody may get what belongs to `https` over a connection that proves nothing. A trusted proxy
+        // may have ended TLS.
+        if head.isHTTPS, !peerTrusted {
+            refuse(.malformed(Violation(.misdirected, at: head.target.lowerBound)))
+            return
+        }
+        if Self.isServerWide(head) {
+            answer(.options, head, bytes)
+            return
+        }
         let path = bytes.extracting(head.path)
-        guard let (index, prefixLength) = node.routes.service(of: path), head.form != .asterisk else {
+        guard let (index, prefixLength) = node.routes.service(of: path) else {
             refuse(.serviceNotFound)
             return
         }
@@ -58,6 +69,18 @@ extension ClientConnection: LimitRequester {
         let service = node.services[index]
         self.service = service
         attemptsLeft = service.settings.retries.attempts
+        var hopsLeft: Int?
+        if method == .trace || method == .options {
+            switch Self.forwarding(head, bytes) {
+            case .onwards(let left): hopsLeft = left
+            case .here(let own):
+                answer(own, head, bytes)
+                return
+            case .refused(let violation):
+                refuse(.malformed(violation))
+                return
+            }
+        }
         if service.bodyBytesMax > 0 {
             setRequest(BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax)))
             if case .length(let length) = head.framing, length > Int64(service.bodyBytesMax) {
@@ -69,7 +92,7 @@ extension ClientConnection: LimitRequester {
         let rewrite = RequestRewrite(
             stripped: service.settings.stripPrefix ? prefixLength : 0, peer: peer, peerTrusted: peerTrusted,
             replacesHost: service.settings.hostHeader == .backend, via: node.via,
-            upgrade: takeUpgrade(head, bytes, service))
+            upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft)
         outbound.clear()
         outboundSent = 0
         replayable = true
@@ -172,7 +195,7 @@ extension ClientConnection: LimitRequester {
     private func acquire(from pool: BackendPool, fresh: Bool) {
         switch pool.acquire(for: self, exchange: exchange, fresh: fresh) {
         case .reused(let connection):
-            connection.client = self
+            connection.serve(self)
             backend = connection
             connection.stream.deadline = .distantFuture
         case .connecting(let connection): backend = connection
@@ -186,7 +209,7 @@ extension ClientConnection: LimitRequester {
     /// A connection that another exchange has finished with.
     func backendAvailable(_ connection: BackendConnection) {
         phase = .exchanging
-        connection.client = self
+        connection.serve(self)
         backend = connection
         stream.deadline = .distantFuture
         flushOutbound()
@@ -428,16 +451,32 @@ extension ClientConnection: LimitRequester {
 
     /// Answers the request here. The connection lives on where the rest of the request can be told from what follows.
     func refuse(_ refusal: Refusal, keepAlive wanted: Bool? = nil) {
-        // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
-        let bodyAwaited = !requestComplete
-        let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
-        let keep = (wanted ?? keepAlive) && !worker.draining && !(bodyAwaited && (expectsContinue || tooLong))
+        let keep = keepsConnection(wanted)
         releaseBackend()
         status = refusal.status
         worker.output.clear()
+        refusal.write(
+            to: &worker.output, date: worker.date(), options: ownOptions(keep: keep), limit: worker.node.rateLimitFields
+        )
+        sendOwn(keep: keep)
+    }
+
+    /// Whether the connection can live on behind an answer of the gateway's own.
+    func keepsConnection(_ wanted: Bool?) -> Bool {
+        // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
+        let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
+        return (wanted ?? keepAlive) && !worker.draining && (requestComplete || !expectsContinue && !tooLong)
+    }
+
+    func ownOptions(keep: Bool) -> ResponseOptions {
         var options: ResponseOptions = keep ? (version == .http10 ? .keepAlive : []) : .close
         if method == .head { options.insert(.head) }
-        refusal.write(to: &worker.output, options: options, limit: worker.node.rateLimitFields)
+        return options
+    }
+
+    /// Sends the answer that is in `worker.output`, and takes the connection to what follows it.
+    func sendOwn(keep: Bool) {
+        let bodyAwaited = !requestComplete
         responseBytes = worker.output.count
         let outcome = send(worker.output)
         logExchange()

@@ -70,6 +70,10 @@ extension ClientConnection {
         }
     }
 
+    /// Interim answers to one request. Real servers send one 100, a few 103, and 102 now and then within the response
+    /// timeout. A flood of them would keep the exchange, and a client that waits for its end, busy with nothing.
+    private static let interimsMax = 32
+
     /// RFC 9110 §15.2: interim answers are passed on to clients that know them.
     private func interim(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int) -> HeadProgress {
         if head.status == 101 {
@@ -80,6 +84,8 @@ extension ClientConnection {
             rewrite.write(head, bytes, to: &worker.output)
             return .switched(length)
         }
+        interims += 1
+        guard interims <= Self.interimsMax else { return .malformed }
         if version == .http11 {
             let rewrite = ResponseRewrite(
                 delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via)
@@ -106,7 +112,8 @@ extension ClientConnection {
         replayable = false
         let rewrite = ResponseRewrite(
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
-            upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil)
+            upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
+            date: head.fields.contains(.date) ? [] : worker.date())
         rewrite.write(head, bytes, to: &worker.output)
         if status >= 500 {
             worker.report(service, backendIndex, .serverError(status))

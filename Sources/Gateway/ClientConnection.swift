@@ -91,6 +91,8 @@ final class ClientConnection: StreamHandler {
     /// Whether a backend was picked, for the log.
     var usedBackend = false
     var responseStarted = false
+    /// Interim answers of this exchange.
+    var interims = 0
     var response = BodyDecoder(ResponseFraming.none, limits: HeadLimits())
     var delivery = ResponseDelivery.asAnnounced
     var status = 0
@@ -128,9 +130,12 @@ final class ClientConnection: StreamHandler {
 
     /// Reads of a turn: what one fast client may take before the others have their turn.
     private static let readsPerTurn = 4
-    /// How long and how much is read from a client after the last answer, before the connection is cut.
-    private static let lingerTime = TimeSpan.seconds(2)
-    private static let lingerBytesMax = 1 << 20
+    /// How long is read from a client after the last answer before the connection is cut: as long as bytes keep coming
+    /// with no longer pause, and in all. Bytes are not counted: a client that sends all of a large upload before it
+    /// reads would get a reset for its answer (RFC 9112 §9.6).
+    private static let lingerPause = TimeSpan.seconds(2)
+    private static let lingerTime = TimeSpan.seconds(30)
+    private var lingerEnd = MonotonicTime.distantFuture
     /// A body that nobody wants is read up to here to keep the connection; beyond it, closing is cheaper.
     static let discardBytesMax = 256 << 10
 
@@ -257,8 +262,7 @@ final class ClientConnection: StreamHandler {
             case .discarding:
                 offset += discardBody(rest)
             case .lingering:
-                discarded += rest.count
-                if discarded > Self.lingerBytesMax { close() }
+                stream.deadline = min(lingerEnd, worker.loop.now + Self.lingerPause)
                 return bytes.count
             case .deciding, .waiting, .tunneling, .closed: break loop
             }
@@ -363,7 +367,8 @@ final class ClientConnection: StreamHandler {
         }
         held.release()
         stream.shutdownWriting()
-        stream.deadline = worker.loop.now + Self.lingerTime
+        lingerEnd = worker.loop.now + Self.lingerTime
+        stream.deadline = worker.loop.now + Self.lingerPause
         stream.resumeReading()
     }
 

@@ -27,6 +27,8 @@ struct RequestRewrite {
     var via: [UInt8]
     /// The protocol to ask the backend for.
     var upgrade: Range<Int>?
+    /// What is left of Max-Forwards for the next hop, where it binds.
+    var hopsLeft: Int? = nil
 
     /// Writes the head for a backend, all but the tail that depends on which backend it is.
     func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
@@ -35,6 +37,8 @@ struct RequestRewrite {
         let writesHost = !replacesHost && head.form == .absolute
         if replacesHost || writesHost { dropped.insert(.host) }
         if head.version == .http10 { dropped.insert(.expect) }
+        if hopsLeft != nil { dropped.insert(.maxForwards) }
+        if head.method == .trace { dropped = dropped.union(TraceAnswer.credentials) }
         if writesHost {
             // RFC 9112 §3.2.2: the target's authority replaces what Host says, or two readers see two hosts.
             output.append("Host: ")
@@ -57,8 +61,14 @@ struct RequestRewrite {
         output.append(via.span)
         output.append("\r\n")
         if let upgrade { output.appendUpgrade(bytes.extracting(upgrade)) }
+        if let hopsLeft {
+            output.append("Max-Forwards: ")
+            output.append(decimal: hopsLeft)
+            output.append("\r\n")
+        }
         switch head.framing {
-        case .none, .length: break
+        case .none: break
+        case .length: output.appendRespelled(length: head.respelledLength)
         case .chunked: output.append("Transfer-Encoding: chunked\r\n")
         }
     }
@@ -87,6 +97,8 @@ struct ResponseRewrite {
     var via: [UInt8]
     /// The protocol that the backend has switched to, or wants.
     var upgrade: Range<Int>?
+    /// A whole line, for answers that come without one.
+    var date: [UInt8] = []
 
     func write(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
         output.appendStatusLine(of: head, from: bytes)
@@ -98,7 +110,10 @@ struct ResponseRewrite {
         output.append(via.span)
         output.append("\r\n")
         if let upgrade { output.appendUpgrade(bytes.extracting(upgrade)) }
+        if !dropped.contains(.contentLength) { output.appendRespelled(length: head.respelledLength) }
         if head.status >= 200 {
+            // RFC 9110 §6.6.1: whoever passes on a response without a date adds one, or caches cannot tell its age.
+            if !head.fields.contains(.date) { output.append(date.span) }
             switch delivery {
             case .chunked: output.append("Transfer-Encoding: chunked\r\n")
             case .asAnnounced, .untilClose: break

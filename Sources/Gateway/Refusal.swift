@@ -49,6 +49,23 @@ enum Refusal {
         }
     }
 
+    /// The name of the reason for programs. It never changes, whatever becomes of the words.
+    var code: StaticString {
+        switch self {
+        case .serviceNotFound: "service-not-found"
+        case .noHealthyBackend: "no-healthy-backend"
+        case .rateLimited: "rate-limited"
+        case .malformed(let violation): violation.rule.code
+        case .pathEscapes: "path-escapes"
+        case .headTimedOut: Rule.headTimeout.code
+        case .bodyTimedOut: Rule.bodyTimeout.code
+        case .backendFailed: "backend-failed"
+        case .backendMalformed: "backend-malformed"
+        case .backendTimedOut: "backend-timeout"
+        case .backendsBusy: "backends-busy"
+        }
+    }
+
     var detail: StaticString {
         switch self {
         case .serviceNotFound: "no service is configured for this path"
@@ -67,7 +84,7 @@ enum Refusal {
     }
 
     /// Writes the whole response.
-    func write(to output: inout ByteBuffer, options: ResponseOptions, limit: RateLimitFields?) {
+    func write(to output: inout ByteBuffer, date: [UInt8], options: ResponseOptions, limit: RateLimitFields?) {
         var fields = ByteBuffer()
         switch self {
         case .rateLimited(let retryAfter): limit?.write(retryAfter: retryAfter, to: &fields)
@@ -76,10 +93,14 @@ enum Refusal {
             .backendMalformed, .backendTimedOut:
             break
         }
-        write(fields, options, to: &output)
+        write(fields, date, options, to: &output)
     }
 
-    private func write(_ fields: borrowing ByteBuffer, _ options: ResponseOptions, to output: inout ByteBuffer) {
-        output.appendProblem(status: status, title: title, detail: detail, fields: fields.bytes, options: options)
+    private func write(
+        _ fields: borrowing ByteBuffer, _ date: [UInt8], _ options: ResponseOptions, to output: inout ByteBuffer
+    ) {
+        output.appendProblem(
+            status: status, title: title, code: code, detail: detail, fields: fields.bytes, date: date.span,
+            options: options)
     }
 }

@@ -46,6 +46,9 @@ final class Worker: ListenerHandler, WakeHandler {
     let tunnels = Tunnels()
     private var accessLog: AccessLog?
     private var pausedLogged = false
+    private var dateLine: [UInt8] = []
+    /// When the next second of the wall clock begins.
+    private var dateEnd = MonotonicTime(nanoseconds: 0)
 
     /// One read: as much as a loopback segment train holds; more would only push caches aside.
     static let readSize = 64 << 10
@@ -189,6 +192,18 @@ final class Worker: ListenerHandler, WakeHandler {
         guard failures > 0 else { return }
         service.backends[backend].consecutiveFailures.store(0, ordering: .relaxed)
         control.post(.trafficRecovered(service: service.index, backend: backend))
+    }
+
+    /// The Date line of this second, for answers that have none.
+    func date() -> [UInt8] {
+        if loop.now >= dateEnd {
+            let microseconds = SystemClock.wallMicroseconds()
+            var line = ByteBuffer()
+            line.appendDate(seconds: microseconds / 1_000_000)
+            dateLine = line.array
+            dateEnd = loop.now + .microseconds(1_000_000 - microseconds % 1_000_000)
+        }
+        return dateLine
     }
 
     func count(_ client: ClientConnection) { accessLog?.write(client, now: loop.now) }

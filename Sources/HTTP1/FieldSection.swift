@@ -52,6 +52,9 @@ struct FieldSection: Sendable {
     private let isRequest: Bool
     /// -1 where there is no Content-Length.
     private(set) var contentLength: Int64 = -1
+    /// The same where it was written with leading zeros. RFC 9110 §8.6 allows them, and C's `strtol` takes `010` for 8:
+    /// the line is not passed on, and whoever writes the head writes the length anew.
+    private(set) var respelledLength: Int64 = -1
     private(set) var expectsContinue = false
     private var chunkedCodings = 0
     private var otherCodings = 0
@@ -144,7 +147,11 @@ struct FieldSection: Sendable {
         if fields.present.contains(id) { fields.repeated.insert(id) }
         fields.present.insert(id)
         let isRepeated = fields.repeated.contains(id)
-        if id == .contentLength { return noteContentLength(value, bytes, isRepeated: isRepeated) }
+        if id == .contentLength {
+            let rule = noteContentLength(value, bytes, isRepeated: isRepeated)
+            if respelledLength >= 0 { fields.lines[fields.lines.count - 1].hopByHop = true }
+            return rule
+        }
         if id == .transferEncoding { return noteTransferEncoding(value, bytes) }
         if id == .connection { return noteConnection(value, bytes) }
         if isRequest, id == .host { return noteHost(value, bytes, isRepeated: isRepeated) }
@@ -179,6 +186,7 @@ struct FieldSection: Sendable {
         }
         guard let length = Int64(exactly: length) else { return .malformedContentLength }
         contentLength = length
+        if value.count > 1, bytes[value.lowerBound] == UInt8(ascii: "0") { respelledLength = length }
         return nil
     }
 

@@ -27,19 +27,23 @@ extension ByteBuffer {
         if !options.contains(.head) { append(body) }
     }
 
-    /// Appends a complete response with a problem of RFC 9457 as its body. `status`: 100...999. `title` and `detail` are plain ASCII without
-    /// quotes, backslashes and controls; an empty detail is left out.
+    /// Appends a complete response with a problem of RFC 9457 as its body. `status`: 100...999. `code` names the problem
+    /// for programs, in lower case with hyphens; `title` and `detail` are for people: plain ASCII without quotes,
+    /// backslashes and controls. An empty code or detail is left out. `fields` and `date` are whole lines.
     package mutating func appendProblem(
-        status: Int, title: StaticString, detail: StaticString = "", fields: Span<UInt8> = Span(),
-        options: ResponseOptions = []
+        status: Int, title: StaticString, code: StaticString = "", detail: StaticString = "",
+        fields: Span<UInt8> = Span(), date: Span<UInt8> = Span(), options: ResponseOptions = []
     ) {
         appendStatusLine(status: status, reason: reasonPhrase(status))
+        append(date)
         append(fields)
         append("Content-Type: application/problem+json\r\n")
         let opening: StaticString = "{\"title\":\""
         let middle: StaticString = "\",\"status\":"
+        let name: StaticString = ",\"code\":\""
         let explanation: StaticString = ",\"detail\":\""
         var length = opening.utf8CodeUnitCount + title.utf8CodeUnitCount + middle.utf8CodeUnitCount + 3 + 2
+        if code.utf8CodeUnitCount > 0 { length += name.utf8CodeUnitCount + code.utf8CodeUnitCount + 1 }
         if detail.utf8CodeUnitCount > 0 {
             length += explanation.utf8CodeUnitCount + detail.utf8CodeUnitCount + 1
         }
@@ -49,19 +53,24 @@ extension ByteBuffer {
         append(title)
         append(middle)
         append(decimal: status)
-        if detail.utf8CodeUnitCount > 0 {
-            append(explanation)
-            append(detail)
-            append("\"")
-        }
+        appendMember(name, code)
+        appendMember(explanation, detail)
         append("}\n")
+    }
+
+    private mutating func appendMember(_ opening: StaticString, _ value: StaticString) {
+        guard value.utf8CodeUnitCount > 0 else { return }
+        append(opening)
+        append(value)
+        append("\"")
     }
 
     /// Appends the response to a request that breaks a rule. What follows such a request cannot be trusted, so the
     /// connection closes.
     package mutating func appendRefusal(_ rule: Rule, options: ResponseOptions = []) {
         appendProblem(
-            status: rule.status, title: rule.title, detail: rule.detail, options: options.union(.close))
+            status: rule.status, title: rule.title, code: rule.code, detail: rule.detail, options: options.union(.close)
+        )
     }
 
     private mutating func endHead(contentLength: Int, _ options: ResponseOptions) {

@@ -39,9 +39,13 @@ package struct RequestHead: Sendable {
     /// Host and port: of an absolute target, which overrides the Host field (RFC 9112 §3.2.2), else of that field.
     /// Empty only in an HTTP/1.0 request with neither.
     package private(set) var authority = 0..<0
+    /// Whether the target is an `https` URI. What that means on a connection without TLS is the server's to decide.
+    package private(set) var isHTTPS = false
     package private(set) var version = HTTPVersion.http11
     package private(set) var fields = HeaderFields()
     package private(set) var framing = RequestFraming.none
+    /// The length to write anew where it was written with leading zeros, else -1 (`FieldSection.respelledLength`).
+    package private(set) var respelledLength: Int64 = -1
     /// Whether the client wants the connection to stay open (RFC 9112 §9.3).
     package private(set) var keepAlive = false
     /// Whether the client waits for 100 before it sends the body (RFC 9110 §10.1.1).
@@ -104,6 +108,8 @@ package struct RequestHead: Sendable {
             } else {
                 .none
             }
+        if let rule = methodViolation { return .malformed(Violation(rule, at: start)) }
+        respelledLength = section.respelledLength
         keepAlive = section.persists(version: version)
         // RFC 9110 §7.8, §10.1.1: neither an upgrade nor an expectation counts in HTTP/1.0.
         expectsContinue = section.expectsContinue && version == .http11
@@ -112,6 +118,25 @@ package struct RequestHead: Sendable {
             upgrade = fields.first(.upgrade)?.value
         }
         return .complete(length: length)
+    }
+}
+
+// What the method allows
+extension RequestHead {
+    private var methodViolation: Rule? {
+        switch method {
+        case .post, .put, .patch:
+            // RFC 1945 §7.2.2, §8.3: in HTTP/1.0 the end of the connection cannot end a request, and a body that nobody
+            // has announced would be read as the next one.
+            version == .http10 && framing == .none ? .lengthRequired : nil
+        case .trace:
+            // RFC 9110 §9.3.8: a server that does not expect content reads it as the next request, or echoes it.
+            switch framing {
+            case .none, .length(0): nil
+            case .length, .chunked: .traceWithBody
+            }
+        case .get, .head, .delete, .options, .connect, .other: nil
+        }
     }
 }
 
@@ -189,6 +214,7 @@ extension RequestHead {
     private mutating func classifyTarget(_ bytes: Span<UInt8>, query: Int) -> Violation? {
         let start = target.lowerBound
         let end = target.upperBound
+        isHTTPS = false
         if bytes[start] == ASCII.slash {
             form = .origin
             path = start..<query
@@ -208,6 +234,7 @@ extension RequestHead {
         while hostEnd < query, bytes[hostEnd] != ASCII.slash { hostEnd += 1 }
         guard isHost(bytes, hostStart..<hostEnd) else { return Violation(.malformedHost, at: hostStart) }
         form = .absolute
+        isHTTPS = bytes[start + 4] != ASCII.colon
         authority = hostStart..<hostEnd
         path = hostEnd..<query
         pathAndQuery = hostEnd..<end

@@ -23,6 +23,8 @@ package struct ResponseHead: Sendable {
     package private(set) var upgrade: Range<Int>?
     /// Bytes of the head, including the empty line that ends it.
     package private(set) var length = 0
+    /// The length to write anew where it was written with leading zeros, else -1 (`FieldSection.respelledLength`).
+    package private(set) var respelledLength: Int64 = -1
     /// What the fields say, before status and method are asked.
     private var announced = ResponseFraming.untilClose
 
@@ -54,6 +56,7 @@ package struct ResponseHead: Sendable {
             } else {
                 .untilClose
             }
+        respelledLength = section.respelledLength
         keepAlive = section.persists(version: version)
         upgrade = nil
         if section.upgrade, version == .http11, !fields.repeated.contains(.upgrade) {

@@ -29,7 +29,9 @@ package enum Rule: UInt8, CaseIterable, Sendable {
     case malformedContentLength, repeatedContentLength
     case malformedTransferEncoding, chunkedNotFinal, unknownTransferCoding
     case transferEncodingWithContentLength, transferEncodingInHTTP10
-    case malformedConnection, unknownExpectation
+    case malformedConnection, unknownExpectation, malformedMaxForwards
+    // What the method allows
+    case lengthRequired, traceWithBody, misdirected
     // The body
     case malformedChunkSize, chunkSizeTooLarge, malformedChunkExtension, chunkExtensionTooLong, malformedChunkEnd
     case bodyTooLarge, truncatedBody
@@ -42,9 +44,11 @@ extension Rule {
     package var status: Int {
         switch self {
         case .headTimeout, .bodyTimeout: 408
+        case .lengthRequired: 411
         case .bodyTooLarge: 413
         case .startLineTooLong: 414
         case .unknownExpectation: 417
+        case .misdirected: 421
         case .headerBytes, .headerCount: 431
         case .methodTooLong, .connectMethod, .unknownTransferCoding: 501
         case .unsupportedVersion: 505
@@ -52,9 +56,62 @@ extension Rule {
             .asteriskForm, .bareLineFeed, .bareCarriageReturn, .foldedLine, .emptyFieldName, .invalidFieldName,
             .whitespaceBeforeColon, .missingColon, .invalidFieldValue, .missingHost, .repeatedHost, .malformedHost,
             .malformedContentLength, .repeatedContentLength, .malformedTransferEncoding, .chunkedNotFinal,
-            .transferEncodingWithContentLength, .transferEncodingInHTTP10, .malformedConnection, .malformedChunkSize,
-            .chunkSizeTooLarge, .malformedChunkExtension, .chunkExtensionTooLong, .malformedChunkEnd, .truncatedBody:
+            .transferEncodingWithContentLength, .transferEncodingInHTTP10, .malformedConnection, .malformedMaxForwards,
+            .traceWithBody, .malformedChunkSize, .chunkSizeTooLarge, .malformedChunkExtension, .chunkExtensionTooLong,
+            .malformedChunkEnd, .truncatedBody:
             400
+        }
+    }
+
+    /// The name of the rule for programs. It never changes, whatever becomes of the words below.
+    package var code: StaticString {
+        switch self {
+        case .invalidMethod: "invalid-method"
+        case .methodTooLong: "method-too-long"
+        case .connectMethod: "connect-method"
+        case .malformedRequestLine: "malformed-request-line"
+        case .malformedStatusLine: "malformed-status-line"
+        case .startLineTooLong: "start-line-too-long"
+        case .emptyLines: "empty-lines"
+        case .invalidTarget: "invalid-target"
+        case .targetForm: "target-form"
+        case .asteriskForm: "asterisk-form"
+        case .unsupportedVersion: "unsupported-version"
+        case .bareLineFeed: "bare-line-feed"
+        case .bareCarriageReturn: "bare-carriage-return"
+        case .foldedLine: "folded-line"
+        case .emptyFieldName: "empty-field-name"
+        case .invalidFieldName: "invalid-field-name"
+        case .whitespaceBeforeColon: "whitespace-before-colon"
+        case .missingColon: "missing-colon"
+        case .invalidFieldValue: "invalid-field-value"
+        case .headerBytes: "header-bytes"
+        case .headerCount: "header-count"
+        case .missingHost: "missing-host"
+        case .repeatedHost: "repeated-host"
+        case .malformedHost: "malformed-host"
+        case .malformedContentLength: "malformed-content-length"
+        case .repeatedContentLength: "repeated-content-length"
+        case .malformedTransferEncoding: "malformed-transfer-encoding"
+        case .chunkedNotFinal: "chunked-not-final"
+        case .unknownTransferCoding: "unknown-transfer-coding"
+        case .transferEncodingWithContentLength: "transfer-encoding-with-content-length"
+        case .transferEncodingInHTTP10: "transfer-encoding-in-http10"
+        case .malformedConnection: "malformed-connection"
+        case .unknownExpectation: "unknown-expectation"
+        case .malformedMaxForwards: "malformed-max-forwards"
+        case .lengthRequired: "length-required"
+        case .traceWithBody: "trace-with-body"
+        case .misdirected: "misdirected"
+        case .malformedChunkSize: "malformed-chunk-size"
+        case .chunkSizeTooLarge: "chunk-size-too-large"
+        case .malformedChunkExtension: "malformed-chunk-extension"
+        case .chunkExtensionTooLong: "chunk-extension-too-long"
+        case .malformedChunkEnd: "malformed-chunk-end"
+        case .bodyTooLarge: "body-too-large"
+        case .truncatedBody: "truncated-body"
+        case .headTimeout: "head-timeout"
+        case .bodyTimeout: "body-timeout"
         }
     }
 
@@ -94,6 +151,10 @@ extension Rule {
         case .transferEncodingInHTTP10: "Transfer-Encoding in HTTP/1.0"
         case .malformedConnection: "Malformed Connection"
         case .unknownExpectation: "Unknown expectation"
+        case .malformedMaxForwards: "Malformed Max-Forwards"
+        case .lengthRequired: "Length required"
+        case .traceWithBody: "TRACE with a body"
+        case .misdirected: "Misdirected request"
         case .malformedChunkSize: "Malformed chunk size"
         case .chunkSizeTooLarge: "Chunk size too large"
         case .malformedChunkExtension: "Malformed chunk extension"
@@ -143,6 +204,10 @@ extension Rule {
         case .transferEncodingInHTTP10: "HTTP/1.0 has no transfer codings (RFC 9112 section 6.1)."
         case .malformedConnection: "Connection is a short list of tokens (RFC 9110 section 7.6.1)."
         case .unknownExpectation: "100-continue is the only defined expectation (RFC 9110 section 10.1.1)."
+        case .malformedMaxForwards: "Max-Forwards is one decimal number (RFC 9110 section 7.6.2)."
+        case .lengthRequired: "A request of HTTP/1.0 with this method has a Content-Length (RFC 1945 section 8.3)."
+        case .traceWithBody: "A TRACE request has no content (RFC 9110 section 9.3.8)."
+        case .misdirected: "An https target is not served on this connection (RFC 9110 section 7.4)."
         case .malformedChunkSize: "A chunk begins with its size in hexadecimal digits (RFC 9112 section 7.1)."
         case .chunkSizeTooLarge: "A chunk size has up to 16 digits and fits 63 bits (RFC 9112 section 7.1)."
         case .malformedChunkExtension: "Extensions follow a semicolon and hold no controls (RFC 9112 section 7.1.1)."

@@ -64,6 +64,14 @@ package func appendRequestLine(
 }
 
 extension ByteBuffer {
+    /// Writes a length anew whose line was left out because it had leading zeros; nothing for -1.
+    package mutating func appendRespelled(length: Int64) {
+        guard length >= 0 else { return }
+        append("Content-Length: ")
+        append(decimal: Int(length))
+        append("\r\n")
+    }
+
     package mutating func appendLineEnd() { append("\r\n") }
 
     /// Appends a status line of HTTP/1.1 (RFC 9112 §4).

@@ -14,6 +14,7 @@ struct HeadRewriterTests {
         var peer = "192.0.2.7"
         var trusted = false
         var replacesHost = false
+        var hopsLeft: Int?
         /// What a backend gets, without the tail that names it.
         var written: String
     }
@@ -76,9 +77,24 @@ struct HeadRewriterTests {
             written: "POST / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\nTransfer-Encoding: chunked\r\n"),
         Row(
-            description: "a length stays as it came", head: "POST / HTTP/1.1\r\nHost: h\r\ncontent-length: 007\r\n\r\n",
-            written: "POST / HTTP/1.1\r\nHost: h\r\ncontent-length: 007\r\nX-Forwarded-For: 192.0.2.7\r\n"
+            description: "a length stays as it came", head: "POST / HTTP/1.1\r\nHost: h\r\ncontent-length: 7\r\n\r\n",
+            written: "POST / HTTP/1.1\r\nHost: h\r\ncontent-length: 7\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
+        Row(
+            description: "but not with leading zeros",
+            head: "POST / HTTP/1.1\r\nHost: h\r\ncontent-length: 010\r\n\r\n",
+            written: "POST / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n"
+                + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\nContent-Length: 10\r\n"),
+        Row(
+            description: "a TRACE takes no credentials along",
+            head: "TRACE / HTTP/1.1\r\nCookie: a\r\nHost: h\r\nAuthorization: b\r\nX-API-Key: c\r\nA: 1\r\n\r\n",
+            written: "TRACE / HTTP/1.1\r\nHost: h\r\nA: 1\r\nX-Forwarded-For: 192.0.2.7\r\n"
+                + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
+        Row(
+            description: "fewer hops are left", head: "OPTIONS / HTTP/1.1\r\nMax-Forwards: 9\r\nHost: h\r\n\r\n",
+            hopsLeft: 8,
+            written: "OPTIONS / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n"
+                + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\nMax-Forwards: 8\r\n"),
     ]
 
     @Test("a request", arguments: rows)
@@ -88,7 +104,7 @@ struct HeadRewriterTests {
         try #require(head.parse(bytes.span, limits: HeadLimits()) == .complete(length: bytes.count))
         let rewrite = RequestRewrite(
             stripped: row.stripped, peer: try #require(IPAddress(row.peer)), peerTrusted: row.trusted,
-            replacesHost: row.replacesHost, via: Array("us".utf8))
+            replacesHost: row.replacesHost, via: Array("us".utf8), hopsLeft: row.hopsLeft)
         var output = ByteBuffer()
         rewrite.write(head, bytes.span, to: &output)
         #expect(text(output) == row.written)
@@ -100,6 +116,7 @@ struct HeadRewriterTests {
         var delivery = ResponseDelivery.asAnnounced
         var keepAlive = true
         var client = HTTPVersion.http11
+        var date = ""
         var written: String
     }
 
@@ -131,6 +148,20 @@ struct HeadRewriterTests {
             head: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
             written: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\nVia: 1.1 us\r\n\r\n"),
         Answer(
+            description: "a length with leading zeros", head: "HTTP/1.1 200 OK\r\nContent-Length: 08\r\nA: 1\r\n\r\n",
+            written: "HTTP/1.1 200 OK\r\nA: 1\r\nVia: 1.1 us\r\nContent-Length: 8\r\n\r\n"),
+        Answer(
+            description: "a date where there is none", head: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            date: "Date: now\r\n",
+            written: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nVia: 1.1 us\r\nDate: now\r\n\r\n"),
+        Answer(
+            description: "the backend's date where there is one",
+            head: "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 0\r\n\r\n", date: "Date: now\r\n",
+            written: "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 0\r\nVia: 1.1 us\r\n\r\n"),
+        Answer(
+            description: "no date for what is not final", head: "HTTP/1.1 100 Continue\r\n\r\n", date: "Date: now\r\n",
+            written: "HTTP/1.1 100 Continue\r\nVia: 1.1 us\r\n\r\n"),
+        Answer(
             description: "an empty reason", head: "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n",
             written: "HTTP/1.1 299 \r\nContent-Length: 0\r\nVia: 1.1 us\r\n\r\n"),
     ]
@@ -141,7 +172,8 @@ struct HeadRewriterTests {
         var head = ResponseHead()
         try #require(head.parse(bytes.span, limits: HeadLimits()) == .complete(length: bytes.count))
         let rewrite = ResponseRewrite(
-            delivery: row.delivery, keepAlive: row.keepAlive, clientVersion: row.client, via: Array("us".utf8))
+            delivery: row.delivery, keepAlive: row.keepAlive, clientVersion: row.client, via: Array("us".utf8),
+            date: Array(row.date.utf8))
         var output = ByteBuffer()
         rewrite.write(head, bytes.span, to: &output)
         #expect(text(output) == row.written)

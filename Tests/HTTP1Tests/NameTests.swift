@@ -97,13 +97,22 @@ struct CharacterTests {
 struct RuleTests {
     @Test("has a status, a title and a detail that fit a problem", arguments: Rule.allCases)
     func texts(_ rule: Rule) {
-        #expect([400, 408, 413, 414, 417, 431, 501, 505].contains(rule.status))
+        #expect([400, 408, 411, 413, 414, 417, 421, 431, 501, 505].contains(rule.status))
         #expect(!reasonPhrase(rule.status).description.isEmpty)
         for text in [rule.title.description, rule.detail.description] {
             #expect(text.utf8.count > 5)
             #expect(text.utf8.allSatisfy { $0 >= 32 && $0 < 127 && $0 != 34 && $0 != 92 })
         }
         #expect(rule.detail.description.contains("RFC "))
+    }
+
+    @Test("has a name for programs of its own")
+    func codes() {
+        let codes = Rule.allCases.map(\.code.description)
+        #expect(Set(codes).count == Rule.allCases.count)
+        for code in codes {
+            #expect(code.utf8.allSatisfy { 0x61...0x7a ~= $0 || 0x30...0x39 ~= $0 || $0 == 0x2d }, "\(code)")
+        }
     }
 
     @Test("has a title of its own")

@@ -184,6 +184,17 @@ struct RequestRefusalTests {
         Self.expectRefused(Row(.unknownExpectation, "PUT / HTTP/1.1\r\nHost: h\r\nExpect: ‸\(value)\r\n\r\n"))
     }
 
+    @Test(
+        "for what its method does not allow",
+        arguments: [
+            Row(.lengthRequired, "‸POST / HTTP/1.0\r\n\r\n"),
+            Row(.lengthRequired, "‸PUT / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+            Row(.lengthRequired, "\r\n‸PATCH / HTTP/1.0\r\n\r\n"),
+            Row(.traceWithBody, "‸TRACE / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n"),
+            Row(.traceWithBody, "‸TRACE / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ])
+    func method(_ row: Row) { Self.expectRefused(row) }
+
     @Test("for options of Connection that are no tokens, or too many")
     func connection() {
         Self.expectRefused(Row(.malformedConnection, "GET / HTTP/1.1\r\nConnection: ‸a b\r\n\r\n"))

@@ -128,7 +128,8 @@ struct WritingTests {
         output.appendRefusal(rule)
         #expect(
             Self.body(of: output.array)
-                == "{\"title\":\"\(rule.title)\",\"status\":\(rule.status),\"detail\":\"\(rule.detail)\"}\n")
+                == "{\"title\":\"\(rule.title)\",\"status\":\(rule.status),\"code\":\"\(rule.code)\",\"detail\":\"\(rule.detail)\"}\n"
+        )
         #expect(output.text.contains("\r\nConnection: close\r\n"))
     }
 }

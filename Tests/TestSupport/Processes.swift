@@ -132,6 +132,25 @@ package final class ChildProcess {
 
     package func signal(_ number: Int32) { if exit == nil { _ = Glibc.kill(pid, number) } }
 
+    /// Stops it, and returns when none of its threads runs. `signal(SIGCONT)` lets it go on.
+    package func suspend() throws {
+        signal(SIGSTOP)
+        try eventually("process \(pid) stands still") {
+            guard let listing = unsafe opendir("/proc/\(pid)/task") else { return false }
+            defer { unsafe closedir(listing) }
+            while let entry = unsafe readdir(listing) {
+                let name = unsafe withUnsafePointer(to: entry.pointee.d_name) {
+                    unsafe $0.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+                }
+                guard Int(name) != nil else { continue }
+                // `pid (name) state …`
+                let status = readFile("/proc/\(pid)/task/\(name)/stat")
+                guard status.split(separator: ")").last?.hasPrefix(" T") == true else { return false }
+            }
+            return true
+        }
+    }
+
     package func kill() {
         guard exit == nil, pid > 0 else { return }
         _ = Glibc.kill(pid, SIGKILL)
