@@ -38,6 +38,9 @@ enum Bounds {
     static let workersMax = 1_024
     static let viaBytesMax = 64
     static let upgradesMax = 16
+    static let methodsMax = 32
+    /// The longest method that the gateway reads (RFC 9112 §3: a longer one is 501).
+    static let methodBytesMax = 34
     /// More would only make a client wait longer for its 502.
     static let retryAttemptsMax = 10
     /// A cluster is tens of nodes.

@@ -9,6 +9,8 @@ extension Configuration {
         package let path: String
         package let stripPrefix: Bool
         package let hostHeader: HostHeader
+        /// The methods that it takes, case-sensitive; empty: all.
+        package let methods: [String]
         /// The protocols, in lower case, to which a client may upgrade (RFC 9110 §7.8).
         package let upgrades: [String]
         package let timeouts: Timeouts

@@ -11,6 +11,9 @@ extension Configuration.Service {
         let path = map.readRequired("path", hint: "write the prefix that it serves, such as /api/users", pathPrefix)
         stripPrefix = map.read("stripPrefix", default: true, boolean)
         hostHeader = map.read("hostHeader", default: .client, choice)
+        methods = map.readList("methods", default: [], max: Bounds.methodsMax) { text throws(Invalid) in
+            try Self.method(text)
+        }
         upgrades = map.readList("upgrades", default: Defaults.upgrades, max: Bounds.upgradesMax) {
             text throws(Invalid) in
             try Self.upgrade(text)
@@ -44,6 +47,17 @@ extension Configuration.Service {
             throw Invalid("\(quoted(text)) is a number, which --set would take for an index; add a letter")
         }
         return text
+    }
+
+    private static func method(_ text: String) throws(Invalid) -> String {
+        let name = try token(text, max: Bounds.methodBytesMax)
+        if name == "CONNECT" { throw Invalid("`CONNECT` is not implemented; remove it") }
+        // RFC 9110 §9.1: `get` is a method of its own, which nobody means.
+        let upper = name.uppercased()
+        if name != upper, ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"].contains(upper) {
+            throw Invalid("methods are case-sensitive; write \(upper)")
+        }
+        return name
     }
 
     private static func upgrade(_ text: String) throws(Invalid) -> String {

@@ -47,6 +47,7 @@ extension ClientConnection {
     private func write(type: StaticString?, _ body: borrowing ByteBuffer, _ keep: Bool) {
         var fields = ByteBuffer()
         fields.append(worker.date())
+        if let service { fields.append(service.allowLine) }
         if let type { fields.append(type) }
         append(fields, body, keep)
     }

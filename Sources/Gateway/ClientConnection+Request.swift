@@ -68,6 +68,10 @@ extension ClientConnection: LimitRequester {
         }
         let service = node.services[index]
         self.service = service
+        guard service.takes(method: bytes.extracting(head.methodBytes)) else {
+            refuse(.methodNotAllowed(allow: service.allowLine))
+            return
+        }
         attemptsLeft = service.settings.retries.attempts
         var hopsLeft: Int?
         if method == .trace || method == .options {

@@ -13,6 +13,8 @@ enum Refusal {
     case rateLimited(retryAfter: TimeSpan)
     case malformed(Violation)
     case pathEscapes
+    /// The service does not take this method; the whole Allow line (RFC 9110 §15.5.6).
+    case methodNotAllowed(allow: [UInt8])
     case headTimedOut
     case bodyTimedOut
     /// The backend could not be reached, or broke off before its answer.
@@ -29,6 +31,7 @@ enum Refusal {
         case .rateLimited: 429
         case .malformed(let violation): violation.rule.status
         case .pathEscapes: 400
+        case .methodNotAllowed: 405
         case .headTimedOut, .bodyTimedOut: 408
         case .backendFailed, .backendMalformed: 502
         case .backendTimedOut: 504
@@ -42,6 +45,7 @@ enum Refusal {
         case .rateLimited: "Rate limit exceeded"
         case .malformed(let violation): violation.rule.title
         case .pathEscapes: "Bad request"
+        case .methodNotAllowed: "Method not allowed"
         case .headTimedOut, .bodyTimedOut: "Request timeout"
         case .backendFailed, .backendMalformed: "Bad gateway"
         case .backendTimedOut: "Gateway timeout"
@@ -57,6 +61,7 @@ enum Refusal {
         case .rateLimited: "rate-limited"
         case .malformed(let violation): violation.rule.code
         case .pathEscapes: "path-escapes"
+        case .methodNotAllowed: "method-not-allowed"
         case .headTimedOut: Rule.headTimeout.code
         case .bodyTimedOut: Rule.bodyTimeout.code
         case .backendFailed: "backend-failed"
@@ -74,6 +79,7 @@ enum Refusal {
         case .malformed(let violation): violation.rule.detail
         case .pathEscapes:
             "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
+        case .methodNotAllowed: "the service does not take this method; Allow lists those that it takes"
         case .headTimedOut: "the request head did not arrive in time"
         case .bodyTimedOut: "the request body made no progress"
         case .backendFailed: "the backend could not be reached or closed the connection before its answer"
@@ -88,6 +94,7 @@ enum Refusal {
         var fields = ByteBuffer()
         switch self {
         case .rateLimited(let retryAfter): limit?.write(retryAfter: retryAfter, to: &fields)
+        case .methodNotAllowed(let allow): fields.append(allow)
         case .noHealthyBackend, .backendsBusy: fields.append("Retry-After: 1\r\n")
         case .serviceNotFound, .malformed, .pathEscapes, .headTimedOut, .bodyTimedOut, .backendFailed,
             .backendMalformed, .backendTimedOut:

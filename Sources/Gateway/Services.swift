@@ -65,6 +65,10 @@ package final class Service: Sendable {
     let prefix: [UInt8]
     let upgrades: Upgrades
     let state: BalancerState
+    /// The methods that it takes; empty: all.
+    private let methods: [[UInt8]]
+    /// The Allow line with them, where they are listed.
+    let allowLine: [UInt8]
     /// 0: no limit.
     let bodyBytesMax: Int
 
@@ -79,8 +83,19 @@ package final class Service: Sendable {
         while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
         self.prefix = prefix
         upgrades = Upgrades(settings.upgrades)
+        methods = settings.methods.map { Array($0.utf8) }
+        allowLine = methods.isEmpty ? [] : Array("Allow: \(settings.methods.joined(separator: ", "))\r\n".utf8)
         state = BalancerState(backendCount: settings.instances.count)
         bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
+    }
+
+    func takes(method: Span<UInt8>) -> Bool {
+        if methods.isEmpty { return true }
+        return methods.contains { name in
+            guard name.count == method.count else { return false }
+            for i in name.indices where name[i] != method[i] { return false }
+            return true
+        }
     }
 
     /// The order of those backends that `isAvailable` lets take part.

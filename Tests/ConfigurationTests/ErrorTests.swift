@@ -122,6 +122,14 @@ struct ErrorTests {
                 """
             ),
             Row(
+                file(service: "    methods: [get]"),
+                "f:5:15: services[0].methods[0]: methods are case-sensitive; write GET"
+            ),
+            Row(
+                file(service: "    methods: [GET, CONNECT]"),
+                "f:5:20: services[0].methods[1]: `CONNECT` is not implemented; remove it"
+            ),
+            Row(
                 file(service: "    upgrades: [h2c]"),
                 "f:5:16: services[0].upgrades[0]: `h2c` would carry requests past the gateway; remove it"
             ),

@@ -37,6 +37,7 @@ struct KeyTests {
         let service = configuration.services[0]
         #expect(service.stripPrefix)
         #expect(service.hostHeader == .client)
+        #expect(service.methods == [])
         #expect(service.upgrades == ["websocket"])
         #expect(service.timeouts.connect == .seconds(2))
         #expect(service.timeouts.response == .seconds(30))
@@ -144,6 +145,7 @@ struct KeyTests {
                 path: /api/orders/
                 stripPrefix: false
                 hostHeader: backend
+                methods: [GET, M-SEARCH]
                 upgrades: [WebSocket, my-protocol]
                 timeouts: {connect: 100ms, response: 0, idle: 5m, tunnel: 2h, tunnelGrace: 0}
                 retries: {attempts: 3, budget: 50%, minimum: 0, within: 2s}
@@ -174,6 +176,7 @@ struct KeyTests {
         #expect(service.path == "/api/orders")
         #expect(!service.stripPrefix)
         #expect(service.hostHeader == .backend)
+        #expect(service.methods == ["GET", "M-SEARCH"])
         #expect(service.upgrades == ["websocket", "my-protocol"])
         #expect(service.timeouts.connect == .milliseconds(100))
         #expect(service.timeouts.response == nil)

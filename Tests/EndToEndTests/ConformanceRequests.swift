@@ -230,6 +230,12 @@ extension ConformanceTests {
                 "RFC 9110 §9.1: case counts", "get /t HTTP/1.1\r\nHost: h\r\n\r\n",
                 forwarded: "get / HTTP/1.1\r\nHost: h\r\n{added}{end}"),
             .init(
+                "RFC 9110 §15.5.6", "PUT /narrow HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", declined: 405,
+                "method-not-allowed"),
+            .init(
+                "RFC 9110 §15.5.6: case counts", "get /narrow HTTP/1.1\r\nHost: h\r\n\r\n", declined: 405,
+                "method-not-allowed"),
+            .init(
                 "RFC 9110 §9.3.7: the server as a whole", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", forwarded: nil,
                 .own("")),
             .init(

@@ -166,6 +166,9 @@ struct ConformanceTests {
                     File.Service(name: "t", path: "/t", urls: [backend.url], health: Self.health),
                     File.Service(name: "users", path: "/api/users", urls: [backend.url], health: Self.health),
                     File.Service(
+                        name: "narrow", path: "/narrow", urls: [backend.url], more: "methods: [GET, HEAD]",
+                        health: Self.health),
+                    File.Service(
                         name: "small", path: "/small", urls: [backend.url], more: "limits: {bodyBytes: 10}",
                         health: Self.health),
                 ]))

@@ -115,6 +115,14 @@ struct RuleTests {
         }
     }
 
+    @Test("stands in the documentation with its code and status")
+    func documented() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+            "../../docs/http.md")
+        let text = try String(contentsOf: file, encoding: .utf8)
+        for rule in Rule.allCases { #expect(text.contains("| `\(rule.code)` | \(rule.status) | "), "\(rule.code)") }
+    }
+
     @Test("has a title of its own")
     func titles() {
         #expect(Set(Rule.allCases.map(\.title.description)).count == Rule.allCases.count)
