@@ -42,7 +42,7 @@ package final class Loop {
     package var turns: UInt64 { turnCount }
     private var turnCount: UInt64 = 0
 
-    private var epoll: Epoll
+    private let epoll: Epoll
     private var slots: [Slot] = []
     private var freeSlots: [Int] = []
     private var resuming: [Stream] = []

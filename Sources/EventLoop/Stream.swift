@@ -34,7 +34,7 @@ package final class Stream {
     // checked at run time with each access, which costs more than all else that happens here.
     private var stateNow: State
 
-    private var descriptor: Descriptor?
+    private let descriptor: Descriptor
     private var output = ByteBuffer()
     /// Set by an event, cleared by a read that emptied the socket.
     package var mayHaveBytes: Bool { mayHave }
@@ -83,10 +83,7 @@ package final class Stream {
     package func handOver(to handler: any StreamHandler) { self.handler = handler }
 
     func register(with epoll: borrowing Epoll) throws(SystemError) {
-        switch descriptor {
-        case .some(let descriptor): try epoll.add(descriptor, cookie: cookie)
-        case .none: break
-        }
+        try epoll.add(descriptor, cookie: cookie)
     }
 
     // MARK: Reading
@@ -94,11 +91,7 @@ package final class Stream {
     /// Reads once, at most `room` bytes.
     package func receive(into buffer: inout ByteBuffer, room: Int) -> IOOutcome {
         guard stateNow == .open else { return .endOfFile }
-        let outcome: IOOutcome
-        switch descriptor {
-        case .some(let descriptor): outcome = Socket.receive(descriptor, into: &buffer, room: room)
-        case .none: outcome = .endOfFile
-        }
+        let outcome = Socket.receive(descriptor, into: &buffer, room: room)
         switch outcome {
         case .bytes(let n):
             // Fewer than asked for: the socket is empty, and a further read would only say so.
@@ -160,11 +153,7 @@ package final class Stream {
             keep(second)
             return .wouldBlock
         }
-        let outcome: IOOutcome
-        switch descriptor {
-        case .some(let descriptor): outcome = Socket.send(descriptor, first, second)
-        case .none: outcome = .endOfFile
-        }
+        let outcome = Socket.send(descriptor, first, second)
         switch outcome {
         case .bytes(let n) where n < first.count + second.count:
             writable = false
@@ -180,27 +169,30 @@ package final class Stream {
     }
 
     private func write(_ bytes: Span<UInt8>) -> IOOutcome {
-        switch descriptor {
-        case .some(let descriptor): Socket.send(descriptor, bytes)
-        case .none: .endOfFile
-        }
+        Socket.send(descriptor, bytes)
     }
 
     /// Keeps what the kernel does not take.
     private func keep(_ bytes: Span<UInt8>) {
+        var output = self.output.take()
         output.append(bytes)
+        swap(&output, &self.output)
         pending += bytes.count
     }
 
     private func flush() {
         guard writable, pending > 0 else { return }
-        let outcome = writePending(output)
-        switch outcome {
-        case .bytes(let n):
+        var output = self.output.take()
+        let outcome = write(output.bytes)
+        if case .bytes(let n) = outcome {
             output.consume(n)
             pending -= n
+        }
+        if pending == 0, output.capacity > Self.keptOutputCapacity { output.release() }
+        swap(&output, &self.output)
+        switch outcome {
+        case .bytes:
             if pending == 0 {
-                if output.capacity > Self.keptOutputCapacity { output.release() }
                 handler?.streamDrained(self)
             } else {
                 writable = false
@@ -211,14 +203,9 @@ package final class Stream {
         }
     }
 
-    private func writePending(_ buffer: borrowing ByteBuffer) -> IOOutcome { write(buffer.bytes) }
-
     /// Tells the peer that nothing more will come. Call when nothing is pending.
     package func shutdownWriting() {
-        switch descriptor {
-        case .some(let descriptor): Socket.shutdownWriting(descriptor)
-        case .none: break
-        }
+        Socket.shutdownWriting(descriptor)
     }
 
     // MARK: Ending
@@ -227,19 +214,16 @@ package final class Stream {
     package func close() {
         guard stateNow != .closed else { return }
         stateNow = .closed
-        descriptor = nil
+        descriptor.closeEarly()
         handler = nil
-        output.release()
+        _ = output.take()
         pending = 0
         loop.release(self)
     }
 
     /// Makes `close` send a reset, so that the peer learns that its exchange failed instead of taking half for the whole.
     package func abortOnClose() {
-        switch descriptor {
-        case .some(let descriptor): Socket.setAbortOnClose(descriptor)
-        case .none: break
-        }
+        Socket.setAbortOnClose(descriptor)
     }
 
     // MARK: Events
@@ -264,11 +248,7 @@ package final class Stream {
 
     private func finishConnecting(_ events: IOEvents) {
         guard events.contains(.writable) || events.contains(.failed) || events.contains(.hungUp) else { return }
-        var error: SystemError?
-        switch descriptor {
-        case .some(let descriptor): error = Socket.pendingError(descriptor)
-        case .none: return
-        }
+        var error = Socket.pendingError(descriptor)
         if error == nil, !events.contains(.writable) { error = .closedByPeer }
         if let error {
             handler?.streamFailed(self, error)

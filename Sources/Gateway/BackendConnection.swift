@@ -80,7 +80,7 @@ final class BackendConnection: StreamHandler {
     func finish(reusable: Bool) {
         client = nil
         exchangesServed += 1
-        held.release()
+        _ = held.take()
         guard reusable, stream.isOpen, !pool.worker.draining else {
             close()
             return
@@ -99,12 +99,12 @@ final class BackendConnection: StreamHandler {
     /// The exchange has become a tunnel, whose end is the connection's end too.
     func becomeTunnel() {
         client = nil
-        held.release()
+        _ = held.take()
     }
 
     func close() {
         client = nil
-        held.release()
+        _ = held.take()
         if stream.state != .closed {
             stream.close()
             pool.closed(self)
@@ -152,20 +152,13 @@ final class BackendConnection: StreamHandler {
     /// Reads once and hands the bytes on. Returns whether reading may go on.
     private func receive(_ client: ClientConnection) -> Bool {
         let worker = pool.worker
-        worker.input.clear()
-        switch stream.receive(into: &worker.input, room: Worker.readSize) {
-        case .bytes:
-            if held.isEmpty {
-                deliver(worker.input, client)
-            } else {
-                append(worker.input)
-                // A backend that sends its head byte by byte costs a look a line, not one a byte.
-                guard isNews(held) else { return true }
-                var whole = ByteBuffer()
-                swap(&whole, &held)
-                deliver(whole, client)
-            }
-            return self.client === client
+        var input = worker.input.take()
+        input.clear()
+        let outcome = stream.receive(into: &input, room: Worker.readSize)
+        if case .bytes = outcome { deliver(input, client) }
+        swap(&input, &worker.input)
+        switch outcome {
+        case .bytes: return self.client === client
         case .wouldBlock: return false
         case .endOfFile:
             client.backendEnded(self, nil)
@@ -176,22 +169,37 @@ final class BackendConnection: StreamHandler {
         }
     }
 
-    private func deliver(_ buffer: borrowing ByteBuffer, _ client: ClientConnection) {
-        switch client.takeResponse(buffer.bytes, from: self) {
+    private func deliver(_ input: borrowing ByteBuffer, _ client: ClientConnection) {
+        if held.isEmpty {
+            take(input.bytes, client)
+        } else {
+            var whole = held.take()
+            whole.append(input.bytes)
+            // A backend that sends its head byte by byte costs a look a line, not one a byte.
+            if isNews(whole.bytes) { take(whole.bytes, client) } else { swap(&whole, &held) }
+        }
+    }
+
+    private func take(_ bytes: Span<UInt8>, _ client: ClientConnection) {
+        switch client.takeResponse(bytes, from: self) {
         case .all: break
         case .needsMore(let consumed):
             // Only the incomplete head of a response is ever kept.
-            held.append(buffer.bytes.extracting(consumed..<buffer.count))
+            var rest = ByteBuffer()
+            rest.append(bytes.extracting(consumed..<bytes.count))
             progress.reset()
-            _ = isNews(held)
+            _ = isNews(rest.bytes)
+            swap(&rest, &held)
         case .finished(let reusable): finish(reusable: reusable)
         case .abandoned: break
         }
     }
 
-    private func isNews(_ buffer: borrowing ByteBuffer) -> Bool { progress.hasNews(in: buffer.bytes) }
-
-    private func append(_ buffer: borrowing ByteBuffer) { held.append(buffer.bytes) }
+    private func isNews(_ bytes: Span<UInt8>) -> Bool {
+        var progress = self.progress
+        defer { self.progress = progress }
+        return progress.hasNews(in: bytes)
+    }
 
     func streamDrained(_ stream: Stream) { client?.backendDrained() }
 

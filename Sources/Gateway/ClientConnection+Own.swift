@@ -33,27 +33,26 @@ extension ClientConnection {
     func answer(_ answer: OwnAnswer, _ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
         let keep = keepsConnection(nil)
         status = 200
-        worker.output.clear()
+        var output = worker.output.take()
+        output.clear()
         switch answer {
-        case .options: write(type: nil, ByteBuffer(), keep)
+        case .options: write(type: nil, ByteBuffer(), keep, to: &output)
         case .trace:
             var echo = ByteBuffer()
             TraceAnswer.write(head, bytes, to: &echo)
-            write(type: "Content-Type: message/http\r\n", echo, keep)
+            write(type: "Content-Type: message/http\r\n", echo, keep, to: &output)
         }
-        sendOwn(keep: keep)
+        sendOwn(&output, keep: keep)
     }
 
-    private func write(type: StaticString?, _ body: borrowing ByteBuffer, _ keep: Bool) {
+    private func write(
+        type: StaticString?, _ body: borrowing ByteBuffer, _ keep: Bool, to output: inout ByteBuffer
+    ) {
         var fields = ByteBuffer()
         fields.append(worker.date())
         if let service { fields.append(service.allowLine) }
         if let type { fields.append(type) }
-        append(fields, body, keep)
-    }
-
-    private func append(_ fields: borrowing ByteBuffer, _ body: borrowing ByteBuffer, _ keep: Bool) {
-        worker.output.appendResponse(
+        output.appendResponse(
             status: status, reason: reasonPhrase(status), fields: fields.bytes, body: body.bytes,
             options: ownOptions(keep: keep))
     }

@@ -40,10 +40,12 @@ extension ClientConnection: LimitRequester {
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
         keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining
         if node.accessLog {
-            logged.clear()
-            logged.append(bytes.extracting(head.methodBytes))
-            logged.append(UInt8(ascii: " "))
-            logged.append(bytes.extracting(head.target))
+            var line = logged.take()
+            line.clear()
+            line.append(bytes.extracting(head.methodBytes))
+            line.append(UInt8(ascii: " "))
+            line.append(bytes.extracting(head.target))
+            swap(&line, &logged)
         }
         resolveClient(head, bytes)
 
@@ -97,11 +99,13 @@ extension ClientConnection: LimitRequester {
             stripped: service.settings.stripPrefix ? prefixLength : 0, peer: peer, peerTrusted: peerTrusted,
             replacesHost: service.settings.hostHeader == .backend, via: node.via,
             upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft)
-        outbound.clear()
         outboundSent = 0
         replayable = true
-        rewrite.write(head, bytes, to: &outbound)
-        tailStart = outbound.count
+        var written = outbound.take()
+        written.clear()
+        rewrite.write(head, bytes, to: &written)
+        tailStart = written.count
+        swap(&written, &outbound)
         tailLength = 0
         pathStart = head.methodBytes.count + 1
         baseLength = 0
@@ -235,8 +239,10 @@ extension ClientConnection: LimitRequester {
     /// Puts the fields that name the backend behind the head, in the place of another's.
     private func setTail(_ tail: [UInt8]) {
         if outbound.count == tailStart + tailLength {
-            outbound.truncate(to: tailStart)
-            outbound.append(tail.span)
+            var head = outbound.take()
+            head.truncate(to: tailStart)
+            head.append(tail)
+            swap(&head, &outbound)
         } else {
             // A part of the body follows already: a request that is sent again.
             replaceOutbound(tailStart, tailLength, with: tail)
@@ -253,17 +259,12 @@ extension ClientConnection: LimitRequester {
     }
 
     private func replaceOutbound(_ start: Int, _ length: Int, with bytes: [UInt8]) {
-        var changed = ByteBuffer()
-        Self.splice(outbound, start, length, bytes, into: &changed)
-        swap(&changed, &outbound)
-    }
-
-    private static func splice(
-        _ old: borrowing ByteBuffer, _ start: Int, _ length: Int, _ bytes: [UInt8], into new: inout ByteBuffer
-    ) {
+        let old = outbound.take()
+        var new = ByteBuffer()
         new.append(old.bytes.extracting(0..<start))
-        new.append(bytes.span)
+        new.append(bytes)
         new.append(old.bytes.extracting((start + length)..<old.count))
+        swap(&new, &outbound)
     }
 
     // MARK: Send
@@ -285,12 +286,12 @@ extension ClientConnection: LimitRequester {
             case .data(let range):
                 requestBytes += range.count
                 if requestChunked {
-                    outbound.appendChunk(bytes.extracting(range))
+                    gather { $0.appendChunk(bytes.extracting(range)) }
                 } else if outbound.count + range.count <= Self.replayBytesMax, replayable, method.isIdempotent {
-                    outbound.append(bytes.extracting(range))
+                    gather { $0.append(bytes.extracting(range)) }
                 } else {
                     let nothingSent = outboundSent == 0 && replayable
-                    if case .failed = sendPending(outbound, bytes.extracting(range), backend) {
+                    if case .failed = sendPending(bytes.extracting(range), backend) {
                         if nothingSent {
                             // All of it can go to another connection yet.
                             setRequest(before)
@@ -314,14 +315,22 @@ extension ClientConnection: LimitRequester {
                 return bytes.count
             }
         }
-        if requestComplete, requestChunked { outbound.appendLastChunk() }
+        if requestComplete, requestChunked { gather { $0.appendLastChunk() } }
         return offset
     }
 
-    private func sendPending(
-        _ pending: borrowing ByteBuffer, _ body: Span<UInt8>, _ backend: BackendConnection
-    ) -> IOOutcome {
-        backend.stream.send(pending.bytes.extracting(outboundSent..<pending.count), body)
+    @inline(__always)
+    private func gather(_ body: (inout ByteBuffer) -> Void) {
+        var gathered = outbound.take()
+        body(&gathered)
+        swap(&gathered, &outbound)
+    }
+
+    private func sendPending(_ body: Span<UInt8>, _ backend: BackendConnection) -> IOOutcome {
+        var pending = outbound.take()
+        let outcome = backend.stream.send(pending.bytes.extracting(outboundSent..<pending.count), body)
+        swap(&pending, &outbound)
+        return outcome
     }
 
     /// Sends what has gathered for the backend, and sets the clocks that now run.
@@ -330,8 +339,7 @@ extension ClientConnection: LimitRequester {
         let gathered = outbound.count
         if outboundSent < gathered {
             let nothingSent = outboundSent == 0 && replayable
-            let outcome = sendPending(outbound, Span<UInt8>(), backend)
-            if case .failed = outcome {
+            if case .failed = sendPending(Span<UInt8>(), backend) {
                 sendFailed(nothingSent: nothingSent)
                 return
             }
@@ -458,11 +466,11 @@ extension ClientConnection: LimitRequester {
         let keep = keepsConnection(wanted)
         releaseBackend()
         status = refusal.status
-        worker.output.clear()
+        var output = worker.output.take()
+        output.clear()
         refusal.write(
-            to: &worker.output, date: worker.date(), options: ownOptions(keep: keep), limit: worker.node.rateLimitFields
-        )
-        sendOwn(keep: keep)
+            to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: worker.node.rateLimitFields)
+        sendOwn(&output, keep: keep)
     }
 
     /// Whether the connection can live on behind an answer of the gateway's own.
@@ -478,11 +486,13 @@ extension ClientConnection: LimitRequester {
         return options
     }
 
-    /// Sends the answer that is in `worker.output`, and takes the connection to what follows it.
-    func sendOwn(keep: Bool) {
+    /// Sends an answer that was written into the worker's buffer, gives the buffer back, and takes the connection to what
+    /// follows.
+    func sendOwn(_ output: inout ByteBuffer, keep: Bool) {
         let bodyAwaited = !requestComplete
-        responseBytes = worker.output.count
-        let outcome = send(worker.output)
+        responseBytes = output.count
+        let outcome = stream.send(output.bytes)
+        swap(&output, &worker.output)
         logExchange()
         if case .failed = outcome {
             close()
@@ -501,6 +511,4 @@ extension ClientConnection: LimitRequester {
             ready()
         }
     }
-
-    private func send(_ buffer: borrowing ByteBuffer) -> IOOutcome { stream.send(buffer.bytes) }
 }

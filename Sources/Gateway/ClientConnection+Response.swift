@@ -23,30 +23,53 @@ extension ClientConnection {
     /// Takes bytes of the backend's answer and passes them on.
     func takeResponse(_ bytes: Span<UInt8>, from connection: BackendConnection) -> ResponseProgress {
         guard phase == .exchanging, backend === connection else { return .abandoned }
-        worker.output.clear()
+        var output = worker.output.take()
+        output.clear()
+        let progress = take(bytes, connection, &output)
+        swap(&output, &worker.output)
+        // Refusing and switching write what goes before them by themselves.
+        switch progress {
+        case .malformed:
+            backend = nil
+            connection.close()
+            failed(.malformed, reused: false, nothingSent: false)
+            return .abandoned
+        case .switched(let offset):
+            switchProtocols(connection, bytes.extracting(offset..<bytes.count))
+            return .abandoned
+        case .needsMore(let offset): return phase == .exchanging ? .needsMore(consumed: offset) : .abandoned
+        case .taken(let offset):
+            guard phase == .exchanging else { return .abandoned }
+            if responseComplete { return finish(connection, surplus: offset < bytes.count) }
+            armBackendDeadline()
+            return .all
+        }
+    }
+
+    private enum Taken {
+        /// All up to this offset.
+        case taken(Int)
+        case needsMore(Int)
+        case switched(Int)
+        case malformed
+    }
+
+    private func take(
+        _ bytes: Span<UInt8>, _ connection: BackendConnection, _ output: inout ByteBuffer
+    ) -> Taken {
         var offset = 0
         while !responseStarted {
-            switch takeHead(bytes.extracting(offset..<bytes.count), connection) {
+            switch takeHead(bytes.extracting(offset..<bytes.count), connection, &output) {
             case .interim(let length): offset += length
             case .final(let length): offset += length
-            case .switched(let length):
-                switchProtocols(connection, bytes.extracting((offset + length)..<bytes.count))
-                return .abandoned
+            case .switched(let length): return .switched(offset + length)
             case .needsMore:
-                sendOutput(Span<UInt8>())
-                return phase == .exchanging ? .needsMore(consumed: offset) : .abandoned
-            case .malformed:
-                backend = nil
-                connection.close()
-                failed(.malformed, reused: false, nothingSent: false)
-                return .abandoned
+                sendOutput(&output, Span<UInt8>())
+                return .needsMore(offset)
+            case .malformed: return .malformed
             }
         }
-        if let progress = takeBody(bytes, from: &offset, connection) { return progress }
-        guard phase == .exchanging else { return .abandoned }
-        if responseComplete { return finish(connection, surplus: offset < bytes.count) }
-        armBackendDeadline()
-        return .all
+        return takeBody(bytes, from: offset, &output)
     }
 
     // MARK: Head
@@ -59,14 +82,18 @@ extension ClientConnection {
         case malformed
     }
 
-    private func takeHead(_ bytes: Span<UInt8>, _ connection: BackendConnection) -> HeadProgress {
+    private func takeHead(
+        _ bytes: Span<UInt8>, _ connection: BackendConnection, _ output: inout ByteBuffer
+    ) -> HeadProgress {
         guard !bytes.isEmpty else { return .needsMore }
-        switch worker.responseHead.parse(bytes, limits: worker.node.headLimits) {
+        var head = ResponseHead()
+        swap(&head, &worker.responseHead)
+        defer { swap(&head, &worker.responseHead) }
+        switch head.parse(bytes, limits: worker.node.headLimits) {
         case .needMore: return .needsMore
         case .malformed: return .malformed
         case .complete(let length):
-            return begin(worker.responseHead, bytes, connection)
-                ? .final(length) : interim(worker.responseHead, bytes, length)
+            return begin(head, bytes, &output) ? .final(length) : interim(head, bytes, length, &output)
         }
     }
 
@@ -75,13 +102,15 @@ extension ClientConnection {
     private static let interimsMax = 32
 
     /// RFC 9110 §15.2: interim answers are passed on to clients that know them.
-    private func interim(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int) -> HeadProgress {
+    private func interim(
+        _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int, _ output: inout ByteBuffer
+    ) -> HeadProgress {
         if head.status == 101 {
             guard accepts(head, bytes) else { return .malformed }
             let rewrite = ResponseRewrite(
                 delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via,
                 upgrade: head.upgrade)
-            rewrite.write(head, bytes, to: &worker.output)
+            rewrite.write(head, bytes, to: &output)
             return .switched(length)
         }
         interims += 1
@@ -89,13 +118,15 @@ extension ClientConnection {
         if version == .http11 {
             let rewrite = ResponseRewrite(
                 delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via)
-            rewrite.write(head, bytes, to: &worker.output)
+            rewrite.write(head, bytes, to: &output)
         }
         return .interim(length)
     }
 
     /// Returns whether the head is that of the final answer, which has then begun.
-    private func begin(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ connection: BackendConnection) -> Bool {
+    private func begin(
+        _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ output: inout ByteBuffer
+    ) -> Bool {
         guard head.status >= 200, let service else { return false }
         let framing = head.framing(requestMethod: method)
         setResponse(BodyDecoder(framing, limits: worker.node.headLimits))
@@ -114,7 +145,7 @@ extension ClientConnection {
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
             date: head.fields.contains(.date) ? [] : worker.date())
-        rewrite.write(head, bytes, to: &worker.output)
+        rewrite.write(head, bytes, to: &output)
         if status >= 500 {
             worker.report(service, backendIndex, .serverError(status))
         } else {
@@ -128,9 +159,8 @@ extension ClientConnection {
     /// Up to here copying a body behind its head is cheaper than a call with two pieces.
     private static let copiedBytesMax = 2048
 
-    private func takeBody(
-        _ bytes: Span<UInt8>, from offset: inout Int, _ connection: BackendConnection
-    ) -> ResponseProgress? {
+    private func takeBody(_ bytes: Span<UInt8>, from start: Int, _ output: inout ByteBuffer) -> Taken {
+        var offset = start
         while offset < bytes.count, !responseComplete {
             switch nextOfResponse(bytes, at: offset) {
             case .data(let range):
@@ -138,39 +168,33 @@ extension ClientConnection {
                 responseBytes += range.count
                 switch delivery {
                 case .chunked:
-                    worker.output.appendChunk(bytes.extracting(range))
+                    output.appendChunk(bytes.extracting(range))
                 case .asAnnounced where range.count <= Self.copiedBytesMax,
                     .untilClose where range.count <= Self.copiedBytesMax:
-                    worker.output.append(bytes.extracting(range))
+                    output.append(bytes.extracting(range))
                 case .asAnnounced, .untilClose:
                     // Head and body leave in one call, and the body is not copied.
-                    sendOutput(bytes.extracting(range))
-                    if phase != .exchanging { return .abandoned }
+                    sendOutput(&output, bytes.extracting(range))
+                    if phase != .exchanging { return .taken(offset) }
                 }
             case .needMore(let consumed), .end(let consumed): offset = consumed
-            case .malformed:
-                backend = nil
-                connection.close()
-                failed(.malformed, reused: false, nothingSent: false)
-                return .abandoned
+            case .malformed: return .malformed
             }
         }
-        if responseComplete, delivery == .chunked { worker.output.appendLastChunk() }
-        sendOutput(Span<UInt8>())
-        return nil
+        if responseComplete, delivery == .chunked { output.appendLastChunk() }
+        sendOutput(&output, Span<UInt8>())
+        return .taken(offset)
     }
 
-    private func sendOutput(_ body: Span<UInt8>) {
-        guard !worker.output.isEmpty || !body.isEmpty else { return }
-        let outcome = send(worker.output, body)
-        worker.output.clear()
+    private func sendOutput(_ output: inout ByteBuffer, _ body: Span<UInt8>) {
+        guard !output.isEmpty || !body.isEmpty else { return }
+        let outcome = stream.send(output.bytes, body)
+        output.clear()
         switch outcome {
         case .failed: aborted()
         case .bytes, .wouldBlock, .endOfFile: if stream.pendingOutput > 0 { watchOutput() }
         }
     }
-
-    private func send(_ head: borrowing ByteBuffer, _ body: Span<UInt8>) -> IOOutcome { stream.send(head.bytes, body) }
 
     // MARK: End
 
@@ -185,7 +209,7 @@ extension ClientConnection {
     private func finishExchange() {
         logExchange()
         outbound.clear()
-        if outbound.capacity > Self.outboundKept { outbound.release() }
+        if outbound.capacity > Self.outboundKept { _ = outbound.take() }
         if keepAlive && requestComplete { ready() } else { lingerOrClose() }
     }
 
@@ -199,9 +223,9 @@ extension ClientConnection {
             return
         }
         if responseStarted, error == nil, response.endOfInput == .complete {
-            worker.output.clear()
-            if delivery == .chunked { worker.output.appendLastChunk() }
-            sendOutput(Span<UInt8>())
+            var last = ByteBuffer()
+            if delivery == .chunked { last.appendLastChunk() }
+            sendOutput(&last, Span<UInt8>())
             guard phase == .exchanging else { return }
             backend = nil
             leaveBackend()

@@ -116,15 +116,20 @@ final class ClientConnection: StreamHandler {
         responseComplete = decoder.isComplete
     }
 
+    // Here and below, what an object holds is taken out before it is lent to a call and put back behind it: what stays in
+    // its place is checked at run time with every access to it.
+
     func nextOfRequest(_ bytes: Span<UInt8>, at offset: Int) -> BodyEvent {
-        let event = request.next(bytes, at: offset)
-        requestComplete = request.isComplete
+        var decoder = request
+        let event = decoder.next(bytes, at: offset)
+        setRequest(decoder)
         return event
     }
 
     func nextOfResponse(_ bytes: Span<UInt8>, at offset: Int) -> BodyEvent {
-        let event = response.next(bytes, at: offset)
-        responseComplete = response.isComplete
+        var decoder = response
+        let event = decoder.next(bytes, at: offset)
+        setResponse(decoder)
         return event
     }
 
@@ -195,16 +200,7 @@ final class ClientConnection: StreamHandler {
                 return
             }
             reads -= 1
-            let outcome: IOOutcome
-            if held.isEmpty {
-                worker.input.clear()
-                outcome = stream.receive(into: &worker.input, room: Worker.readSize)
-                if case .bytes = outcome { consumeInput(worker.input) }
-            } else {
-                outcome = stream.receive(into: &held, room: Worker.readSize)
-                if case .bytes = outcome { consumeHeld() }
-            }
-            switch outcome {
+            switch held.isEmpty ? receive() : receiveMore() {
             case .bytes, .wouldBlock: break
             case .endOfFile: ended()
             case .failed: aborted()
@@ -212,24 +208,39 @@ final class ClientConnection: StreamHandler {
         }
     }
 
-    private func consumeInput(_ input: borrowing ByteBuffer) {
-        let bytes = input.bytes
-        let consumed = consume(bytes)
-        if consumed < bytes.count, phase != .closed { held.append(bytes.extracting(consumed..<bytes.count)) }
+    /// Reads into the worker's buffer; only what is not understood yet is kept.
+    private func receive() -> IOOutcome {
+        var input = worker.input.take()
+        input.clear()
+        let outcome = stream.receive(into: &input, room: Worker.readSize)
+        if case .bytes = outcome {
+            let consumed = consume(input.bytes)
+            if consumed < input.count, phase != .closed {
+                var rest = ByteBuffer()
+                rest.append(input.bytes.extracting(consumed..<input.count))
+                swap(&rest, &held)
+            }
+        }
+        swap(&input, &worker.input)
+        return outcome
+    }
+
+    /// Reads behind what is held.
+    private func receiveMore() -> IOOutcome {
+        var mine = held.take()
+        let outcome = stream.receive(into: &mine, room: Worker.readSize)
+        swap(&mine, &held)
+        if case .bytes = outcome { consumeHeld() }
+        return outcome
     }
 
     private func consumeHeld() {
-        // Moved out meanwhile: what runs below may look at this connection, and must find it consistent.
-        var mine = ByteBuffer()
-        swap(&mine, &held)
-        let consumed = consumeAll(mine)
+        var mine = held.take()
+        let consumed = consume(mine.bytes)
         guard phase != .closed else { return }
         mine.consume(consumed)
-        if mine.isEmpty { mine.release() }
-        swap(&mine, &held)
+        if !mine.isEmpty { swap(&mine, &held) }
     }
-
-    private func consumeAll(_ buffer: borrowing ByteBuffer) -> Int { consume(buffer.bytes) }
 
     /// Takes what it can of the bytes; returns how many.
     private func consume(_ bytes: Span<UInt8>) -> Int {
@@ -273,13 +284,18 @@ final class ClientConnection: StreamHandler {
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
         let limits = worker.node.limits
         if headBegun, !progress.hasNews(in: bytes) { return 0 }
-        switch worker.requestHead.parse(bytes, limits: worker.node.headLimits) {
-        case .complete(let length):
+        var head = RequestHead()
+        swap(&head, &worker.requestHead)
+        let outcome = head.parse(bytes, limits: worker.node.headLimits)
+        if case .complete = outcome {
             if headBegun { progress.reset() }
             headBegun = false
             exchange += 1
-            begin(worker.requestHead, bytes)
-            return length
+            begin(head, bytes)
+        }
+        swap(&head, &worker.requestHead)
+        switch outcome {
+        case .complete(let length): return length
         case .needMore:
             if !headBegun {
                 headBegun = true
@@ -297,7 +313,7 @@ final class ClientConnection: StreamHandler {
     }
 
     /// Hands over what has arrived behind the request.
-    func takeHeld(into buffer: inout ByteBuffer) { swap(&buffer, &held) }
+    func takeHeld() -> ByteBuffer { held.take() }
 
     private func prepareRefusalWithoutHead() {
         startedAt = worker.loop.now
@@ -365,7 +381,7 @@ final class ClientConnection: StreamHandler {
             close()
             return
         }
-        held.release()
+        _ = held.take()
         stream.shutdownWriting()
         lingerEnd = worker.loop.now + Self.lingerTime
         stream.deadline = worker.loop.now + Self.lingerPause
@@ -399,9 +415,9 @@ final class ClientConnection: StreamHandler {
         guard phase != .closed else { return }
         if phase == .exchanging { releaseBackend() }
         phase = .closed
-        held.release()
-        outbound.release()
-        logged.release()
+        _ = held.take()
+        _ = outbound.take()
+        _ = logged.take()
         stream.close()
         worker.closed(self)
     }

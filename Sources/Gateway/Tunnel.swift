@@ -78,9 +78,13 @@ final class Tunnel: StreamHandler {
                 break
             }
             reads -= 1
-            worker.input.clear()
-            switch source.receive(into: &worker.input, room: Worker.readSize) {
-            case .bytes: if reading == .forward { pass(worker.input, from: side) }
+            var input = worker.input.take()
+            input.clear()
+            let outcome = source.receive(into: &input, room: Worker.readSize)
+            if case .bytes = outcome, reading == .forward { pass(input.bytes, from: side) }
+            swap(&input, &worker.input)
+            switch outcome {
+            case .bytes: break
             case .wouldBlock: break
             case .endOfFile: obey(state.ended(side, at: worker.loop.now))
             case .failed: obey(state.broke(side, at: worker.loop.now))
@@ -88,8 +92,6 @@ final class Tunnel: StreamHandler {
         }
         arm()
     }
-
-    private func pass(_ buffer: borrowing ByteBuffer, from side: TunnelSide) { pass(buffer.bytes, from: side) }
 
     private func arm() {
         if !finished { client.stream.deadline = state.deadline }

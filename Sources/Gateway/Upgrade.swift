@@ -101,26 +101,18 @@ extension ClientConnection {
         worker.reportSuccess(service, backendIndex)
         phase = .tunneling
         backend = nil
-        outbound.release()
+        _ = outbound.take()
         connection.becomeTunnel()
         let tunnel = Tunnel(self, connection, service: service, backendIndex: backendIndex)
         worker.tunnels.add(tunnel)
         if worker.draining { worker.drainTunnels() }
-        send(worker.output, rest, through: tunnel)
-        worker.output.clear()
-        // What a client sent before it was answered belongs to the new protocol too.
-        var early = ByteBuffer()
-        takeHeld(into: &early)
-        if !early.isEmpty { send(early, through: tunnel) }
-        tunnel.begin()
-    }
-
-    private func send(_ head: borrowing ByteBuffer, _ rest: Span<UInt8>, through tunnel: Tunnel) {
+        var head = worker.output.take()
         tunnel.pass(head.bytes, rest, from: .backend)
-    }
-
-    private func send(_ early: borrowing ByteBuffer, through tunnel: Tunnel) {
-        tunnel.pass(early.bytes, from: .client)
+        swap(&head, &worker.output)
+        // What a client sent before it was answered belongs to the new protocol too.
+        let early = takeHeld()
+        if !early.isEmpty { tunnel.pass(early.bytes, from: .client) }
+        tunnel.begin()
     }
 
     /// Both sides of the tunnel have ended.

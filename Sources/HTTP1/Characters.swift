@@ -1,6 +1,8 @@
 // The character sets of HTTP/1 (RFC 9110 §5.6.2, §5.5; RFC 9112 §3.2) as comparisons and one 128-bit mask: two
 // constants in registers are as fast as a 256-entry table and touch no memory.
 
+import LinuxIO
+
 enum ASCII {
     static var tab: UInt8 { 0x09 }
     static var lineFeed: UInt8 { 0x0a }
@@ -32,6 +34,29 @@ func isToken(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
 @inline(__always)
 func isFieldValue(_ byte: UInt8) -> Bool {
     (byte >= 0x20 && byte != 0x7f) || byte == 0x09
+}
+
+/// Where a stretch of such bytes ends, at or before `end`. Eight bytes are judged at a time: each that is below 0x20 or
+/// 0x7f gets its highest bit set (Warren, "Hacker's Delight", 6-1), as does none before the first of them.
+@inline(__always)
+func fieldValueEnd(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Int {
+    let ones: UInt64 = 0x0101_0101_0101_0101
+    let highs: UInt64 = 0x8080_8080_8080_8080
+    var i = start
+    while i &+ 8 <= end {
+        let word = bytes.word(at: i)
+        let deleted = word ^ (ones &* 0x7f)
+        let found = ((word &- ones &* 0x20) & ~word | (deleted &- ones) & ~deleted) & highs
+        if found == 0 {
+            i &+= 8
+            continue
+        }
+        i &+= found.trailingZeroBitCount &>> 3
+        if bytes[i] != ASCII.tab { return i }
+        i &+= 1
+    }
+    while i < end, isFieldValue(bytes[i]) { i &+= 1 }
+    return i
 }
 
 /// What a request target may hold: visible ASCII without `#`. RFC 3986 forbids a few more (`|`, `{`, `"`), but browsers

@@ -1,11 +1,13 @@
 // Field names that the gateway acts upon, as one byte each.
 //
-// A name is classified by exact comparison of its lower-cased bytes, packed into three words while the name is being
-// scanned; an open-addressed table of 128 slots finds the candidate. Rejected: a perfect hash and a nested switch over
+// A name is classified by exact comparison of its lower-cased bytes, packed into three words; an open-addressed table of
+// 128 slots finds the candidate. Rejected: a perfect hash and a nested switch over
 // length and bytes, which are to be redone for every new name.
 
+import LinuxIO
+
 /// A field name that the gateway cares about; every other one is `other`. At most 64 cases: `FieldSet` is one word.
-package enum FieldName: UInt8, CaseIterable, Sendable {
+public enum FieldName: UInt8, CaseIterable, Sendable {
     case other
     case host, connection, contentLength, transferEncoding, te, trailer, upgrade, keepAlive
     case proxyConnection, proxyAuthenticate, proxyAuthorization
@@ -16,7 +18,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
     case retryAfter, rateLimit, rateLimitPolicy
 
     /// The name as it is usually written; empty for `other`.
-    package var spelling: StaticString {
+    public var spelling: StaticString {
         switch self {
         case .other: ""
         case .host: "Host"
@@ -59,7 +61,7 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
     }
 
     /// The name of these bytes, whatever their case.
-    package init(_ bytes: Span<UInt8>) {
+    public init(_ bytes: Span<UInt8>) {
         var key = NameKey()
         for i in bytes.indices {
             guard isToken(bytes[i]) else {
@@ -74,31 +76,31 @@ package enum FieldName: UInt8, CaseIterable, Sendable {
 
 /// A set of known field names, written `[.host, .forwarded]`. One word; sets that are used for every request are best
 /// kept in a `static let`.
-package struct FieldSet: Equatable, Sendable, ExpressibleByArrayLiteral {
-    package private(set) var rawValue: UInt64
+public struct FieldSet: Equatable, Sendable, ExpressibleByArrayLiteral {
+    @usableFromInline var rawValue: UInt64
 
     @inline(__always)
     init(rawValue: UInt64) { self.rawValue = rawValue }
 
-    package init(arrayLiteral names: FieldName...) {
+    public init(arrayLiteral names: FieldName...) {
         rawValue = 0
         for name in names { insert(name) }
     }
 
-    @inlinable
-    package func contains(_ name: FieldName) -> Bool { rawValue & (1 << UInt64(name.rawValue)) != 0 }
-    @inline(__always)
-    package mutating func insert(_ name: FieldName) { rawValue |= 1 << UInt64(name.rawValue) }
-    package mutating func remove(_ name: FieldName) { rawValue &= ~(1 << UInt64(name.rawValue)) }
-    package func union(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue | other.rawValue) }
-    package func subtracting(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue & ~other.rawValue) }
-    package var isEmpty: Bool { rawValue == 0 }
+    @inlinable @inline(__always)
+    public func contains(_ name: FieldName) -> Bool { rawValue & (1 &<< UInt64(name.rawValue)) != 0 }
+    @inlinable @inline(__always)
+    public mutating func insert(_ name: FieldName) { rawValue |= 1 &<< UInt64(name.rawValue) }
+    public mutating func remove(_ name: FieldName) { rawValue &= ~(1 &<< UInt64(name.rawValue)) }
+    public func union(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue | other.rawValue) }
+    public func subtracting(_ other: FieldSet) -> FieldSet { FieldSet(rawValue: rawValue & ~other.rawValue) }
+    public var isEmpty: Bool { rawValue == 0 }
 }
 
 extension FieldSet {
     /// Fields that concern one connection and are never passed on: those of RFC 9110 §7.6.1 and, because they are
     /// meant for the next proxy alone (§11.7), the two of proxy authentication. `Trailer` goes because trailers do.
-    package static let hopByHop: FieldSet = [
+    public static let hopByHop: FieldSet = [
         .connection, .keepAlive, .proxyConnection, .te, .trailer, .transferEncoding, .upgrade,
         .proxyAuthenticate, .proxyAuthorization,
     ]
@@ -106,7 +108,7 @@ extension FieldSet {
     /// Fields that a `Connection` option cannot take away. Framing and routing are ours to decide, and a client that
     /// has `Connection: X-Forwarded-For` or `Connection: Authorization` strip what a gateway in front has set or
     /// checked reaches a backend under a false name (CVE-2022-31813, CVE-2022-1388).
-    package static let connectionProof: FieldSet = [
+    public static let connectionProof: FieldSet = [
         .host, .contentLength, .expect, .forwarded, .via, .maxForwards,
         .xForwardedFor, .xForwardedHost, .xForwardedProto, .xForwardedPort, .xForwardedPrefix, .xRealIP, .xOriginHost,
         .authorization, .cookie, .setCookie, .xAPIKey, .xRequestID, .userAgent,
@@ -125,9 +127,25 @@ struct NameKey: Equatable, Sendable {
     @inline(__always)
     init() {}
 
+    @inline(__always)
     init(_ bytes: Span<UInt8>, _ range: Range<Int>) {
         self.init()
-        for i in range { push(bytes[i]) }
+        let length = range.upperBound &- range.lowerBound
+        // Eight bytes at a time, where as many lie before the end of the name: all but the first bytes of a message.
+        guard length > 0, range.upperBound >= 24 else {
+            for i in range { push(bytes[i]) }
+            return
+        }
+        low = Self.word(bytes, endingAt: range.upperBound, length)
+        if length > 8 { middle = Self.word(bytes, endingAt: range.upperBound &- 8, length &- 8) }
+        if length > 16 { high = Self.word(bytes, endingAt: range.upperBound &- 16, length &- 16) }
+    }
+
+    /// The last bytes before `end`, at most `length` (at least 1) and at most eight of them, in lower case.
+    @inline(__always)
+    private static func word(_ bytes: Span<UInt8>, endingAt end: Int, _ length: Int) -> UInt64 {
+        let word = bytes.word(at: end &- 8).byteSwapped | 0x2020_2020_2020_2020
+        return length >= 8 ? word : word & ((1 &<< UInt64(truncatingIfNeeded: 8 &* length)) &- 1)
     }
 
     @inline(__always)
@@ -139,6 +157,7 @@ struct NameKey: Equatable, Sendable {
 
     /// The connection option that is no field name.
     static var close: NameKey { NameKey(0, 0x63_6c_6f_73_65) }
+    static var keepAlive: NameKey { NameKey(0x6b_65, 0x65_70_2d_61_6c_69_76_65) }
     static var chunked: NameKey { NameKey(0, 0x63_68_75_6e_6b_65_64) }
     static var continue100: NameKey { NameKey(0x31_30_30_2d, 0x63_6f_6e_74_69_6e_75_65) }
 

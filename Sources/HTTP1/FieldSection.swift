@@ -90,10 +90,8 @@ struct FieldSection: Sendable {
             }
             guard fields.lines.count < countMax else { return .refuse(.headerCount, at: i) }
 
-            var key = NameKey()
             while isToken(byte) {
-                key.push(byte)
-                i += 1
+                i &+= 1
                 guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
                 byte = bytes[i]
             }
@@ -108,11 +106,9 @@ struct FieldSection: Sendable {
                 byte = bytes[i]
             } while isBlank(byte)
             let valueStart = i
-            while isFieldValue(byte) {
-                i += 1
-                guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
-                byte = bytes[i]
-            }
+            i = fieldValueEnd(bytes, from: i, to: end)
+            guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
+            byte = bytes[i]
             guard byte == ASCII.carriageReturn else { return .refuse(valueViolation(byte), at: i) }
             var valueEnd = i
             while valueEnd > valueStart, isBlank(bytes[valueEnd - 1]) { valueEnd -= 1 }
@@ -122,6 +118,7 @@ struct FieldSection: Sendable {
             guard bytes[i] == ASCII.lineFeed else { return .refuse(.bareCarriageReturn, at: i - 1) }
             i += 1
 
+            let key = NameKey(bytes, lineStart..<nameEnd)
             let id = table.name(for: key)
             let value = valueStart..<valueEnd
             let stays = id == .other ? isRequest && isLookalike(key, table) : hopByHop.contains(id)
@@ -144,19 +141,20 @@ struct FieldSection: Sendable {
     private mutating func interpret(
         _ id: FieldName, _ value: Range<Int>, _ bytes: Span<UInt8>, _ fields: inout HeaderFields
     ) -> Rule? {
-        if fields.present.contains(id) { fields.repeated.insert(id) }
+        let isRepeated = fields.present.contains(id)
+        if isRepeated { fields.repeated.insert(id) }
         fields.present.insert(id)
-        let isRepeated = fields.repeated.contains(id)
-        if id == .contentLength {
+        switch id {
+        case .contentLength:
             let rule = noteContentLength(value, bytes, isRepeated: isRepeated)
             if respelledLength >= 0 { fields.lines[fields.lines.count - 1].hopByHop = true }
             return rule
+        case .transferEncoding: return noteTransferEncoding(value, bytes)
+        case .connection: return noteConnection(value, bytes)
+        case .host where isRequest: return noteHost(value, bytes, isRepeated: isRepeated)
+        case .expect where isRequest: return noteExpect(value, bytes, isRepeated: isRepeated)
+        default: return nil
         }
-        if id == .transferEncoding { return noteTransferEncoding(value, bytes) }
-        if id == .connection { return noteConnection(value, bytes) }
-        if isRequest, id == .host { return noteHost(value, bytes, isRepeated: isRepeated) }
-        if isRequest, id == .expect { return noteExpect(value, bytes, isRepeated: isRepeated) }
-        return nil
     }
 
     /// RFC 9112 §3.2: two hosts, or one that is none, are routed by the first here and by the last there.
@@ -249,8 +247,11 @@ extension FieldSection {
                 close = true
                 continue
             }
+            if key == .keepAlive {
+                keepAlive = true
+                continue
+            }
             switch table.name(for: key) {
-            case .keepAlive: keepAlive = true
             case .upgrade: upgrade = true
             case .other: namesOthers = true
             case let name: named.insert(name)

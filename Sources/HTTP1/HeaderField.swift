@@ -1,14 +1,14 @@
 /// One field line as offsets into the bytes of its head. 24 bytes.
-package struct HeaderField: Equatable, Sendable {
+public struct HeaderField: Equatable, Sendable {
     private var lineStart: Int32
     private var nameEnd: Int32
     private var valueStart: Int32
     private var valueEnd: Int32
     private var lineEnd: Int32
-    package let id: FieldName
+    public let id: FieldName
     /// Whether the field stays on this connection: one of `FieldSet.hopByHop`, named in `Connection`, or in a request
     /// a known name with `_` for `-`, which some backends take for the real one.
-    package internal(set) var hopByHop: Bool
+    public internal(set) var hopByHop: Bool
 
     /// `HeadLimits` keeps all offsets within 32 bits.
     @inline(__always)
@@ -22,20 +22,20 @@ package struct HeaderField: Equatable, Sendable {
         self.hopByHop = hopByHop
     }
 
-    package var name: Range<Int> { Int(lineStart)..<Int(nameEnd) }
+    public var name: Range<Int> { Int(lineStart)..<Int(nameEnd) }
     /// Without the whitespace around it; may be empty.
-    package var value: Range<Int> { Int(valueStart)..<Int(valueEnd) }
+    public var value: Range<Int> { Int(valueStart)..<Int(valueEnd) }
     /// The whole line with its CR LF.
-    package var line: Range<Int> { Int(lineStart)..<Int(lineEnd) }
+    public var line: Range<Int> { Int(lineStart)..<Int(lineEnd) }
 }
 
 /// The field lines of a head, in the order in which they came, and what was learned about them on the way.
-package struct HeaderFields: Sendable {
+public struct HeaderFields: Sendable {
     var lines: [HeaderField] = []
     /// The known names that occur.
-    package internal(set) var present: FieldSet = []
+    public internal(set) var present: FieldSet = []
     /// The known names that occur more than once.
-    package internal(set) var repeated: FieldSet = []
+    public internal(set) var repeated: FieldSet = []
 
     /// Forgets the fields and keeps their storage.
     mutating func removeAll() {
@@ -44,11 +44,11 @@ package struct HeaderFields: Sendable {
         repeated = []
     }
 
-    @inlinable
-    package func contains(_ name: FieldName) -> Bool { present.contains(name) }
+    @inlinable @inline(__always)
+    public func contains(_ name: FieldName) -> Bool { present.contains(name) }
 
     /// The first field of that name; nil for `other`.
-    package func first(_ name: FieldName) -> HeaderField? {
+    public func first(_ name: FieldName) -> HeaderField? {
         guard name != .other, present.contains(name) else { return nil }
         for i in lines.indices where lines[i].id == name { return lines[i] }
         return nil
@@ -56,7 +56,7 @@ package struct HeaderFields: Sendable {
 
     /// The first field of that name at or behind position `start`, compared without regard to case. For names that the
     /// configuration chooses; `bytes` are those of the head.
-    package func first(named name: Span<UInt8>, in bytes: Span<UInt8>, from start: Int = 0) -> Int? {
+    public func first(named name: Span<UInt8>, in bytes: Span<UInt8>, from start: Int = 0) -> Int? {
         guard start >= 0 else { return nil }
         var i = start
         while i < lines.count {
@@ -68,7 +68,7 @@ package struct HeaderFields: Sendable {
 }
 
 extension HeaderFields: RandomAccessCollection {
-    package var startIndex: Int { 0 }
-    package var endIndex: Int { lines.count }
-    package subscript(position: Int) -> HeaderField { lines[position] }
+    public var startIndex: Int { 0 }
+    public var endIndex: Int { lines.count }
+    public subscript(position: Int) -> HeaderField { lines[position] }
 }

@@ -1,9 +1,9 @@
 /// A request method (RFC 9110 §9, RFC 5789). Methods are case-sensitive: `get` is `other`.
-package enum Method: UInt8, Sendable {
+public enum Method: UInt8, Sendable {
     case get, head, post, put, delete, patch, options, trace, connect, other
 
     /// Whether the client asks for no change of state (RFC 9110 §9.2.1).
-    package var isSafe: Bool {
+    public var isSafe: Bool {
         switch self {
         case .get, .head, .options, .trace: true
         case .post, .put, .delete, .patch, .connect, .other: false
@@ -12,7 +12,7 @@ package enum Method: UInt8, Sendable {
 
     /// Whether several identical requests have the effect of one, so that a failed one may be sent again
     /// (RFC 9110 §9.2.2).
-    package var isIdempotent: Bool {
+    public var isIdempotent: Bool {
         switch self {
         case .get, .head, .options, .trace, .put, .delete: true
         case .post, .patch, .connect, .other: false
@@ -44,6 +44,6 @@ package enum Method: UInt8, Sendable {
 }
 
 /// The versions that this codec reads. Anything else is refused with 505.
-package enum HTTPVersion: UInt8, Sendable {
+public enum HTTPVersion: UInt8, Sendable {
     case http10, http11
 }

@@ -1,18 +1,18 @@
 import Glibc
-package import Primitives
+public import Primitives
 
 /// The only readers of clocks and of the system's randomness. Everything else gets time as an argument.
-package enum SystemClock {
+public enum SystemClock {
     /// `CLOCK_MONOTONIC`, which no administrator can set and which stands still in no suspended process.
     @inline(__always)
-    package static func monotonic() -> MonotonicTime {
+    public static func monotonic() -> MonotonicTime {
         var t = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &t)
         return MonotonicTime(nanoseconds: Int64(t.tv_sec) &* 1_000_000_000 &+ Int64(t.tv_nsec))
     }
 
     /// Wall-clock time for people: microseconds since 1970.
-    package static func wallMicroseconds() -> Int64 {
+    public static func wallMicroseconds() -> Int64 {
         var t = timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &t)
         return Int64(t.tv_sec) &* 1_000_000 &+ Int64(t.tv_nsec) / 1_000
@@ -20,7 +20,7 @@ package enum SystemClock {
 
     /// Wall-clock time as RFC 3339 writes it, in UTC with milliseconds: `2026-03-01T12:00:00.123Z`.
     /// Moments before 1970 are shown as its first.
-    package static func timestamp(microseconds: Int64) -> String {
+    public static func timestamp(microseconds: Int64) -> String {
         func pad(_ n: Int64, _ width: Int) -> String {
             let digits = String(n)
             return String(repeating: "0", count: max(0, width - digits.count)) + digits
@@ -42,7 +42,7 @@ package enum SystemClock {
     }
 
     /// 64 bits from the kernel's random generator (getrandom(2)).
-    package static func random64() -> UInt64 {
+    public static func random64() -> UInt64 {
         var generator = SystemRandomNumberGenerator()
         return generator.next()
     }

@@ -1,30 +1,40 @@
 import Glibc
+import Synchronization
 
-/// A file descriptor with one owner, closed when the owner lets go of it. Using it twice does not compile.
-package struct Descriptor: ~Copyable, Sendable {
-    package let raw: Int32
+/// A file descriptor with one owner, closed when the owner lets go of it, or before. Using it twice does not compile.
+///
+/// The number stands in an atomic so that an owner can keep the descriptor in a constant and close it all the same: what
+/// is a constant needs no check at run time with each use.
+public struct Descriptor: ~Copyable, Sendable {
+    private let number: Atomic<Int32>
 
-    package init(adopting raw: Int32) { self.raw = raw }
+    /// The kernel's number; -1 once closed, which every call refuses with EBADF.
+    public var raw: Int32 {
+        @inline(__always)
+        get { number.load(ordering: .relaxed) }
+    }
 
-    deinit {
+    public init(adopting raw: Int32) { number = Atomic(raw) }
+
+    deinit { closeEarly() }
+
+    /// Closes it now. Nothing happens the second time.
+    public func closeEarly() {
+        let raw = number.exchange(-1, ordering: .relaxed)
         // EINTR is no reason to repeat: on Linux the descriptor is gone in either case (close(2)).
-        _ = close(raw)
+        if raw >= 0 { _ = close(raw) }
     }
 
     /// Gives up ownership without closing.
-    package consuming func release() -> Int32 {
-        let raw = self.raw
-        discard self
-        return raw
-    }
+    public consuming func release() -> Int32 { number.exchange(-1, ordering: .relaxed) }
 }
 
 /// The process's limit on open descriptors.
-package struct DescriptorLimit: Sendable {
-    package var soft: Int
-    package var hard: Int
+public struct DescriptorLimit: Sendable {
+    public var soft: Int
+    public var hard: Int
 
-    package static func current() -> DescriptorLimit {
+    public static func current() -> DescriptorLimit {
         var limit = rlimit()
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
             return DescriptorLimit(soft: 1024, hard: 1024)
@@ -33,7 +43,7 @@ package struct DescriptorLimit: Sendable {
     }
 
     /// Raises the soft limit to the hard one, which needs no privilege. Returns what is in force afterwards.
-    package static func raiseToHard() -> DescriptorLimit {
+    public static func raiseToHard() -> DescriptorLimit {
         var limit = rlimit()
         let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
         if unsafe getrlimit(resource, &limit) == 0, limit.rlim_cur < limit.rlim_max {

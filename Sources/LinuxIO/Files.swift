@@ -1,9 +1,9 @@
 import Glibc
 
 /// Files that are only written to: logs.
-package enum OutputFile {
-    package static func standardOutput() throws(SystemError) -> Descriptor { try duplicate(1) }
-    package static func standardError() throws(SystemError) -> Descriptor { try duplicate(2) }
+public enum OutputFile {
+    public static func standardOutput() throws(SystemError) -> Descriptor { try duplicate(1) }
+    public static func standardError() throws(SystemError) -> Descriptor { try duplicate(2) }
 
     private static func duplicate(_ number: Int32) throws(SystemError) -> Descriptor {
         let raw = dup(number)
@@ -12,14 +12,14 @@ package enum OutputFile {
     }
 
     /// Opens a file for appending, made if it is missing.
-    package static func append(path: String) throws(SystemError) -> Descriptor {
+    public static func append(path: String) throws(SystemError) -> Descriptor {
         let raw = unsafe open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o644)
         guard raw >= 0 else { throw .last("open") }
         return Descriptor(adopting: raw)
     }
 
     /// Writes all bytes, waiting where the file is a slow pipe. Never call it on a loop.
-    package static func write(_ file: borrowing Descriptor, _ bytes: Span<UInt8>) throws(SystemError) {
+    public static func write(_ file: borrowing Descriptor, _ bytes: Span<UInt8>) throws(SystemError) {
         var offset = 0
         while offset < bytes.count {
             let rest = bytes.extracting(offset..<bytes.count)

@@ -1,17 +1,17 @@
 import Glibc
-package import Primitives
+public import Primitives
 
 /// A host name that did not resolve.
-package struct ResolutionError: Error, Sendable, CustomStringConvertible {
-    package let host: String
-    package let reason: String
-    package var description: String { "\(host): \(reason)" }
+public struct ResolutionError: Error, Sendable, CustomStringConvertible {
+    public let host: String
+    public let reason: String
+    public var description: String { "\(host): \(reason)" }
 }
 
-package enum HostNames {
+public enum HostNames {
     /// The addresses of a name, in the order in which they should be tried (getaddrinfo(3), RFC 6724). Blocks: never
     /// call it on a loop. Refuses what is neither a name nor an address as `IPAddress` reads it.
-    package static func resolve(_ host: String) throws(ResolutionError) -> [IPAddress] {
+    public static func resolve(_ host: String) throws(ResolutionError) -> [IPAddress] {
         if let literal = IPAddress(host) { return [literal] }
         // A C string ends at its first NUL: the name that is looked up would not be the one that was given.
         guard !host.utf8.contains(0) else { throw ResolutionError(host: host, reason: "a name holds no NUL") }
@@ -56,7 +56,7 @@ package enum HostNames {
     }
 
     /// This machine's name.
-    package static func local() -> String {
+    public static func local() -> String {
         var name = [CChar](repeating: 0, count: 256)
         guard unsafe gethostname(&name, 255) == 0 else { return "localhost" }
         return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)

@@ -2,15 +2,15 @@
 
 import CLinux
 import Glibc
-package import Primitives
+public import Primitives
 
 /// Where a stream connects to.
-package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
+public enum Endpoint: Hashable, Sendable, CustomStringConvertible {
     case tcp(SocketAddress)
     /// The path of a Unix socket, at most 107 bytes.
     case unix(String)
 
-    package var description: String {
+    public var description: String {
         switch self {
         case .tcp(let address): address.description
         case .unix(let path): "unix:\(path)"
@@ -19,24 +19,24 @@ package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// A connection taken from a listening socket.
-package struct Accepted: ~Copyable {
-    package let descriptor: Descriptor
-    package let peer: SocketAddress
+public struct Accepted: ~Copyable {
+    public let descriptor: Descriptor
+    public let peer: SocketAddress
 
-    package consuming func take() -> Descriptor { descriptor }
+    public consuming func take() -> Descriptor { descriptor }
 }
 
 /// A socket that listens. Shared by reference, because the thread that opened it is not the one that accepts.
-package final class ListeningSocket: Sendable {
-    package let descriptor: Descriptor
+public final class ListeningSocket: Sendable {
+    public let descriptor: Descriptor
     /// The address in use, with the port that the system chose where 0 was asked for.
-    package let address: SocketAddress
+    public let address: SocketAddress
 
     /// Opens a listening socket.
     ///
     /// A second `SO_REUSEPORT` bind of a port in use by the same user succeeds silently, so another process on the port
     /// would go unnoticed. Therefore `probeFirst` binds once without it.
-    package init(_ address: SocketAddress, reusePort: Bool, probeFirst: Bool = true) throws(SystemError) {
+    public init(_ address: SocketAddress, reusePort: Bool, probeFirst: Bool = true) throws(SystemError) {
         if reusePort && probeFirst && address.port != 0 {
             _ = try Self.open(address, reusePort: false, listening: false)
         }
@@ -63,13 +63,13 @@ package final class ListeningSocket: Sendable {
     private static let backlog: Int32 = 4096
 
     /// At most so many connections can wait.
-    package static var queueMax: Int { Int(backlog) + 1 }
+    public static var queueMax: Int { Int(backlog) + 1 }
 
     /// Refuses connections from now on, whoever else still holds the socket. What waits in the queue is reset.
-    package func stopListening() { _ = shutdown(descriptor.raw, Int32(SHUT_RD)) }
+    public func stopListening() { _ = shutdown(descriptor.raw, Int32(SHUT_RD)) }
 
     /// Takes one waiting connection, or `nil` where there is none.
-    package func accept() throws(SystemError) -> Accepted? {
+    public func accept() throws(SystemError) -> Accepted? {
         while true {
             var storage = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -95,7 +95,7 @@ package final class ListeningSocket: Sendable {
     }
 }
 
-package enum Socket {
+public enum Socket {
     static func make(family: IPAddress.Family) throws(SystemError) -> Descriptor {
         try make(domain: family == .v4 ? AF_INET : AF_INET6)
     }
@@ -116,18 +116,18 @@ package enum Socket {
     }
 
     /// Sends small segments at once (RFC 896's delay off): a proxy writes whole messages.
-    package static func setNoDelay(_ socket: borrowing Descriptor) {
+    public static func setNoDelay(_ socket: borrowing Descriptor) {
         try? set(socket, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     }
 
     /// Makes `close` send a reset instead of keeping what the peer no longer wants.
-    package static func setAbortOnClose(_ socket: borrowing Descriptor) {
+    public static func setAbortOnClose(_ socket: borrowing Descriptor) {
         var value = linger(l_onoff: 1, l_linger: 0)
         _ = unsafe setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
     }
 
     /// Starts a connection. It is made when the socket turns writable and `pendingError` is nil.
-    package static func connect(to endpoint: Endpoint) throws(SystemError) -> Descriptor {
+    public static func connect(to endpoint: Endpoint) throws(SystemError) -> Descriptor {
         switch endpoint {
         case .tcp(let address):
             let socket = try make(family: address.ip.family)
@@ -162,7 +162,7 @@ package enum Socket {
     }
 
     /// The error that a connection attempt or an asynchronous failure left behind (SO_ERROR).
-    package static func pendingError(_ socket: borrowing Descriptor) -> SystemError? {
+    public static func pendingError(_ socket: borrowing Descriptor) -> SystemError? {
         var number: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
         guard unsafe getsockopt(socket.raw, SOL_SOCKET, SO_ERROR, &number, &length) == 0 else {
@@ -174,7 +174,7 @@ package enum Socket {
     /// Reads once, at most `room` bytes, behind what the buffer holds. Without room it reads nothing and says `bytes(0)`:
     /// recv(2) would return 0 there too, which looks like the end of the stream.
     @inline(__always)
-    package static func receive(
+    public static func receive(
         _ socket: borrowing Descriptor, into buffer: inout ByteBuffer, room: Int
     ) -> IOOutcome {
         guard room > 0 else { return .bytes(0) }
@@ -188,7 +188,7 @@ package enum Socket {
 
     /// Writes once. Fewer bytes than given means that the kernel's buffer is full.
     @inline(__always)
-    package static func send(_ socket: borrowing Descriptor, _ bytes: Span<UInt8>) -> IOOutcome {
+    public static func send(_ socket: borrowing Descriptor, _ bytes: Span<UInt8>) -> IOOutcome {
         let raw = socket.raw
         let result = unsafe bytes.withUnsafeBufferPointer { source in
             retryingInterrupts {
@@ -200,7 +200,7 @@ package enum Socket {
 
     /// Writes two pieces with one call, so that a head and its body leave together without being copied together.
     @inline(__always)
-    package static func send(
+    public static func send(
         _ socket: borrowing Descriptor, _ first: Span<UInt8>, _ second: Span<UInt8>
     ) -> IOOutcome {
         let raw = socket.raw
@@ -226,11 +226,11 @@ package enum Socket {
     }
 
     /// Tells the peer that nothing more will be sent.
-    package static func shutdownWriting(_ socket: borrowing Descriptor) {
+    public static func shutdownWriting(_ socket: borrowing Descriptor) {
         _ = shutdown(socket.raw, Int32(SHUT_WR))
     }
 
-    package static func localAddress(_ socket: borrowing Descriptor) -> SocketAddress? {
+    public static func localAddress(_ socket: borrowing Descriptor) -> SocketAddress? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in

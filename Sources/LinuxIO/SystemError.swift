@@ -3,11 +3,11 @@
 import Glibc
 
 /// A system call that failed: which one, and why.
-package struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
-    package let call: StaticString
-    package let number: Int32
+public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
+    public let call: StaticString
+    public let number: Int32
 
-    package init(_ call: StaticString, number: Int32) {
+    public init(_ call: StaticString, number: Int32) {
         self.call = call
         self.number = number
     }
@@ -15,12 +15,12 @@ package struct SystemError: Error, Equatable, Sendable, CustomStringConvertible 
     /// The failure of the call that has just returned.
     static func last(_ call: StaticString) -> SystemError { SystemError(call, number: errno) }
 
-    package static func == (a: SystemError, b: SystemError) -> Bool { a.number == b.number }
+    public static func == (a: SystemError, b: SystemError) -> Bool { a.number == b.number }
 
-    package var description: String { "\(call): \(reason)" }
+    public var description: String { "\(call): \(reason)" }
 
     /// The system's own words, for example `Connection refused`.
-    package var reason: String {
+    public var reason: String {
         var text = [CChar](repeating: 0, count: 128)
         guard unsafe strerror_r(number, &text, text.count) == 0 else { return Self.name(number) }
         let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
@@ -43,19 +43,19 @@ package struct SystemError: Error, Equatable, Sendable, CustomStringConvertible 
         }
     }
 
-    package var isAddressInUse: Bool { number == EADDRINUSE }
+    public var isAddressInUse: Bool { number == EADDRINUSE }
     /// The process or the system has no descriptor left: accepting must pause instead of spinning.
-    package var isOutOfDescriptors: Bool {
+    public var isOutOfDescriptors: Bool {
         number == EMFILE || number == ENFILE || number == ENOBUFS || number == ENOMEM
     }
 
-    package static let timedOut = SystemError("connect", number: ETIMEDOUT)
-    package static let closedByPeer = SystemError("recv", number: ECONNRESET)
-    package static let invalidAddress = SystemError("connect", number: EINVAL)
+    public static let timedOut = SystemError("connect", number: ETIMEDOUT)
+    public static let closedByPeer = SystemError("recv", number: ECONNRESET)
+    public static let invalidAddress = SystemError("connect", number: EINVAL)
 }
 
 /// What one attempt to read or write came to.
-package enum IOOutcome: Equatable, Sendable {
+public enum IOOutcome: Equatable, Sendable {
     case bytes(Int)
     /// Nothing can be done before epoll says so.
     case wouldBlock

@@ -3,11 +3,11 @@ import Glibc
 
 /// A thread of the operating system that runs one function.
 
-package struct OSThread: Sendable {
+public struct OSThread: Sendable {
     private let handle: pthread_t
 
     /// Starts a thread. `name` shows in `top -H`; 15 bytes of it.
-    package init(name: String, _ body: @escaping @Sendable () -> Void) {
+    public init(name: String, _ body: @escaping @Sendable () -> Void) {
         let argument = unsafe Unmanaged.passRetained(ThreadStart(name: name, body: body)).toOpaque()
         var handle = pthread_t()
         let result = unsafe pthread_create(&handle, nil, osThreadMain, argument)
@@ -15,7 +15,7 @@ package struct OSThread: Sendable {
         self.handle = handle
     }
 
-    package func join() { _ = pthread_join(handle, nil) }
+    public func join() { _ = pthread_join(handle, nil) }
 }
 
 private final class ThreadStart {
@@ -37,9 +37,9 @@ private func osThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutable
 }
 
 /// The signals that a node answers. Blocked in every thread, taken in one place.
-package enum Signals {
+public enum Signals {
     /// Blocks them for this thread and all that it starts; ignores SIGPIPE. Call first in the program.
-    package static func block(_ numbers: [Int32]) {
+    public static func block(_ numbers: [Int32]) {
         _ = signal(SIGPIPE, SIG_IGN)
         var set = sigset_t()
         unsafe sigemptyset(&set)
@@ -48,7 +48,7 @@ package enum Signals {
     }
 
     /// Waits until one of them arrives.
-    package static func wait(_ numbers: [Int32]) -> Int32 {
+    public static func wait(_ numbers: [Int32]) -> Int32 {
         var set = sigset_t()
         unsafe sigemptyset(&set)
         for number in numbers { unsafe sigaddset(&set, number) }
@@ -57,14 +57,14 @@ package enum Signals {
         return number
     }
 
-    package static let terminate = SIGTERM
-    package static let interrupt = SIGINT
-    package static let hangUp = SIGHUP
+    public static let terminate = SIGTERM
+    public static let interrupt = SIGINT
+    public static let hangUp = SIGHUP
 }
 
-package enum Processors {
+public enum Processors {
     /// Processors that this process may use (sched_getaffinity(2)), at least 1.
-    package static var available: Int {
+    public static var available: Int {
         var mask = [UInt](repeating: 0, count: 128)
         guard unsafe sluice_affinity(&mask, UInt(mask.count * MemoryLayout<UInt>.size)) > 0 else { return 1 }
         return max(1, mask.reduce(0) { $0 + $1.nonzeroBitCount })
@@ -73,10 +73,10 @@ package enum Processors {
 
 /// Lets one thread sleep until another has something for it (a POSIX semaphore).
 @safe
-package final class Waiter: @unchecked Sendable {
+public final class Waiter: @unchecked Sendable {
     private let semaphore: UnsafeMutablePointer<sem_t>
 
-    package init() {
+    public init() {
         unsafe semaphore = .allocate(capacity: 1)
         unsafe sem_init(semaphore, 0, 0)
     }
@@ -86,9 +86,9 @@ package final class Waiter: @unchecked Sendable {
         unsafe semaphore.deallocate()
     }
 
-    package func signal() { unsafe sem_post(semaphore) }
+    public func signal() { unsafe sem_post(semaphore) }
 
-    package func wait() {
+    public func wait() {
         while unsafe sem_wait(semaphore) != 0 {}
     }
 }

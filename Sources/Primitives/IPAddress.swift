@@ -1,55 +1,55 @@
 // IP addresses as values of 17 bytes, so that naming a client costs no allocation.
 
 /// An IPv4 or IPv6 address.
-package struct IPAddress: Hashable, Sendable {
-    package enum Family: UInt8, Sendable { case v4, v6 }
+public struct IPAddress: Hashable, Sendable {
+    public enum Family: UInt8, Sendable { case v4, v6 }
 
-    package let family: Family
+    public let family: Family
     /// The upper 64 bits of an IPv6 address; 0 for IPv4.
-    package let high: UInt64
+    public let high: UInt64
     /// The lower 64 bits of an IPv6 address; the 32 bits of an IPv4 address.
-    package let low: UInt64
+    public let low: UInt64
 
-    package init(v4 bits: UInt32) {
+    public init(v4 bits: UInt32) {
         family = .v4
         high = 0
         low = UInt64(bits)
     }
 
-    package init(v6High high: UInt64, low: UInt64) {
+    public init(v6High high: UInt64, low: UInt64) {
         family = .v6
         self.high = high
         self.low = low
     }
 
-    package static let v4Loopback = IPAddress(v4: 0x7f00_0001)
-    package static let v4Any = IPAddress(v4: 0)
-    package static let v6Any = IPAddress(v6High: 0, low: 0)
-    package static let v6Loopback = IPAddress(v6High: 0, low: 1)
+    public static let v4Loopback = IPAddress(v4: 0x7f00_0001)
+    public static let v4Any = IPAddress(v4: 0)
+    public static let v6Any = IPAddress(v6High: 0, low: 0)
+    public static let v6Loopback = IPAddress(v6High: 0, low: 1)
 
     /// The IPv4 address inside an IPv4-mapped one (RFC 4291 §2.5.5.2), which is how a dual-stack socket shows IPv4
     /// peers; itself otherwise.
-    package var unmapped: IPAddress {
+    public var unmapped: IPAddress {
         guard family == .v6, high == 0, low >> 32 == 0xffff else { return self }
         return IPAddress(v4: UInt32(truncatingIfNeeded: low))
     }
 
     /// Whom a limit counts: the unmapped address, and for IPv6 its /64, since one customer owns at least that much.
-    package var subscriber: IPAddress {
+    public var subscriber: IPAddress {
         let address = unmapped
         return address.family == .v4 ? address : IPAddress(v6High: address.high, low: 0)
     }
 
-    package var isUnspecified: Bool { high == 0 && low == 0 }
+    public var isUnspecified: Bool { high == 0 && low == 0 }
 
     /// Reads an address as RFC 4291 §2.2 or dotted decimal writes it, without brackets, zone or port.
     /// Leading zeros in dotted decimal are refused: `010` is 8 to some readers and 10 to others.
-    package init?(_ text: some StringProtocol) {
+    public init?(_ text: some StringProtocol) {
         self.init(ascii: Array(text.utf8).span)
     }
 
     /// The same from bytes. `nil` for anything that is not wholly an address.
-    package init?(ascii bytes: Span<UInt8>) {
+    public init?(ascii bytes: Span<UInt8>) {
         var hasColon = false
         for i in bytes.indices where bytes[i] == UInt8(ascii: ":") { hasColon = true }
         if hasColon {
@@ -150,7 +150,7 @@ package struct IPAddress: Hashable, Sendable {
 
 extension IPAddress: CustomStringConvertible {
     /// Dotted decimal, or the canonical text form of RFC 5952.
-    package var description: String {
+    public var description: String {
         if family == .v4 {
             return "\(low >> 24 & 255).\(low >> 16 & 255).\(low >> 8 & 255).\(low & 255)"
         }
@@ -175,7 +175,7 @@ extension IPAddress: CustomStringConvertible {
 
 /// The value of a hexadecimal digit, either case.
 @inline(__always)
-package func hexValue(_ byte: UInt8) -> UInt8? {
+public func hexValue(_ byte: UInt8) -> UInt8? {
     switch byte {
     case 0x30...0x39: byte - 0x30
     case 0x41...0x46: byte - 0x41 + 10
@@ -185,15 +185,15 @@ package func hexValue(_ byte: UInt8) -> UInt8? {
 }
 
 /// A block of addresses in CIDR notation (RFC 4632): `10.0.0.0/8`, `2001:db8::/32`, or one address.
-package struct CIDR: Hashable, Sendable, CustomStringConvertible {
-    package let base: IPAddress
+public struct CIDR: Hashable, Sendable, CustomStringConvertible {
+    public let base: IPAddress
     /// 0...32 for IPv4, 0...128 for IPv6.
-    package let prefixLength: Int
+    public let prefixLength: Int
 
     /// `nil` where the text is no address, the length is out of range or has a leading zero, or bits are set behind the
     /// prefix. A block of IPv4-mapped addresses (`::ffff:10.0.0.0/104`) is the IPv4 block that it maps, because
     /// `contains` unmaps what it is asked about.
-    package init?(_ text: some StringProtocol) {
+    public init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         guard let address = IPAddress(parts[0]) else { return nil }
         let width = address.family == .v4 ? 32 : 128
@@ -212,7 +212,7 @@ package struct CIDR: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Whether the block holds the address. IPv4-mapped addresses are unmapped first.
-    package func contains(_ address: IPAddress) -> Bool {
+    public func contains(_ address: IPAddress) -> Bool {
         let address = address.unmapped
         guard address.family == base.family else { return false }
         return Self.masked(address, prefixLength) == base
@@ -228,18 +228,18 @@ package struct CIDR: Hashable, Sendable, CustomStringConvertible {
         return IPAddress(v6High: address.high & high, low: address.low & low)
     }
 
-    package var description: String { "\(base)/\(prefixLength)" }
+    public var description: String { "\(base)/\(prefixLength)" }
 }
 
 /// An address and a TCP port.
-package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
-    package var ip: IPAddress
-    package var port: UInt16
+public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
+    public var ip: IPAddress
+    public var port: UInt16
 
-    package init(ip: IPAddress, port: UInt16) {
+    public init(ip: IPAddress, port: UInt16) {
         self.ip = ip
         self.port = port
     }
 
-    package var description: String { ip.family == .v4 ? "\(ip):\(port)" : "[\(ip)]:\(port)" }
+    public var description: String { ip.family == .v4 ? "\(ip):\(port)" : "[\(ip)]:\(port)" }
 }

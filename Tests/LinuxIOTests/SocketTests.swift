@@ -8,7 +8,7 @@ struct SocketTests {
     func readsNothingWithoutRoom(room: Int) throws {
         let listener = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false)
         let client = try Socket.connect(to: .tcp(listener.address))
-        var epoll = try Epoll()
+        let epoll = try Epoll()
         try epoll.addLevelTriggered(listener.descriptor, cookie: 1)
         while epoll.wait(atMost: nil) == 0 {}
         guard let accepted = try listener.accept() else {
