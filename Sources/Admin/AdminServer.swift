@@ -15,6 +15,7 @@ package enum AdminServer {
     }
 
     private static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer {
+        if request.path.hasPrefix(AdminWords.prefix) { return AdminWords.answer(request, control) }
         guard request.method == "GET" || request.method == "HEAD" else { return .problem(405, "Method not allowed") }
         switch request.path {
         case "/healthz": return encode(Alive(status: "ok", node: control.nodeID.text))
@@ -23,7 +24,7 @@ package enum AdminServer {
                 ready: control.isReady, reason: control.isReady ? "serving" : "draining or starting",
                 cluster: control.clusterState.rawValue)
             return encode(ready, status: control.isReady ? 200 : 503)
-        case "/api/backends": return encode(Backends(backends: control.backends.map { Backends.Row($0) }))
+        case "/api/backends": return encode(Backends(backends: control.backendRows.map { Backends.Row($0) }))
         case "/api/nodes": return encode(nodes(control))
         case "/api/redis": return encode(RedisState(control))
         default: return .problem(404, "No such page: try /healthz, /readyz, /api/backends, /api/nodes or /api/redis")
@@ -71,8 +72,26 @@ package enum AdminServer {
             var since: String
             var reason: String
             var votes: [String: String]
+            /// An operator's word that stands above the evidence.
+            var `operator`: Word?
+            var lastError: String?
+            /// Requests of this node that are under way there.
+            var inFlight: Int
+            /// The same of all nodes, where they tell each other.
+            var clusterInFlight: Int?
+            /// Its circuit breaker: `closed`, `open`, `half-open`.
+            var breaker: String
+            /// How often what it is to this node has changed since the start.
+            var changes: UInt64
 
-            init(_ status: BackendStatus) {
+            struct Word: Encodable {
+                var word: String
+                var by: String
+                var at: String
+            }
+
+            init(_ row: BackendRow) {
+                let status = row.status
                 service = status.backend.service
                 url = status.backend.url
                 state = status.state.rawValue
@@ -80,6 +99,16 @@ package enum AdminServer {
                 since = SystemClock.timestamp(microseconds: saturatingMultiply(status.since.milliseconds, 1_000))
                 reason = status.reason
                 votes = Dictionary(uniqueKeysWithValues: status.votes.map { ($0.node.text, $0.vote.rawValue) })
+                self.operator = status.word.map { word in
+                    Word(
+                        word: word.word.rawValue, by: word.by,
+                        at: SystemClock.timestamp(microseconds: saturatingMultiply(word.at.milliseconds, 1_000)))
+                }
+                lastError = status.lastFailure?.description
+                inFlight = row.inFlight
+                clusterInFlight = row.clusterInFlight
+                breaker = row.breaker.rawValue
+                changes = status.changes
             }
         }
         var backends: [Row]

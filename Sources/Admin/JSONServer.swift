@@ -12,6 +12,10 @@ package struct SmallRequest: Sendable {
     package var method: String
     /// Without the query, escapes untouched.
     package var path: String
+    /// What follows the `?`, escapes untouched; empty where there is none.
+    package var query: String
+    /// The value of the Authorization field; empty where there is none or more than one.
+    package var authorization: String
 }
 
 package struct SmallAnswer: Sendable {
@@ -125,10 +129,23 @@ private final class JSONConnection: StreamHandler {
             withBody = head.method != .head
             body = BodyDecoder(head.framing, limits: HeadLimits())
             if head.expectsContinue, !body.isComplete { output.append("HTTP/1.1 100 Continue\r\n\r\n") }
+            let query = head.path.upperBound..<max(head.path.upperBound, head.pathAndQuery.upperBound)
             pending = answer(
-                SmallRequest(method: text(bytes, head.methodBytes), path: text(bytes, head.path)))
+                SmallRequest(
+                    method: text(bytes, head.methodBytes), path: text(bytes, head.path),
+                    query: String(text(bytes, query).drop { $0 == "?" }),
+                    authorization: text(bytes, value(of: .authorization))))
             return length
         }
+    }
+
+    private func value(of name: FieldName) -> Range<Int> {
+        var found: Range<Int>?
+        for index in 0..<head.fields.count where head.fields[index].id == name {
+            if found != nil { return 0..<0 }
+            found = head.fields[index].value
+        }
+        return found ?? 0..<0
     }
 
     private func text(_ bytes: Span<UInt8>, _ range: Range<Int>) -> String {

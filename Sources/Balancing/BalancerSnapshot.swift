@@ -38,13 +38,22 @@ package struct BalancedBackend: Hashable, Sendable {
 package final class BalancerSnapshot: Sendable {
     package let strategy: BalancingStrategy
     package let state: BalancerState
+    /// Backends that may not be picked, and wait for one request to try them.
+    package let trials: [Int]
     let candidates: [Candidate]
     /// Positions in `candidates`, for the weighted rotation alone.
     private let schedule: [UInt16]
     private let weightsAreEqual: Bool
+    /// Whether a candidate has less than its whole share.
+    private let someAreStarting: Bool
+
+    /// What a backend gets that has nothing to warm up for.
+    package static let wholeShare = 256
 
     struct Candidate {
         let index: Int
+        /// Of `wholeShare`.
+        let share: Int
         /// Divided by what all weights have in common.
         let weight: Int
         let inverseWeight: Double
@@ -56,19 +65,24 @@ package final class BalancerSnapshot: Sendable {
     ///     their common divisor, add up to 65,535 at most; what is beyond is scaled down.
     ///   - isAvailable: whether the backend with this index may be picked.
     ///   - state: of the same service, for as many backends.
+    ///   - share: how much of what it is picked for the backend with this index gets, of `wholeShare`.
+    ///   - trials: backends that wait for one request to try them.
     package init(
         strategy: BalancingStrategy, backends: [BalancedBackend], state: BalancerState,
-        isAvailable: (Int) -> Bool = { _ in true }
+        isAvailable: (Int) -> Bool = { _ in true }, share: (Int) -> Int = { _ in wholeShare }, trials: [Int] = []
     ) {
         self.strategy = strategy
+        self.trials = trials
         self.state = state
         let available = backends.indices.prefix(1 << 16).filter(isAvailable)
         let divisor = max(1, available.reduce(0) { greatestCommonDivisor($0, backends[$1].weight) })
         candidates = available.map {
             let weight = backends[$0].weight / divisor
             return Candidate(
-                index: $0, weight: weight, inverseWeight: 1 / Double(weight), identity: backends[$0].identity)
+                index: $0, share: share($0), weight: weight, inverseWeight: 1 / Double(weight),
+                identity: backends[$0].identity)
         }
+        someAreStarting = candidates.contains { $0.share < Self.wholeShare }
         weightsAreEqual = candidates.allSatisfy { $0.weight == 1 }
         schedule = strategy == .weightedRoundRobin ? smoothSchedule(candidates.map(\.weight)) : []
     }
@@ -89,6 +103,21 @@ package final class BalancerSnapshot: Sendable {
         if candidates.isEmpty { return nil }
         let excluded = excluded ?? -1
         if candidates.count == 1 { return candidates[0].index == excluded ? nil : candidates[0].index }
+        guard someAreStarting, excluded < 0, let index = choose(hash, excluded) else { return choose(hash, excluded) }
+        return spares(index, hash) ? choose(hash, index) ?? index : index
+    }
+
+    /// Whether a backend that has just come back is spared this request. With a hash the same keys come back first each
+    /// time, and a key that has come back stays.
+    private func spares(_ index: Int, _ hash: UInt64) -> Bool {
+        guard let candidate = candidates.first(where: { $0.index == index }), candidate.share < Self.wholeShare else {
+            return false
+        }
+        let draw = mix64(strategy == .consistentHash ? hash ^ candidate.identity : state.draw())
+        return Int(draw % UInt64(Self.wholeShare)) >= candidate.share
+    }
+
+    private func choose(_ hash: UInt64, _ excluded: Int) -> Int? {
         switch strategy {
         case .roundRobin: return rotated(excluded)
         case .weightedRoundRobin: return scheduled(excluded)
@@ -124,7 +153,7 @@ package final class BalancerSnapshot: Sendable {
         var first = -1
         var tied: UInt64 = 0
         for candidate in candidates where candidate.index != excluded {
-            let load = Load(requests: state.inFlight(candidate.index), weight: candidate.weight)
+            let load = Load(requests: state.load(candidate.index), weight: candidate.weight)
             if let least, !(load < least) {
                 if !(least < load) { tied &+= UInt64(candidate.weight) }
                 continue
@@ -137,7 +166,7 @@ package final class BalancerSnapshot: Sendable {
         var turn = state.turn() % tied
         for candidate in candidates where candidate.index != excluded {
             // Other workers count on meanwhile, so the ties of this pass may be others than those of the first.
-            let load = Load(requests: state.inFlight(candidate.index), weight: candidate.weight)
+            let load = Load(requests: state.load(candidate.index), weight: candidate.weight)
             if least < load { continue }
             if turn < UInt64(candidate.weight) { return candidate.index }
             turn &-= UInt64(candidate.weight)

@@ -11,10 +11,13 @@ package final class BalancerState: Sendable {
     private let blocks: [Block]
     package let backendCount: Int
     private let rotation = Atomic<UInt64>(0)
+    private let draws = Atomic<UInt64>(0)
 
     private final class Block: Sendable {
         static let size = 32
         let inFlight = InlineArray<32, Atomic<Int>> { _ in Atomic(0) }
+        /// What the other nodes have in flight, as far as they have told.
+        let elsewhere = InlineArray<32, Atomic<Int>> { _ in Atomic(0) }
     }
 
     package init(backendCount: Int) {
@@ -43,6 +46,23 @@ package final class BalancerState: Sendable {
 
     /// The number that the next pick of the rotation gets.
     var currentTurn: UInt64 { rotation.load(ordering: .relaxed) }
+
+    /// Requests in flight on all nodes, as far as is known.
+    @inline(__always)
+    func load(_ index: Int) -> Int { inFlight(index) + elsewhere(index) }
+
+    package func elsewhere(_ index: Int) -> Int {
+        guard index >= 0, index < backendCount else { return 0 }
+        return blocks[index / Block.size].elsewhere[index % Block.size].load(ordering: .relaxed)
+    }
+
+    /// What the other nodes have in flight there now.
+    package func setElsewhere(_ count: Int, of index: Int) {
+        guard index >= 0, index < backendCount else { return }
+        blocks[index / Block.size].elsewhere[index % Block.size].store(max(0, count), ordering: .relaxed)
+    }
+
+    func draw() -> UInt64 { draws.wrappingAdd(1, ordering: .relaxed).oldValue }
 
     /// The next number of the rotation; each is given once.
     @inline(__always)

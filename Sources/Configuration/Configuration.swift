@@ -22,6 +22,8 @@ extension Configuration {
         package let timeout: TimeSpan?
         /// Where metrics and the JSON API listen; `nil`: nowhere.
         package let admin: ListenAddress?
+        /// Who sends it may write through the admin listener; `nil`: nobody.
+        package let adminToken: String?
         package let workers: Workers
         package let accessLog: AccessLog
         package let logFormat: LogFormat

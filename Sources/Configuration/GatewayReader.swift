@@ -11,6 +11,7 @@ extension Configuration.Gateway {
         admin = map.read("admin", default: nil) { text throws(Invalid) in
             text.isEmpty ? nil : try ListenAddress(parsing: text)
         }
+        adminToken = map.read("adminToken", default: nil) { text throws(Invalid) in try Self.secret(text) }
         workers = map.read("workers", default: .auto) { text throws(Invalid) in try Self.workers(text) }
         accessLog = map.read("accessLog", default: .standardOutput) { text throws(Invalid) in
             try Self.accessLog(text)
@@ -30,6 +31,19 @@ extension Configuration.Gateway {
             map.report("overlaps gateway.port, which is \(port); give it a port of its own", at: "admin")
         }
         map.finish()
+    }
+
+    /// It travels in a field of a request (RFC 6750 §2.1). The error does not quote it.
+    private static func secret(_ text: String) throws(Invalid) -> String? {
+        if text.isEmpty { return nil }
+        guard text.utf8.count >= Bounds.tokenBytesMin, text.utf8.count <= Bounds.nameBytesMax,
+            text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f })
+        else {
+            throw Invalid(
+                "a token has \(Bounds.tokenBytesMin) to \(Bounds.nameBytesMax) characters without spaces; write another"
+            )
+        }
+        return text
     }
 
     private static func workers(_ text: String) throws(Invalid) -> Configuration.Workers {

@@ -46,6 +46,8 @@ enum Bounds {
     /// A cluster is tens of nodes.
     static let quorumMax = 1_000
     static let streakMax = 1_000
+    /// Shorter, and it can be guessed through the listener that asks for it.
+    static let tokenBytesMin = 12
     /// A probe's head stays within one packet.
     static let probeHeadersMax = 16
     /// As much of an answer is looked through as a health page has.

@@ -145,6 +145,8 @@ extension Configuration {
     package struct CircuitBreaker: Hashable, Sendable {
         package let failures: Int
         package let openFor: TimeSpan
+        /// Whether backends are used in spite of open breakers where a service has no other.
+        package let spareLast: Bool
     }
 }
 

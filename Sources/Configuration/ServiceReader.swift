@@ -30,7 +30,9 @@ extension Configuration.Service {
         leastConnections = Configuration.LeastConnections(map.section("leastConnections"))
         pool = Configuration.Pool(map.section("pool"))
         health = Configuration.Health(map.section("health"))
-        circuitBreaker = Configuration.CircuitBreaker(map.section("circuitBreaker"))
+        // Who writes the section wants it to break; nobody else may find a service shut by what its one backend answers.
+        circuitBreaker = Configuration.CircuitBreaker(
+            map.section("circuitBreaker"), spareLast: !map.has("circuitBreaker"))
 
         map.finish()
         self.name = name ?? ""
@@ -140,13 +142,14 @@ extension Configuration.Pool {
 }
 
 extension Configuration.CircuitBreaker {
-    init(_ map: MappingReader) {
+    init(_ map: MappingReader, spareLast standard: Bool) {
         failures = map.read("failures", default: Defaults.breakerFailures) { text throws(Invalid) in
             try integer(text, in: 1...Bounds.streakMax)
         }
         openFor = map.read("openFor", default: Defaults.breakerOpenFor) { text throws(Invalid) in
             try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
         }
+        spareLast = map.read("spareLast", default: standard, boolean)
         map.finish()
     }
 }

@@ -32,6 +32,7 @@ extension ClientConnection: LimitRequester {
         interims = 0
         responseBytes = 0
         status = 0
+        isTrial = false
         service = nil
         limiterOutcome = .none
         staleRetried = false
@@ -177,7 +178,11 @@ extension ClientConnection: LimitRequester {
     // MARK: Pick, connect
 
     private func dispatch(excluding: Int? = nil, fresh: Bool = false) {
-        guard let service else { return }
+        guard let service, !asksForTrial(service) else { return }
+        pickAndConnect(service, excluding: excluding, fresh: fresh)
+    }
+
+    func pickAndConnect(_ service: Service, excluding: Int? = nil, fresh: Bool = false) {
         guard let index = worker.balancers[service.index].pick(hash: hash, excluding: excluding) else {
             refuse(.noHealthyBackend)
             return
@@ -447,6 +452,8 @@ extension ClientConnection: LimitRequester {
     func leaveBackend() {
         guard counted else { return }
         counted = false
+        // An upgrade has no other answer than 101.
+        if isTrial { endTrial(succeeded: status == 101) }
         service?.state.ended(backendIndex)
     }
 

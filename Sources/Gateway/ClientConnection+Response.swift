@@ -141,12 +141,15 @@ extension ClientConnection {
         status = head.status
         responseStarted = true
         replayable = false
+        if isTrial { endTrial(succeeded: status < 500) }
         let rewrite = ResponseRewrite(
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
             date: head.fields.contains(.date) ? [] : worker.date())
         rewrite.write(head, bytes, to: &output)
-        if status >= 500 {
+        // RFC 9110 §15.6.2, §15.6.6: the method or version is one that the backend does not know, so the client chose it.
+        // A client must not be able to condemn a backend by what it asks for.
+        if status >= 500, status != 501, status != 505 {
             worker.report(service, backendIndex, .serverError(status))
         } else {
             worker.reportSuccess(service, backendIndex)

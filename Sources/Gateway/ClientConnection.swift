@@ -88,6 +88,8 @@ final class ClientConnection: StreamHandler {
     var uploadBroken = false
     /// Whether this exchange is among those in flight at its backend.
     var counted = false
+    /// Whether this request is the one that tries a backend whose breaker is half-open.
+    var isTrial = false
     /// Whether a backend was picked, for the log.
     var usedBackend = false
     var responseStarted = false

@@ -16,6 +16,11 @@ protocol ClusterLinkOwner: AnyObject {
     func heartbeatRefused(_ reason: String)
     func healthNews(_ news: HealthNews)
     func probeReported(_ report: ProbeReport)
+    func loadTold(_ news: LoadNews)
+    func breakerNews(_ news: BreakerNews)
+    func breakerSnapshot(service: String, _ news: [BreakerNews])
+    func claimAnswered(_ key: BackendKey, _ number: UInt64, won: Bool?)
+    func operatorWords(_ fields: [(field: String, value: [UInt8])])
     func healthIgnored(_ error: HealthFormatError)
     func healthSnapshot(service: String, _ fields: [(field: String, value: [UInt8])])
     func healthSnapshotFailed()
@@ -26,6 +31,9 @@ final class ClusterLink: RedisRequester, RedisObserver {
         case heartbeat
         case snapshot(service: String)
         case probes
+        case words
+        case breakers(service: String)
+        case claim(BackendKey, number: UInt64)
         case write
     }
 
@@ -46,7 +54,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
 
     init(
         _ endpoint: RedisEndpoint, id: NodeID, info: NodeInfo, loop: Loop, resolver: Resolver, seed: UInt64,
-        owner: any ClusterLinkOwner
+        sharesLoad: Bool, owner: any ClusterLinkOwner
     ) {
         self.loop = loop
         self.owner = owner
@@ -55,8 +63,10 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands = RedisConnection(
             endpoint, name: "sluice-\(id)-control", loop: loop, resolver: resolver, seed: seed, observer: self)
         subscriber = RedisConnection(
-            endpoint, name: "sluice-\(id)-news", channels: [HealthKeys.channel, HealthKeys.probesChannel], loop: loop,
-            resolver: resolver, seed: seed &+ 1, observer: self)
+            endpoint, name: "sluice-\(id)-news",
+            channels: [HealthKeys.channel, HealthKeys.probesChannel, HealthKeys.operators, HealthKeys.breakersChannel]
+                + (sharesLoad ? [LoadNews.channel] : []),
+            loop: loop, resolver: resolver, seed: seed &+ 1, observer: self)
         timer = LoopTimer(loop) { [weak self] in self?.beat() }
         commands.start()
         subscriber.start()
@@ -102,6 +112,9 @@ final class ClusterLink: RedisRequester, RedisObserver {
             switch channel {
             case HealthKeys.channel: owner?.healthNews(try HealthNews(json: Array(payload.utf8)))
             case HealthKeys.probesChannel: owner?.probeReported(try ProbeReport(json: Array(payload.utf8)))
+            case HealthKeys.breakersChannel: owner?.breakerNews(try BreakerNews(json: Array(payload.utf8)))
+            case LoadNews.channel: owner?.loadTold(try LoadNews(json: Array(payload.utf8)))
+            case HealthKeys.operators: readWords()
             default: break
             }
         } catch {
@@ -281,6 +294,86 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.endTransaction(self, token: token(.write))
     }
 
+    /// What this node has in flight.
+    func publish(_ news: LoadNews) {
+        guard commands.isReady else { return }
+        commands.write { writer in
+            writer.add("PUBLISH")
+            writer.add(LoadNews.channel)
+            writer.add(news.json)
+        }
+        commands.sendCommand(self, token: token(.write))
+    }
+
+    /// The number of a breaker, and the news of it.
+    func publish(_ news: BreakerNews) {
+        guard commands.isReady else { return }
+        let key = HealthKeys.breakers(service: news.backend.service)
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("HSET")
+            writer.add(key)
+            writer.add(news.backend.url)
+            writer.add(news.json)
+        }
+        commands.write { writer in
+            writer.add("PEXPIRE")
+            writer.add(key)
+            writer.add(HealthKeys.probesLifetime.milliseconds)
+        }
+        commands.write { writer in
+            writer.add("PUBLISH")
+            writer.add(HealthKeys.breakersChannel)
+            writer.add(news.json)
+        }
+        commands.endTransaction(self, token: token(.write))
+    }
+
+    /// Sets the key of a trial unless somebody has. Who comes too late makes it live longer, which does no harm: it
+    /// belongs to this one number.
+    func claim(_ key: BackendKey, number: UInt64, lifetime: TimeSpan) {
+        let name = HealthKeys.trial(key, number: number)
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("SETNX")
+            writer.add(name)
+            writer.add(id.text)
+        }
+        commands.write { writer in
+            writer.add("PEXPIRE")
+            writer.add(name)
+            writer.add(max(1_000, lifetime.milliseconds))
+        }
+        commands.endTransaction(self, token: token(.claim(key, number: number)))
+    }
+
+    /// An operator's word, and the news that there is one.
+    func write(_ word: OperatorWord, of key: BackendKey) {
+        guard commands.isReady else { return }
+        commands.beginTransaction()
+        commands.write { writer in
+            writer.add("HSET")
+            writer.add(HealthKeys.operators)
+            writer.add(HealthKeys.operatorField(key))
+            writer.add(word.json)
+        }
+        commands.write { writer in
+            writer.add("PUBLISH")
+            writer.add(HealthKeys.operators)
+            writer.add("changed")
+        }
+        commands.endTransaction(self, token: token(.write))
+    }
+
+    func readWords() {
+        guard commands.isReady else { return }
+        commands.write { writer in
+            writer.add("HGETALL")
+            writer.add(HealthKeys.operators)
+        }
+        commands.sendCommand(self, token: token(.words))
+    }
+
     func remove(service: String, fields: [String]) {
         guard commands.isReady, !fields.isEmpty else { return }
         commands.write { writer in
@@ -303,6 +396,11 @@ final class ClusterLink: RedisRequester, RedisObserver {
             writer.add(HealthKeys.probes(service: service))
         }
         commands.sendCommand(self, token: token(.probes))
+        commands.write { writer in
+            writer.add("HGETALL")
+            writer.add(HealthKeys.breakers(service: service))
+        }
+        commands.sendCommand(self, token: token(.breakers(service: service)))
     }
 
     // MARK: Answers
@@ -320,19 +418,40 @@ final class ClusterLink: RedisRequester, RedisObserver {
                     owner?.healthIgnored(error)
                 }
             }
+        case .claim(let key, let number):
+            // Array(2) set expires
+            owner?.claimAnswered(key, number, won: reply.kind(0) == .array ? reply.integer(1).map { $0 == 1 } : nil)
+        case .breakers(let service):
+            guard reply.kind(0) == .array else { return }
+            var news: [BreakerNews] = []
+            for index in stride(from: 2, to: reply.count, by: 2) {
+                do throws(HealthFormatError) {
+                    news.append(try BreakerNews(json: Array(reply.bytes(index))))
+                } catch {
+                    owner?.healthIgnored(error)
+                }
+            }
+            owner?.breakerSnapshot(service: service, news)
+        case .words:
+            if reply.kind(0) == .array { owner?.operatorWords(fields(reply)) }
         case .snapshot(let service):
             guard reply.kind(0) == .array else {
                 owner?.healthSnapshotFailed()
                 return
             }
-            var fields: [(field: String, value: [UInt8])] = []
-            var index = 1
-            while index + 1 < reply.count {
-                fields.append((reply.text(index), Array(reply.text(index + 1).utf8)))
-                index += 2
-            }
-            owner?.healthSnapshot(service: service, fields)
+            owner?.healthSnapshot(service: service, fields(reply))
         }
+    }
+
+    /// A hash as `HGETALL` answers it.
+    private func fields(_ reply: Reply) -> [(field: String, value: [UInt8])] {
+        var fields: [(field: String, value: [UInt8])] = []
+        var index = 1
+        while index + 1 < reply.count {
+            fields.append((reply.text(index), Array(reply.text(index + 1).utf8)))
+            index += 2
+        }
+        return fields
     }
 
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
@@ -342,7 +461,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
             heartbeatUnderWay = false
             if case .refused(let text) = failure { owner?.heartbeatRefused(text) }
         case .snapshot: owner?.healthSnapshotFailed()
-        case .write, .probes: break
+        case .claim(let key, let number): owner?.claimAnswered(key, number, won: nil)
+        case .write, .probes, .words, .breakers: break
         }
     }
 }

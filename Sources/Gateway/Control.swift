@@ -4,7 +4,7 @@
 import Balancing
 import Configuration
 package import EventLoop
-package import Health
+import Health
 import LinuxIO
 import Logging
 package import Membership
@@ -28,18 +28,35 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     /// Whether clients should be sent here.
     package private(set) var isReady = false
 
-    private let node: NodeContext
+    let node: NodeContext
     private let mailbox: Mailbox<ControlMessage>
-    private let workers: [Mailbox<WorkerMessage>]
+    let workers: [Mailbox<WorkerMessage>]
     private let resolver: Resolver
-    private let logger: Logger
+    let logger: Logger
     private let limiterContext: LimiterContext?
     private var membership: MembershipView
-    private var health: HealthMachine
-    private var link: ClusterLink?
+    var health: HealthMachine
+    var link: ClusterLink?
     private var healthTimer: LoopTimer!
     private var resolveTimer: LoopTimer!
-    private var actions: [HealthAction] = []
+    private(set) var shareTimer: LoopTimer!
+    private(set) var slowStartTimer: LoopTimer!
+    let failureShares: FailureShares
+    var slowStarts = SlowStarts()
+    var slowStartDue: MonotonicTime?
+    var breakers = BreakerMachine()
+    var breakerActions: [BreakerAction] = []
+    private(set) var breakerTimer: LoopTimer!
+    /// Requests in flight elsewhere, where a service counts them.
+    var loads: LoadTable
+    var loadTeller = LoadTeller()
+    private(set) var loadTimer: LoopTimer!
+    let boot: BootID
+    /// Workers whose requests wait for the word on a trial, in the order of their asking.
+    var trialAskers: [BackendKey: [Int]] = [:]
+    /// Who has it may write through the admin listener.
+    package let adminToken: String?
+    var actions: [HealthAction] = []
     private var performing = false
     private var drained: Set<Int> = []
     private var heartbeatRefusal: String?
@@ -66,6 +83,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         resolver = setup.resolver
         logger = setup.logger
         limiterContext = setup.limiterContext
+        failureShares = FailureShares(node.services)
+        loads = LoadTable(node: setup.id)
+        boot = setup.info.boot
+        adminToken = setup.adminToken
         failures = setup.limiterContext?.failures ?? RedisFailureCounts()
         membership = MembershipView(id: setup.id, info: setup.info)
         clusterState = setup.redis == nil ? .alone : .lost
@@ -77,11 +98,19 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         loop.addWakeHandler(self)
         healthTimer = LoopTimer(loop) { [weak self] in self?.tick() }
         resolveTimer = LoopTimer(loop) { [weak self] in self?.resolveAgain() }
+        shareTimer = LoopTimer(loop) { [weak self] in self?.lookAtShares() }
+        slowStartTimer = LoopTimer(loop) { [weak self] in self?.grow() }
+        breakerTimer = LoopTimer(loop) { [weak self] in self?.breakerTick() }
+        watchBreakers()
+        lookAtShares()
+        let sharesLoad = node.services.contains { $0.countsCluster }
+        loadTimer = LoopTimer(loop) { [weak self] in self?.tellLoad() }
         if let redis = setup.redis {
             link = ClusterLink(
                 redis, id: setup.id, info: setup.info, loop: loop, resolver: resolver, seed: setup.seed &+ 7,
-                owner: self)
+                sharesLoad: sharesLoad, owner: self)
         }
+        if sharesLoad { tellLoad() }
         resolveTimer.schedule(after: Self.resolveInterval)
         tick()
     }
@@ -109,6 +138,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         settings.successes = configured.successes
         settings.cooldown = configured.cooldown
         settings.cooldownMax = configured.cooldownMax
+        settings.maxEjected = configured.maxEjected
         settings.quorum =
             switch configured.quorum {
             case .any: .any
@@ -118,7 +148,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         return WatchedService(name: service.settings.name, settings: settings, urls: service.backends.map(\.url))
     }
 
-    private var moment: HealthMoment {
+    var moment: HealthMoment {
         HealthMoment(monotonic: loop.now, wall: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
     }
 
@@ -130,7 +160,12 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         for message in mailbox.take() {
             switch message {
             case .trafficFailed(let service, let backend, let fault): trafficFailed(service, backend, fault)
-            case .trafficRecovered(let service, let backend): health.trafficRecovered(key(service, backend))
+            case .trafficRecovered(let service, let backend):
+                health.trafficRecovered(key(service, backend))
+                breakerSucceeded(key(service, backend))
+            case .trialWanted(let service, let backend, let worker): trialWanted(service, backend, worker: worker)
+            case .trialEnded(let service, let backend, let succeeded, let status):
+                trialEnded(service, backend, succeeded: succeeded, status: status)
             case .limiter(let worker, let event): limiterEvent(worker, event)
             case .acceptPaused(let worker, let reason):
                 logger.warning("accepting paused", metadata: ["worker": "\(worker)", "reason": "\(reason)"])
@@ -143,7 +178,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         }
     }
 
-    private func key(_ service: Int, _ backend: Int) -> BackendKey {
+    func key(_ service: Int, _ backend: Int) -> BackendKey {
         BackendKey(service: node.services[service].settings.name, url: node.services[service].backends[backend].url)
     }
 
@@ -158,6 +193,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             }
         health.trafficFailed(key(service, backend), failure, at: moment, into: &actions)
         perform()
+        breakerFailed(key(service, backend), fault, failure)
     }
 
     private func limiterEvent(_ worker: Int, _ event: LimiterEvent) {
@@ -195,7 +231,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     }
 
     /// Does what the machine asks for. What that leads to at once is taken up in the same run.
-    private func perform() {
+    func perform() {
         guard !performing else { return }
         performing = true
         while !actions.isEmpty {
@@ -213,6 +249,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         case .probe(let key, let attempt, let settings): probe(key, attempt, settings)
         case .publish(let news): link?.publish(news)
         case .report(let report): link?.publish(report)
+        case .readWords: link?.readWords()
+        case .writeWord(let key, let word): link?.write(word, of: key)
         case .remove(let service, let fields): link?.remove(service: service, fields: fields)
         case .readSnapshot(let service): link?.readSnapshot(service: service)
         case .availabilityChanged(let key, let isAvailable, _): availabilityChanged(key, isAvailable)
@@ -222,14 +260,17 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     private func log(_ event: HealthEvent) {
         switch event {
-        case .opinion(_, let verdict):
-            logger.log(level: verdict.state == .down ? .warning : .notice, "\(event)")
-        case .condition(_, let condition): logger.log(level: condition.isAvailable ? .notice : .warning, "\(event)")
-        case .ignored: logger.warning("\(event)")
+        case .opinion(let key, _):
+            // It has thought anew: what fails from here on is news again.
+            find(key)?.toldFailures.store(0, ordering: .relaxed)
+            logger.debug("\(event)")
+        case .condition(_, let condition, _): logger.log(level: condition.isAvailable ? .notice : .warning, "\(event)")
+        case .said: logger.notice("\(event)")
+        case .isolated, .ignored: logger.warning("\(event)")
         }
     }
 
-    private func find(_ key: BackendKey) -> Backend? {
+    func find(_ key: BackendKey) -> Backend? {
         node.services.first { $0.settings.name == key.service }?.backends.first { $0.url == key.url }
     }
 
@@ -245,11 +286,12 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     private func availabilityChanged(_ key: BackendKey, _ isAvailable: Bool) {
         guard let service = node.services.first(where: { $0.settings.name == key.service }) else { return }
-        if isAvailable { find(key)?.consecutiveFailures.store(0, ordering: .relaxed) }
-        let snapshot = service.balancer { backend in
-            health.condition(of: BackendKey(service: key.service, url: backend.url))?.isAvailable ?? true
+        slowStarts.end(key)
+        if isAvailable {
+            find(key)?.toldFailures.store(0, ordering: .relaxed)
+            if service.settings.health.slowStart > .zero { slowStarts.begin(key, at: loop.now) }
         }
-        for worker in workers { worker.post(.balancer(service: service.index, snapshot)) }
+        postBalancer(service)
     }
 
     // MARK: Cluster
@@ -258,6 +300,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         clusterState = .reached
         clusterLoss = nil
         logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
+        breakersJoined(true)
         health.redisRestored(at: moment, into: &actions)
         perform()
     }
@@ -270,6 +313,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 "cluster out of reach", metadata: ["reason": "\(failure)", "remedy": "\(failure.cause.remedy)"])
         }
         clusterState = .lost
+        breakersJoined(false)
+        loadsLost()
         health.redisLost(at: moment, into: &actions)
         perform()
     }
@@ -346,7 +391,6 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     // MARK: For the admin listener
 
-    package var backends: [BackendStatus] { health.listing }
     package var members: [Member] { membership.members.filter(\.isAlive) }
     package var isAlone: Bool { link == nil }
 

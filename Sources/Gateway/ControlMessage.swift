@@ -4,6 +4,9 @@ import RateLimiting
 enum ControlMessage: Sendable {
     case trafficFailed(service: Int, backend: Int, BackendFault)
     case trafficRecovered(service: Int, backend: Int)
+    /// A request of this worker would try a backend whose breaker is half-open.
+    case trialWanted(service: Int, backend: Int, worker: Int)
+    case trialEnded(service: Int, backend: Int, succeeded: Bool, status: Int)
     case limiter(worker: Int, LimiterEvent)
     case acceptPaused(worker: Int, reason: String)
     case drained(worker: Int)

@@ -24,6 +24,7 @@ struct ControlSetup: Sendable {
     var resolver: Resolver
     var logger: Logger
     var limiterContext: LimiterContext?
+    var adminToken: String?
     var seed: UInt64
 }
 
@@ -97,7 +98,8 @@ package final class Node: Sendable {
         let address = listeners[0][0].address
         setup = ControlSetup(
             id: id, info: NodeInfo(address: address.description, boot: BootID(boot), heartbeat: gateway.heartbeat),
-            redis: redis, resolver: resolver, logger: logger, limiterContext: limiterContext, seed: seed)
+            redis: redis, resolver: resolver, logger: logger, limiterContext: limiterContext,
+            adminToken: gateway.adminToken, seed: seed)
         resolveBackends(logger)
         announce(configuration, descriptors, logger)
     }
@@ -206,9 +208,15 @@ package final class Node: Sendable {
     package static func warnings(_ configuration: Configuration) -> [String] {
         configuration.services.flatMap { service -> [String] in
             var warnings: [String] = []
-            if service.leastConnections.scope == .cluster, service.strategy == .leastConnections {
-                warnings.append(
-                    "\(service.name): leastConnections.scope: cluster counts this node's requests only, for now")
+            if service.leastConnections.scope == .cluster {
+                if service.strategy != .leastConnections {
+                    warnings.append(
+                        "\(service.name): leastConnections has no effect: write strategy: least_connections")
+                } else if configuration.rateLimit?.redisURL == nil {
+                    warnings.append(
+                        "\(service.name): leastConnections.scope: cluster counts this node's requests only without Redis"
+                    )
+                }
             }
             let weights = Set(service.instances.map(\.weight))
             if service.strategy == .roundRobin, weights.count > 1 {

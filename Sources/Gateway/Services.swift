@@ -22,6 +22,11 @@ package final class Backend: Sendable {
 
     /// Failures of real traffic in a row, over all workers.
     let consecutiveFailures = Atomic<Int>(0)
+    /// Failures that were told to the control loop since it last thought anew.
+    let toldFailures = Atomic<Int>(0)
+    /// All requests that ended well, and all that failed by its fault; counted only where their share decides.
+    let answers = Atomic<UInt64>(0)
+    let failures = Atomic<UInt64>(0)
     /// Whether the resolver is at work on `host`.
     let isResolving = Atomic<Bool>(false)
     /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
@@ -71,6 +76,10 @@ package final class Service: Sendable {
     let allowLine: [UInt8]
     /// 0: no limit.
     let bodyBytesMax: Int
+    /// Whether the share of failures decides, so that answers are counted.
+    let countsAnswers: Bool
+    /// Failures in a row beyond which more are no news to the control loop.
+    let toldFailuresMax: Int
 
     init(_ settings: Configuration.Service, index: Int) {
         self.index = index
@@ -87,6 +96,8 @@ package final class Service: Sendable {
         allowLine = methods.isEmpty ? [] : Array("Allow: \(settings.methods.joined(separator: ", "))\r\n".utf8)
         state = BalancerState(backendCount: settings.instances.count)
         bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
+        countsAnswers = settings.health.failureShare != nil
+        toldFailuresMax = max(settings.health.failures, settings.circuitBreaker.failures)
     }
 
     func takes(method: Span<UInt8>) -> Bool {
@@ -99,7 +110,10 @@ package final class Service: Sendable {
     }
 
     /// The order of those backends that `isAvailable` lets take part.
-    func balancer(_ isAvailable: (Backend) -> Bool) -> BalancerSnapshot {
+    func balancer(
+        _ isAvailable: (Backend) -> Bool, share: (Backend) -> Int = { _ in BalancerSnapshot.wholeShare },
+        trials: [Int] = []
+    ) -> BalancerSnapshot {
         let strategy: BalancingStrategy =
             switch settings.strategy {
             case .roundRobin: .roundRobin
@@ -109,6 +123,6 @@ package final class Service: Sendable {
             }
         return BalancerSnapshot(
             strategy: strategy, backends: settings.instances.map { BalancedBackend(url: $0.url, weight: $0.weight) },
-            state: state, isAvailable: { isAvailable(backends[$0]) })
+            state: state, isAvailable: { isAvailable(backends[$0]) }, share: { share(backends[$0]) }, trials: trials)
     }
 }

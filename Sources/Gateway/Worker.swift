@@ -14,6 +14,8 @@ import Synchronization
 enum WorkerMessage: Sendable {
     /// The backends of a service that may be used have changed.
     case balancer(service: Int, BalancerSnapshot)
+    /// Whether the request that asked may try the backend.
+    case trial(service: Int, backend: Int, granted: Bool)
     /// Finish what is in flight and accept nothing more.
     case drain
     case stop
@@ -35,6 +37,7 @@ final class Worker: ListenerHandler, WakeHandler {
     var responseHead = ResponseHead()
 
     var balancers: [BalancerSnapshot]
+    private var trialAsks: TrialAsks
     private(set) var pools: [[BackendPool]] = []
     /// By service.
     var retryBudgets: [RetryBudget]
@@ -65,6 +68,7 @@ final class Worker: ListenerHandler, WakeHandler {
         self.mailbox = mailbox
         self.control = control
         self.balancers = balancers
+        trialAsks = TrialAsks(services: node.services.count)
         retryBudgets = node.services.map { service in
             let retries = service.settings.retries
             // The share of a worker is that of its own requests; the minimum is shared out.
@@ -152,10 +156,12 @@ final class Worker: ListenerHandler, WakeHandler {
             switch message {
             case .balancer(let service, let snapshot):
                 balancers[service] = snapshot
+                trialAsks.changed(service)
                 // A node that drains ends them anyway.
                 if !draining {
                     tunnels.viewChanged(node.services[service], at: loop.now) { snapshot.isAvailable($0) }
                 }
+            case .trial(let service, let backend, let granted): trialDecided(service, backend, granted)
             case .drain: drain()
             case .stop: loop.stop()
             }
@@ -180,18 +186,24 @@ final class Worker: ListenerHandler, WakeHandler {
     // MARK: Evidence and log
 
     /// A request's outcome speaks against its backend.
-    func report(_ service: Service, _ backend: Int, _ fault: BackendFault) {
-        let failures = service.backends[backend].consecutiveFailures.add(1, ordering: .relaxed).newValue
-        // Beyond the threshold more of the same is no news.
-        guard failures <= service.settings.health.failures else { return }
-        control.post(.trafficFailed(service: service.index, backend: backend, fault))
+    func report(_ service: Service, _ index: Int, _ fault: BackendFault) {
+        let backend = service.backends[index]
+        if service.countsAnswers { backend.failures.wrappingAdd(1, ordering: .relaxed) }
+        backend.consecutiveFailures.wrappingAdd(1, ordering: .relaxed)
+        // Beyond the threshold more of the same is no news, until the control loop has thought anew.
+        guard backend.toldFailures.wrappingAdd(1, ordering: .relaxed).newValue <= service.toldFailuresMax else {
+            return
+        }
+        control.post(.trafficFailed(service: service.index, backend: index, fault))
     }
 
-    func reportSuccess(_ service: Service, _ backend: Int) {
-        let failures = service.backends[backend].consecutiveFailures.load(ordering: .relaxed)
-        guard failures > 0 else { return }
-        service.backends[backend].consecutiveFailures.store(0, ordering: .relaxed)
-        control.post(.trafficRecovered(service: service.index, backend: backend))
+    func reportSuccess(_ service: Service, _ index: Int) {
+        let backend = service.backends[index]
+        if service.countsAnswers { backend.answers.wrappingAdd(1, ordering: .relaxed) }
+        guard backend.consecutiveFailures.load(ordering: .relaxed) > 0 else { return }
+        backend.consecutiveFailures.store(0, ordering: .relaxed)
+        backend.toldFailures.store(0, ordering: .relaxed)
+        control.post(.trafficRecovered(service: service.index, backend: index))
     }
 
     /// The Date line of this second, for answers that have none.
@@ -204,6 +216,35 @@ final class Worker: ListenerHandler, WakeHandler {
             dateEnd = loop.now + .microseconds(1_000_000 - microseconds % 1_000_000)
         }
         return dateLine
+    }
+
+    // MARK: Trials
+
+    /// A half-open backend that a request of this service may ask for now.
+    func trialToAsk(_ service: Service) -> Int? {
+        guard let first = balancers[service.index].trials.first, trialAsks.mayAsk(service.index, at: loop.now) else {
+            return nil
+        }
+        return first
+    }
+
+    func askForTrial(_ ask: TrialAsk, _ service: Service) {
+        trialAsks.ask(ask, service.index)
+        control.post(.trialWanted(service: service.index, backend: ask.backend, worker: index))
+    }
+
+    private func trialDecided(_ service: Int, _ backend: Int, _ granted: Bool) {
+        guard let ask = trialAsks.answered(service, granted: granted, at: loop.now), ask.backend == backend,
+            let client = ask.client
+        else {
+            if granted { endTrial(service, backend, succeeded: false, status: 0) }
+            return
+        }
+        client.trialDecided(ask, granted: granted)
+    }
+
+    func endTrial(_ service: Int, _ backend: Int, succeeded: Bool, status: Int) {
+        control.post(.trialEnded(service: service, backend: backend, succeeded: succeeded, status: status))
     }
 
     func count(_ client: ClientConnection) { accessLog?.write(client, now: loop.now) }

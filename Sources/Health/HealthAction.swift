@@ -24,6 +24,10 @@ package enum HealthAction: Equatable, Sendable {
     case remove(service: String, fields: [String])
     /// `HGETALL` of this service's two hashes, told by `HealthMachine.snapshot` and `HealthMachine.heard`.
     case readSnapshot(service: String)
+    /// `HGETALL` of the operators' words, told by `HealthMachine.words`.
+    case readWords
+    /// In one `MULTI`: `HSET` of an operator's word, and `PUBLISH` that there is news.
+    case writeWord(BackendKey, OperatorWord)
     /// Requests may, or may no longer, go to this backend.
     case availabilityChanged(BackendKey, isAvailable: Bool, BackendCondition)
     case log(HealthEvent)
@@ -31,7 +35,11 @@ package enum HealthAction: Equatable, Sendable {
 
 package enum HealthEvent: Equatable, Sendable, CustomStringConvertible {
     case opinion(BackendKey, HealthVerdict)
-    case condition(BackendKey, BackendCondition)
+    /// What a backend is to this node has changed, by this evidence.
+    case condition(BackendKey, BackendCondition, evidence: String)
+    case said(BackendKey, OperatorWord)
+    /// A node judges everything down that others reach: its votes do not count, until they do again.
+    case isolated(NodeID, Bool)
     /// Fields or messages that make no sense, since the last such event.
     case ignored(count: Int, last: HealthFormatError)
 
@@ -39,8 +47,15 @@ package enum HealthEvent: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .opinion(let key, let verdict):
             "this node judges \(key.url) of \(key.service) \(verdict.state.rawValue): \(verdict.evidence)"
-        case .condition(let key, let condition):
-            "\(key.url) of \(key.service) is \(condition.isAvailable ? "in use" : "not used"): \(condition)"
+        case .condition(let key, let condition, let evidence):
+            "\(key.url) of \(key.service) is \(condition.isAvailable ? "in use" : "not used"): \(condition); \(evidence)"
+        case .said(let key, let word):
+            word.word == .auto
+                ? "\(word.by) leaves \(key.url) of \(key.service) to the evidence again"
+                : "\(word.by) says \(word.word.rawValue) of \(key.url) of \(key.service)"
+        case .isolated(let node, true):
+            "node \(node) judges every backend down and others do not: it is cut off, and its votes do not count"
+        case .isolated(let node, false): "the votes of node \(node) count again"
         case .ignored(let count, let last):
             "\(count) health entries from Redis ignored; the last one: \(last)"
         }
@@ -61,9 +76,16 @@ package struct BackendStatus: Equatable, Sendable {
     package var reason: String
     /// One entry for each living node, in the order of their ids.
     package var votes: [(node: NodeID, vote: VerdictState)]
+    /// An operator's word that stands above the evidence.
+    package var word: OperatorWord?
+    /// The last thing that went wrong at this node.
+    package var lastFailure: HealthFailure?
+    /// How often what it is to this node has changed since the start.
+    package var changes: UInt64
 
     package static func == (a: BackendStatus, b: BackendStatus) -> Bool {
         a.backend == b.backend && a.state == b.state && a.isAvailable == b.isAvailable && a.since == b.since
-            && a.reason == b.reason && a.votes.elementsEqual(b.votes) { $0.node == $1.node && $0.vote == $1.vote }
+            && a.reason == b.reason && a.word == b.word && a.lastFailure == b.lastFailure && a.changes == b.changes
+            && a.votes.elementsEqual(b.votes) { $0.node == $1.node && $0.vote == $1.vote }
     }
 }

@@ -4,25 +4,39 @@ extension HealthMachine {
     /// All backends in the order of the configuration, for the admin listener.
     package var listing: [BackendStatus] {
         services.flatMap { service in
-            let live = countedNodes(service)
-            return service.backends.map { backend in
+            service.backends.map { backend in
                 BackendStatus(
-                    backend: backend.key, state: backend.agreed == .down ? .down : .up,
-                    isAvailable: backend.condition.isAvailable, since: backend.since,
-                    reason: reason(backend, live, service.check),
-                    votes: live.map { ($0, backend.verdicts.verdict(of: $0, check: service.check)?.state ?? .up) })
+                    backend: backend.key, state: Self.state(backend), isAvailable: backend.condition.isAvailable,
+                    since: backend.since, reason: "\(backend.condition); \(evidence(backend, service))",
+                    votes: liveHere(service).map {
+                        ($0, backend.verdicts.verdict(of: $0, check: service.check)?.state ?? .up)
+                    },
+                    word: backend.word.flatMap { $0.word == .auto ? nil : $0 },
+                    lastFailure: backend.monitor.lastFailure, changes: backend.changes)
             }
         }
     }
 
-    /// The condition, and the evidence of whoever speaks against the backend, else this node's own.
-    private func reason(_ backend: Backend, _ live: [NodeID], _ check: UInt64) -> String {
-        let accusers = live.filter { $0 != node && backend.verdicts.verdict(of: $0, check: check)?.state == .down }
-        if backend.monitor.standing == .up, let first = accusers.first,
-            let evidence = backend.verdicts.verdict(of: first, check: check)?.evidence
-        {
-            return "\(backend.condition); \(first): \(evidence)"
+    /// What the nodes agree on, or an operator has said.
+    static func state(_ backend: Backend) -> BackendStatus.State {
+        switch backend.word?.word {
+        case .drain: .draining
+        case .down: .down
+        case .up: .up
+        case .auto, nil: backend.agreed == .down ? .down : .up
         }
-        return "\(backend.condition); \(backend.monitor.evidence)"
+    }
+
+    /// The evidence of whoever speaks against the backend, else this node's own.
+    func evidence(_ backend: Backend, _ service: Service) -> String {
+        let accusers = liveHere(service).filter {
+            $0 != node && backend.verdicts.verdict(of: $0, check: service.check)?.state == .down
+        }
+        if backend.monitor.standing == .up, let first = accusers.first,
+            let evidence = backend.verdicts.verdict(of: first, check: service.check)?.evidence
+        {
+            return "\(first): \(evidence)"
+        }
+        return backend.monitor.evidence
     }
 }

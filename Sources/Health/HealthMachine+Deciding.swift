@@ -11,33 +11,74 @@ extension HealthMachine {
     mutating func evaluate(
         _ s: Int, heard: Int? = nil, _ now: HealthMoment, _ actions: inout [HealthAction]
     ) {
-        let quorum = services[s].settings.quorum
+        if findIsolated(&actions) {
+            for s in services.indices { decide(s, heard: nil, now, &actions) }
+        } else {
+            decide(s, heard: heard, now, &actions)
+        }
+    }
+
+    private mutating func decide(_ s: Int, heard: Int?, _ now: HealthMoment, _ actions: inout [HealthAction]) {
+        let rules = ViewRules(quorum: services[s].settings.quorum, maxEjected: services[s].settings.maxEjected)
         let live = countedNodes(services[s])
         for b in heard.map({ $0..<$0 + 1 }) ?? services[s].backends.indices {
             services[s].backends[b].votes = services[s].backends[b].verdicts.count(live: live, check: services[s].check)
         }
         let votes = services[s].backends.map(\.votes)
-        let agreed = HealthView.agree(votes, quorum: quorum)
-        let conditions = HealthView.assess(votes, own: services[s].backends.map(\.monitor.standing), quorum: quorum)
+        let agreed = HealthView.agree(votes, rules)
+        let conditions = HealthView.assess(
+            votes, own: services[s].backends.map(\.monitor.standing), words: services[s].backends.map(\.word), rules)
         for b in services[s].backends.indices {
             let before = services[s].backends[b]
             services[s].backends[b].condition = conditions[b]
             services[s].backends[b].agreed = agreed[b]
             if votes[b].down > 0 { sweepSoon(now) }
-            if (agreed[b] == .down) != (before.agreed == .down) {
-                let reached = votes[b].downSince.dropFirst(quorum.needed(live: live.count) - 1).first
-                services[s].backends[b].since = agreed[b] == .down ? reached ?? now.wall : now.wall
+            let state = Self.state(services[s].backends[b])
+            if state != before.state {
+                let reached = votes[b].downSince.dropFirst(rules.quorum.needed(live: live.count) - 1).first
+                let word = before.word.flatMap { $0.word == .auto ? nil : $0.at }
+                services[s].backends[b].state = state
+                services[s].backends[b].since = word ?? (agreed[b] == .down ? reached ?? now.wall : now.wall)
+            }
+            if !before.condition.isSameKind(as: conditions[b]) {
+                services[s].backends[b].changes &+= 1
+                let evidence = evidence(services[s].backends[b], services[s])
+                actions.append(.log(.condition(before.key, conditions[b], evidence: evidence)))
             }
             if before.condition.isAvailable != conditions[b].isAvailable {
                 actions.append(
                     .availabilityChanged(before.key, isAvailable: conditions[b].isAvailable, conditions[b]))
             }
-            if !before.condition.isSameKind(as: conditions[b]) {
-                actions.append(.log(.condition(before.key, conditions[b])))
-            }
             place(s, b, now)
         }
     }
+
+    /// Who judges everything down that somebody else does not: it has lost its own way out, and says nothing of the
+    /// backends. Where all judge everything down, they are right. With one backend in all, nobody can tell.
+    private mutating func findIsolated(_ actions: inout [HealthAction]) -> Bool {
+        var found: Set<NodeID> = []
+        if isShared, liveNodes.count > 1, index.count > 1 {
+            found = Set(liveNodes.filter { condemnsAll($0) })
+            if found.count == liveNodes.count { found = [] }
+        }
+        guard found != isolated else { return false }
+        for node in found.symmetricDifference(isolated).sorted() {
+            actions.append(.log(.isolated(node, found.contains(node))))
+        }
+        isolated = found
+        return true
+    }
+
+    private func condemnsAll(_ node: NodeID) -> Bool {
+        for service in services {
+            for backend in service.backends {
+                guard backend.verdicts.verdict(of: node, check: service.check)?.state == .down else { return false }
+            }
+        }
+        return true
+    }
+
+    private var isShared: Bool { services.contains { $0.isShared } }
 
     /// Tells a monitor what the cluster has come to, and whose turn is next. Nodes that alone judge the backend down
     /// have no turn: what breaks their path must not look like the backend's failure.
@@ -67,8 +108,14 @@ extension HealthMachine {
             othersAccuse: backend.votes.down > ownVote, at: now.monotonic, random: &random)
     }
 
-    /// Whose votes count: without the others' verdicts, this node's alone.
-    func countedNodes(_ service: Service) -> [NodeID] { service.isShared ? liveNodes : [node] }
+    /// Who is in the cluster, as far as is known of this service: without the others' verdicts, this node alone.
+    func liveHere(_ service: Service) -> [NodeID] { service.isShared ? liveNodes : [node] }
+
+    /// Whose votes count.
+    func countedNodes(_ service: Service) -> [NodeID] {
+        let live = liveHere(service)
+        return isolated.isEmpty ? live : live.filter { !isolated.contains($0) }
+    }
 
     /// What a backend is to this node now; `nil` for one that is not configured.
     package func condition(of key: BackendKey) -> BackendCondition? {

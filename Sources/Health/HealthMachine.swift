@@ -46,7 +46,12 @@ package struct HealthMachine: Sendable {
         var votes = Votes(live: 1)
         var condition: BackendCondition
         var agreed = AgreedState.up
+        /// What an operator has said last.
+        var word: OperatorWord?
+        /// As listed, and since when.
+        var state = BackendStatus.State.up
         var since: UnixTime
+        var changes: UInt64 = 0
     }
 
     struct Service: Sendable {
@@ -71,6 +76,8 @@ package struct HealthMachine: Sendable {
     /// Of the living nodes, for the turns of probing.
     private(set) var liveHashes: [UInt64]
     let nodeHash: UInt64
+    /// Whose votes do not count, because they have lost their way to everything.
+    var isolated: Set<NodeID> = []
     private(set) var isJoined = false
     private(set) var hasLeft = false
     private var nextReread = MonotonicTime.distantFuture
@@ -161,6 +168,16 @@ package struct HealthMachine: Sendable {
     ) {
         guard let (s, b) = index[key] else { return }
         let change = services[s].backends[b].monitor.requestFailed(failure, at: now.monotonic, random: &random)
+        took(change, s, b, now, &actions)
+        startProbeIfDue(s, b, now, &actions)
+    }
+
+    /// Too large a share of the requests to the backend has failed, as the text says.
+    package mutating func trafficShareFailed(
+        _ key: BackendKey, _ text: String, at now: HealthMoment, into actions: inout [HealthAction]
+    ) {
+        guard let (s, b) = index[key] else { return }
+        let change = services[s].backends[b].monitor.requestsFailed(share: text, at: now.monotonic)
         took(change, s, b, now, &actions)
         startProbeIfDue(s, b, now, &actions)
     }
@@ -310,6 +327,7 @@ package struct HealthMachine: Sendable {
         let jitter = TimeSpan.nanoseconds(Int64.random(in: -tenth...tenth, using: &random))
         nextReread = now.monotonic + Self.rereadInterval + jitter
         for s in services.indices { read(s, now, &actions) }
+        actions.append(.readWords)
     }
 
     private mutating func read(_ s: Int, _ now: HealthMoment, _ actions: inout [HealthAction]) {

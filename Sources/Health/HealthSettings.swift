@@ -36,6 +36,8 @@ package struct HealthSettings: Hashable, Sendable {
     /// Successful probes in a row that make it judge the backend up again.
     package var successes = 3
     package var quorum = Quorum.majority
+    /// How many of the service's backends, in percent, may be down by the evidence of traffic alone.
+    package var maxEjected = 50
     /// How long a verdict from traffic stands while probes succeed; then the backend is tried again.
     package var cooldown = TimeSpan.seconds(30)
     /// The longest that a backend which fails again and again is kept out at a time.

@@ -52,7 +52,7 @@ package struct HealthVerdict: Hashable, Sendable {
     }
 
     /// Cuts a text to the bound at a character, and makes spaces of control characters.
-    private static func bounded(_ text: String) -> String {
+    static func bounded(_ text: String) -> String {
         var result = ""
         for scalar in text.unicodeScalars {
             let plain: Unicode.Scalar = isPlain(scalar) ? scalar : " "

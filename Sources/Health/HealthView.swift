@@ -5,7 +5,9 @@
 // others say, since its own path to it may be what is broken.
 // Two rules protect a service from losing its last backend to evidence that may be the service's own fault:
 // when all would be down, those stay that only traffic speaks against, all of them rather than the one ejected last,
-// because requests that fail everywhere have a common cause, and a single survivor would get the load of all.
+// because requests that fail everywhere have a common cause, and a single survivor would get the load of all. And of all
+// backends of a service no more than `maxEjected` are down by the evidence of traffic alone, for the same reason.
+// An operator's word stands above all of it.
 
 package import Membership
 package import Primitives
@@ -175,11 +177,16 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
     case avoidedHere(down: Int, live: Int)
     /// It would be out by the evidence of traffic, but no backend of its service is left.
     case keptAsLast(down: Int, live: Int)
+    /// The same, and as many of its service as may be are out already.
+    case keptByShare(down: Int, live: Int)
+    /// An operator's word decides.
+    case ordered(OperatorWord)
 
     package var isAvailable: Bool {
         switch self {
-        case .usable, .keptAsLast: true
+        case .usable, .keptAsLast, .keptByShare: true
         case .downForAll, .avoidedHere: false
+        case .ordered(let word): word.word == .up
         }
     }
 
@@ -191,15 +198,21 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
         case .avoidedHere(let down, let live): "avoided by this node alone (\(down) of \(live) nodes judge it down)"
         case .keptAsLast(let down, let live):
             "kept as the last of its service (\(down) of \(live) nodes judge it down by failed requests)"
+        case .keptByShare(let down, let live):
+            "kept, since as many of its service are out as may be (\(down) of \(live) nodes judge it down by failed requests)"
+        case .ordered(let word): "\(word.word.rawValue), said \(word.by)"
         }
     }
 
     /// Whether two conditions differ by more than a count of votes.
     package func isSameKind(as other: BackendCondition) -> Bool {
         switch (self, other) {
-        case (.usable, .usable), (.downForAll, .downForAll), (.avoidedHere, .avoidedHere), (.keptAsLast, .keptAsLast):
+        case (.usable, .usable), (.downForAll, .downForAll), (.avoidedHere, .avoidedHere), (.keptAsLast, .keptAsLast),
+            (.keptByShare, .keptByShare):
             true
-        case (.usable, _), (.downForAll, _), (.avoidedHere, _), (.keptAsLast, _): false
+        case (.ordered(let mine), .ordered(let theirs)): mine.word == theirs.word
+        case (.usable, _), (.downForAll, _), (.avoidedHere, _), (.keptAsLast, _), (.keptByShare, _), (.ordered, _):
+            false
         }
     }
 }
@@ -208,41 +221,82 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
 package enum AgreedState: Equatable, Sendable {
     case up
     case down
-    /// A quorum judges it down by failed requests, and every other backend of its service is down too.
+    /// A quorum judges it down by failed requests, and every other backend of its service is down too, or as many as may
+    /// be by such evidence.
     case kept
+}
+
+/// What counts for a service besides the votes.
+package struct ViewRules: Sendable {
+    package var quorum = Quorum.majority
+    /// How many of the service's backends, in percent, may be down by the evidence of traffic alone; at least one.
+    package var maxEjected = 100
+
+    package init(quorum: Quorum, maxEjected: Int = 100) {
+        self.quorum = quorum
+        self.maxEjected = maxEjected
+    }
+
+    func ejectedMax(of count: Int) -> Int { maxEjected <= 0 ? 0 : max(1, count * min(maxEjected, 100) / 100) }
 }
 
 package enum HealthView {
     /// What all nodes agree on, for each backend of one service in order.
-    package static func agree(_ votes: [Votes], quorum: Quorum) -> [AgreedState] {
+    package static func agree(_ votes: [Votes], _ rules: ViewRules) -> [AgreedState] {
+        let quorum = rules.quorum
         let allDown = votes.allSatisfy { $0.down >= quorum.needed(live: $0.live) }
-        return votes.map { votes in
+        var states = votes.map { votes -> AgreedState in
             if votes.down < quorum.needed(live: votes.live) { return .up }
             return allDown && !isDownByProbes(votes, quorum) ? .kept : .down
         }
+        // The most condemned go first, then those that were condemned first: the same on every node, in whatever order
+        // its file lists them.
+        let byTraffic = states.indices.filter { states[$0] == .down && !isDownByProbes(votes[$0], quorum) }
+        let excess = byTraffic.count - rules.ejectedMax(of: votes.count)
+        if excess > 0 {
+            let order = byTraffic.sorted {
+                let (a, b) = (votes[$0], votes[$1])
+                if a.down != b.down { return a.down < b.down }
+                let (late, early) = (a.downSince.last?.milliseconds ?? 0, b.downSince.last?.milliseconds ?? 0)
+                return late == early ? $0 > $1 : late > early
+            }
+            for index in order.prefix(excess) { states[index] = .kept }
+        }
+        return states
     }
 
     private static func isDownByProbes(_ votes: Votes, _ quorum: Quorum) -> Bool {
         votes.downByProbe >= quorum.needed(live: votes.live)
     }
 
-    /// The same as one node acts on it, by what it thinks itself of each backend (`own`, in the same order).
+    /// The same as one node acts on it, by what it thinks itself of each backend (`own`) and what operators have said
+    /// (`words`), both in the same order.
     package static func assess(
-        _ votes: [Votes], own: [BackendMonitor.Standing], quorum: Quorum
+        _ votes: [Votes], own: [BackendMonitor.Standing], words: [OperatorWord?] = [], _ rules: ViewRules
     ) -> [BackendCondition] {
-        let agreed = agree(votes, quorum: quorum)
-        let pairs = zip(agreed, own)
-        let noneIsUsable = !pairs.contains { $0 == .up && $1 == .up }
-        return zip(votes, pairs).map { votes, pair in
-            let (down, live) = (votes.down, votes.live)
-            let (agreed, own) = pair
-            if noneIsUsable, own != .downByProbe, !isDownByProbes(votes, quorum) {
-                return .keptAsLast(down: down, live: live)
-            }
-            switch agreed {
-            case .down: return .downForAll(down: down, live: live)
-            case .up, .kept:
-                return own == .up ? .usable(down: down, live: live) : .avoidedHere(down: down, live: live)
+        let agreed = agree(votes, rules)
+        func word(_ index: Int) -> OperatorWord? {
+            index < words.count && words[index]?.word != .auto ? words[index] : nil
+        }
+        let noneIsUsable = !votes.indices.contains { index in
+            word(index).map { $0.word == .up } ?? (agreed[index] == .up && own[index] == .up)
+        }
+        var ejected = agreed.indices.count { agreed[$0] == .down && !isDownByProbes(votes[$0], rules.quorum) }
+        return votes.indices.map { index in
+            let (down, live) = (votes[index].down, votes[index].live)
+            let byProbes = own[index] == .downByProbe || isDownByProbes(votes[index], rules.quorum)
+            if let word = word(index) { return .ordered(word) }
+            if noneIsUsable, !byProbes { return .keptAsLast(down: down, live: live) }
+            switch (agreed[index], own[index]) {
+            case (.down, _): return .downForAll(down: down, live: live)
+            case (.up, .up): return .usable(down: down, live: live)
+            case (.up, .downByProbe), (.kept, .downByProbe): return .avoidedHere(down: down, live: live)
+            case (.kept, .up), (.kept, .downByTraffic): return .keptByShare(down: down, live: live)
+            case (.up, .downByTraffic):
+                // This node's own traffic condemns no larger a share for it than all nodes' does for all.
+                guard ejected < rules.ejectedMax(of: votes.count) else { return .keptByShare(down: down, live: live) }
+                ejected += 1
+                return .avoidedHere(down: down, live: live)
             }
         }
     }

@@ -14,8 +14,9 @@ struct Sluice: ParsableCommand {
 
             Start a node:          sluice run --config configs/gateway.yaml
             Check a configuration: sluice check --config configs/gateway.yaml
+            Show the backends:     sluice backends --admin 127.0.0.1:9901
             Try it without any:    sluice backend --port 8081
             """,
         version: version,
-        subcommands: [Run.self, Check.self, DemoBackend.self])
+        subcommands: [Run.self, Check.self, Backends.self, Nodes.self, DemoBackend.self])
 }

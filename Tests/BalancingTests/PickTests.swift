@@ -58,4 +58,45 @@ struct PickTests {
         #expect(snapshot(strategy, [.max, .max - 1], state: state).pick(hash: .max) != nil)
         #expect(state.inFlight(0) == -3)
     }
+
+    @Test("a backend that is starting gets its part of its share", arguments: everyStrategy)
+    func starting(strategy: BalancingStrategy) {
+        let state = BalancerState(backendCount: 4)
+        func tally(_ share: Int) -> Int {
+            let snapshot = BalancerSnapshot(
+                strategy: strategy, backends: backends([1, 1, 1, 1]), state: state,
+                share: { $0 == 2 ? share : BalancerSnapshot.wholeShare })
+            return snapshot.tally(10_000, backends: 4)[2]
+        }
+        let whole = tally(BalancerSnapshot.wholeShare)
+        #expect((2_300...2_700).contains(whole))
+        #expect((1_050...1_450).contains(tally(BalancerSnapshot.wholeShare / 2)))
+        #expect((50...250).contains(tally(BalancerSnapshot.wholeShare / 16)))
+        let alone = BalancerSnapshot(
+            strategy: strategy, backends: backends([1, 1]), state: BalancerState(backendCount: 2),
+            isAvailable: { $0 == 0 }, share: { _ in 1 })
+        #expect(alone.tally(100, backends: 2) == [100, 0])
+        let both = BalancerSnapshot(
+            strategy: strategy, backends: backends([1, 1]), state: BalancerState(backendCount: 2), share: { _ in 1 })
+        #expect(both.tally(1_000, backends: 2).allSatisfy { $0 > 300 })
+        // A second choice is not spared: there may be no third.
+        #expect(both.pick(hash: 5, excluding: 0) == 1)
+    }
+
+    @Test("the other nodes' requests count for least connections")
+    func elsewhere() {
+        let state = BalancerState(backendCount: 2)
+        let snapshot = snapshot(.leastConnections, [1, 1], state: state)
+        state.setElsewhere(5, of: 0)
+        for _ in 0..<5 {
+            #expect(snapshot.pick(hash: 0) == 1)
+            state.began(1)
+        }
+        state.setElsewhere(0, of: 0)
+        #expect(snapshot.pick(hash: 0) == 0)
+        state.setElsewhere(-4, of: 1)
+        #expect(state.elsewhere(1) == 0)
+        state.setElsewhere(4, of: 99)
+        #expect(state.elsewhere(99) == 0)
+    }
 }

@@ -35,7 +35,7 @@ struct ErrorTests {
             Row(
                 file(gateway: "  \"a b\\e\": 1"),
                 """
-                f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, workers, accessLog, \
+                f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, adminToken, workers, accessLog, \
                 logFormat, logLevel, via, trustedProxies, heartbeat, drain, limits
                 """
             ),

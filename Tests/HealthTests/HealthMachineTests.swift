@@ -173,7 +173,7 @@ private func firstIsDead(_ key: BackendKey) -> ProbeResult { key == first ? .fai
         rig.pass(.seconds(100), firstIsDead)
         rig.actions = []
         rig.give { $0.redisRestored(at: $1, into: &$2) }
-        #expect(rig.actions == [.readSnapshot(service: users)])
+        #expect(rig.actions == [.readSnapshot(service: users), .readWords])
         rig.give { $0.snapshot(service: users, [], at: $1, into: &$2) }
         #expect(rig.published.map(\.verdict.state) == [.down])
         #expect(rig.published.map(\.backend) == [first])

@@ -33,7 +33,7 @@ private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
         ])
     func agreement(live: Int, probe: Int, traffic: Int, quorum: Quorum, expected: AgreedState) {
         let backends = [votes(live, probe: probe, traffic: traffic), votes(live)]
-        #expect(HealthView.agree(backends, quorum: quorum) == [expected, .up])
+        #expect(HealthView.agree(backends, ViewRules(quorum: quorum)) == [expected, .up])
     }
 
     @Test(
@@ -50,13 +50,13 @@ private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
             ([], []),
         ])
     func last(backends: [Votes], expected: [AgreedState]) {
-        #expect(HealthView.agree(backends, quorum: .majority) == expected)
+        #expect(HealthView.agree(backends, ViewRules(quorum: .majority)) == expected)
     }
 
     @Test("a node avoids what it judges down itself, and says that it is alone with it")
     func avoided() {
         let conditions = HealthView.assess(
-            [votes(3, probe: 1), votes(3)], own: [.downByProbe, .up], quorum: .majority)
+            [votes(3, probe: 1), votes(3)], own: [.downByProbe, .up], ViewRules(quorum: .majority))
         #expect(conditions == [.avoidedHere(down: 1, live: 3), .usable(down: 0, live: 3)])
         #expect(conditions.map(\.isAvailable) == [false, true])
         #expect(conditions[0].description == "avoided by this node alone (1 of 3 nodes judge it down)")
@@ -77,7 +77,54 @@ private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
             ([votes(3, probe: 2), votes(3, probe: 2)], [.up, .up], [false, false]),
         ] as [([Votes], [BackendMonitor.Standing], [Bool])])
     func localLast(backends: [Votes], own: [BackendMonitor.Standing], available: [Bool]) {
-        #expect(HealthView.assess(backends, own: own, quorum: .majority).map(\.isAvailable) == available)
+        #expect(HealthView.assess(backends, own: own, ViewRules(quorum: .majority)).map(\.isAvailable) == available)
+    }
+
+    private static func condemned(_ down: Int, at since: Int64) -> Votes {
+        var all = votes(3, traffic: down)
+        all.downSince = (0..<down).map { UnixTime(milliseconds: since + Int64($0)) }
+        return all
+    }
+
+    @Test("no more than a share of a service is down by traffic alone, the most and the first condemned, one at least")
+    func maxEjected() {
+        let four = [
+            Self.condemned(2, at: 30), Self.condemned(2, at: 10), Self.condemned(3, at: 50), votes(3),
+        ]
+        func agree(_ percent: Int) -> [AgreedState] {
+            HealthView.agree(four, ViewRules(quorum: .majority, maxEjected: percent))
+        }
+        #expect(agree(100) == [.down, .down, .down, .up])
+        #expect(agree(50) == [.kept, .down, .down, .up])
+        #expect(agree(25) == [.kept, .kept, .down, .up])
+        #expect(agree(1) == [.kept, .kept, .down, .up])
+        #expect(agree(0) == [.kept, .kept, .kept, .up])
+        // Probes speak for the backend itself, and their word is not bounded.
+        let dead = [votes(3, probe: 2), votes(3, probe: 3), Self.condemned(2, at: 1), votes(3)]
+        #expect(
+            HealthView.agree(dead, ViewRules(quorum: .majority, maxEjected: 25)) == [.down, .down, .down, .up])
+        let own = HealthView.assess(
+            [votes(3), votes(3), votes(3), votes(3)], own: [Self.later, Self.later, Self.later, .up],
+            ViewRules(quorum: .majority, maxEjected: 50))
+        #expect(own.map(\.isAvailable) == [false, false, true, true])
+        #expect(own[2] == .keptByShare(down: 0, live: 3))
+    }
+
+    @Test("an operator's word stands above the votes, and counts for what is left of a service")
+    func words() {
+        func word(_ word: OperatorWord.Word) -> OperatorWord {
+            OperatorWord(word, by: "me", at: UnixTime(milliseconds: 1))
+        }
+        func assess(_ votes: [Votes], _ words: [OperatorWord?]) -> [Bool] {
+            HealthView.assess(
+                votes, own: votes.map { _ in .up }, words: words, ViewRules(quorum: .majority)
+            ).map(\.isAvailable)
+        }
+        #expect(assess([votes(3, probe: 3), votes(3)], [word(.up), word(.down)]) == [true, false])
+        #expect(assess([votes(3), votes(3)], [word(.drain), word(.auto)]) == [false, true])
+        // The other one is drained, so this is the last.
+        #expect(assess([votes(3, traffic: 3), votes(3)], [nil, word(.drain)]) == [true, false])
+        #expect(assess([votes(3, traffic: 3), votes(3)], [nil, nil]) == [false, true])
     }
 
     @Test("the agreed part does not depend on the order of votes, and more down votes never bring a backend back")
@@ -92,12 +139,12 @@ private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
                 let probe = Int.random(in: 0...live, using: &random)
                 return votes(live, probe: probe, traffic: Int.random(in: 0...(live - probe), using: &random))
             }
-            let before = HealthView.agree(backends, quorum: quorum)
-            #expect(HealthView.agree(backends.reversed(), quorum: quorum) == before.reversed())
+            let before = HealthView.agree(backends, ViewRules(quorum: quorum))
+            #expect(HealthView.agree(backends.reversed(), ViewRules(quorum: quorum)) == before.reversed())
             let index = Int.random(in: 0..<backends.count, using: &random)
             guard backends[index].down < live else { continue }
             backends[index].downByProbe += 1
-            let after = HealthView.agree(backends, quorum: quorum)
+            let after = HealthView.agree(backends, ViewRules(quorum: quorum))
             if before[index] == .down { #expect(after[index] != .up, "seed \(seed)") }
             if before[index] == .up {
                 #expect(after[index] != .kept || backends[index].downByTraffic > 0, "seed \(seed)")

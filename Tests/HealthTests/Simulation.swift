@@ -212,6 +212,7 @@ final class Simulation {
                     for (_, json) in reports { self.hear(node, Array(json.utf8)) }
                 }
             }
+        case .readWords, .writeWord: break
         case .availabilityChanged(let key, let isAvailable, let condition):
             note("\(node.id) \(key) \(isAvailable) \(condition)")
             if isAvailable { node.available.insert(key) } else { node.available.remove(key) }

@@ -1,0 +1,55 @@
+// What operators say of backends, and what they are shown.
+
+import Balancing
+import Configuration
+import EventLoop
+package import Health
+import LinuxIO
+import Primitives
+
+/// A backend as this node shows it to operators.
+package struct BackendRow: Sendable {
+    package var status: BackendStatus
+    /// Requests of this node that are under way there.
+    package var inFlight: Int
+    /// The same over all nodes, where they tell each other.
+    package var clusterInFlight: Int?
+    package var breaker: BreakerState
+}
+
+extension Control {
+    package var backendRows: [BackendRow] {
+        health.listing.map { status in
+            var status = status
+            let breaker = breakers.state(of: status.backend, at: loop.now)
+            status.changes &+= breakers.changes(of: status.backend)
+            let backend = find(status.backend)
+            let service = backend.map { node.services[$0.serviceIndex] }
+            var everywhere: Int?
+            if let service, let backend, service.countsCluster, clusterState == .reached {
+                everywhere = service.state.inFlight(backend.index) + service.state.elsewhere(backend.index)
+            }
+            if let service, let backend, status.isAvailable { status.isAvailable = mayUse(service)(backend) }
+            return BackendRow(
+                status: status, inFlight: backend.flatMap { service?.state.inFlight($0.index) } ?? 0,
+                clusterInFlight: everywhere, breaker: breaker)
+        }
+    }
+
+    /// The names of the services that have such a backend; none where nobody does.
+    package func say(_ word: OperatorWord.Word, url: String, service: String?, by: String) -> [String] {
+        let said = OperatorWord(word, by: by, at: moment.wall)
+        var names: [String] = []
+        for candidate in node.services where service == nil || candidate.settings.name == service {
+            let key = BackendKey(service: candidate.settings.name, url: url)
+            if health.say(said, of: key, at: moment, into: &actions) { names.append(key.service) }
+        }
+        perform()
+        return names
+    }
+
+    func operatorWords(_ fields: [(field: String, value: [UInt8])]) {
+        health.words(fields, at: moment, into: &actions)
+        perform()
+    }
+}

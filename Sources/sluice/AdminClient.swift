@@ -1,0 +1,176 @@
+// Asks a node's admin listener one thing and waits for the answer.
+
+import ArgumentParser
+import Configuration
+import EventLoop
+import FoundationEssentials
+import HTTP1
+import LinuxIO
+import Primitives
+
+/// Where the admin listener is, for commands that ask it.
+struct AdminOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The admin listener of any node.", valueName: "host:port"))
+    var admin: String?
+
+    @Option(
+        name: .shortAndLong,
+        help: "A node's configuration, for gateway.admin and gateway.adminToken, where --admin is not given.")
+    var config: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Allows writes, as gateway.adminToken does. Default: the environment's SLUICE_ADMIN_TOKEN.",
+            valueName: "token"))
+    var token: String?
+
+    @Flag(help: "Print the listener's own JSON.")
+    var json = false
+
+    func client() throws -> AdminClient {
+        let environment = ProcessInfo.processInfo.environment
+        var host = "127.0.0.1"
+        var port: UInt16 = 9901
+        var token = token ?? environment["SLUICE_ADMIN_TOKEN"]
+        if let config {
+            let gateway: Configuration.Gateway
+            do throws(ConfigurationErrors) {
+                gateway = try Configuration.load(path: config, overrides: [], environment: environment).gateway
+            } catch {
+                printError(error.description)
+                throw ExitCode(1)
+            }
+            if let address = gateway.admin {
+                host = address.host.map { "\($0)" } ?? host
+                port = address.port
+            } else if admin == nil {
+                throw ValidationError("\(config) has no gateway.admin: give --admin HOST:PORT")
+            }
+            token = token ?? gateway.adminToken
+        }
+        if let admin {
+            var text = admin[...]
+            if text.hasPrefix("http://") { text = text.dropFirst(7) }
+            while text.hasSuffix("/") { text = text.dropLast() }
+            let colon = text.lastIndex(of: ":")
+            guard let colon, let number = UInt16(text[text.index(after: colon)...]) else {
+                throw ValidationError("--admin \(admin): write HOST:PORT")
+            }
+            host = text[..<colon].filter { $0 != "[" && $0 != "]" }
+            port = number
+        }
+        return AdminClient(host: host, port: port, token: token)
+    }
+}
+
+final class AdminClient: StreamHandler {
+    private let host: String
+    private let port: UInt16
+    private let token: String?
+    private var request = ByteBuffer()
+    private var input = ByteBuffer()
+    private var outcome: Result<[UInt8], AdminError>?
+
+    /// A node answers at once or not at all.
+    private static let timeout = TimeSpan.seconds(5)
+    /// Far more than the backends of any cluster take.
+    private static let answerBytesMax = 64 << 20
+
+    init(host: String, port: UInt16, token: String?) {
+        self.host = host
+        self.port = port
+        self.token = token
+    }
+
+    struct AdminError: Error, CustomStringConvertible { let description: String }
+
+    /// The body of a good answer.
+    func ask(_ method: String, _ target: String) throws -> [UInt8] {
+        request.clear()
+        request.append("\(method) \(target) HTTP/1.1\r\nHost: \(host):\(port)\r\nConnection: close\r\n")
+        if let token { request.append("Authorization: Bearer \(token)\r\n") }
+        if method == "POST" { request.append("Content-Length: 0\r\n") }
+        request.append("\r\n")
+        input.clear()
+        outcome = nil
+        let place = "the admin listener at \(host):\(port)"
+        do {
+            let loop = try Loop(waker: try Waker())
+            for address in try HostNames.resolve(host) {
+                outcome = nil
+                let stream = try loop.connect(to: .tcp(SocketAddress(ip: address, port: port)), handler: self)
+                stream.deadline = loop.now + Self.timeout
+                while outcome == nil { loop.turn() }
+                stream.close()
+                if case .success(let body) = outcome { return body }
+            }
+        } catch {
+            throw AdminError(description: "\(place): \(error)")
+        }
+        guard case .failure(let error) = outcome else { throw AdminError(description: "\(place): no address") }
+        throw AdminError(description: "\(place): \(error)")
+    }
+
+    private func fail(_ reason: String) {
+        if outcome == nil { outcome = .failure(AdminError(description: reason)) }
+    }
+
+    func streamConnected(_ stream: Stream) { send(request, stream) }
+
+    private func send(_ buffer: borrowing ByteBuffer, _ stream: Stream) {
+        if case .failed(let error) = stream.send(buffer.bytes) { fail(error.reason) }
+    }
+
+    func streamReadable(_ stream: Stream) {
+        while outcome == nil, stream.mayHaveBytes {
+            switch stream.receive(into: &input, room: 64 << 10) {
+            case .bytes: if input.count > Self.answerBytesMax { fail("an answer without an end") }
+            case .wouldBlock: return
+            case .endOfFile: finish(input)
+            case .failed(let error): fail(error.reason)
+            }
+        }
+    }
+
+    /// The listener ends the connection behind its answer.
+    private func finish(_ buffer: borrowing ByteBuffer) {
+        var head = ResponseHead()
+        let bytes = buffer.bytes
+        guard case .complete(let length) = head.parse(bytes, limits: HeadLimits()) else {
+            fail("no answer that could be understood")
+            return
+        }
+        var body: [UInt8] = []
+        body.reserveCapacity(bytes.count - length)
+        for i in length..<bytes.count { body.append(bytes[i]) }
+        if head.status == 200 {
+            outcome = .success(body)
+        } else {
+            fail("\(head.status) \(Self.title(body) ?? "")")
+        }
+    }
+
+    private struct Problem: Decodable { var title: String }
+
+    private static func title(_ body: [UInt8]) -> String? {
+        (try? JSONDecoder().decode(Problem.self, from: Data(body)))?.title
+    }
+
+    func streamDrained(_ stream: Stream) {}
+    func streamFailed(_ stream: Stream, _ error: SystemError) { fail(error.reason) }
+    func streamDeadlinePassed(_ stream: Stream) { fail("no answer within \(Self.timeout)") }
+}
+
+/// Columns as wide as their widest cell.
+func table(_ rows: [[String]]) -> String {
+    let columns = rows.map(\.count).max() ?? 0
+    let widths = (0..<columns).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+    return rows.map { row in
+        var line = ""
+        for (column, cell) in row.enumerated() {
+            line += cell
+            if column + 1 < row.count { line += String(repeating: " ", count: widths[column] - cell.count + 2) }
+        }
+        return line
+    }.joined(separator: "\n")
+}

@@ -1,0 +1,92 @@
+import LinuxIO
+import Primitives
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite("Circuit breakers")
+struct BreakerTests {
+    private final class Switch: Sendable {
+        let fails = Atomic<Bool>(true)
+    }
+
+    @Test("a failing backend is left alone by all nodes, one request of the cluster tries it, and its answer decides")
+    func cluster() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let power = Switch()
+            let shaky = try scene.backend { exchange in
+                let fails = power.fails.load(ordering: .relaxed)
+                try exchange.answer("shaky", status: fails ? "503 Service Unavailable" : "200 OK")
+                return .keep
+            }
+            let steady = try scene.backend(named: "steady")
+            var file = File([shaky, steady], "circuitBreaker: {failures: 3, openFor: 1s}")
+            file.gateway = "heartbeat: 100ms"
+            file.services[0].health = "active: false, failures: 1000"
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let nodes = try ["a", "b", "c"].map { try scene.node(file, ["--node-id", $0]) }
+            try LimitTests.reached(nodes)
+            func breaker(_ node: SluiceNode) throws -> String {
+                let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
+                let row = rows.first { $0.contains("\"url\":\"\(shaky.url)\"") } ?? ""
+                guard let start = row.firstRange(of: "\"breaker\":\"")?.upperBound else { return "" }
+                return String(row[start...].prefix { $0 != "\"" })
+            }
+            // One node sees it fail, and all stop.
+            while try breaker(nodes[0]) == "closed" { _ = try nodes[0].ask() }
+            for node in nodes { try eventually("it is open") { try breaker(node) != "closed" } }
+            #expect(try redis.client()("HGET", "sluice:breaker:main", shaky.url).contains("\"state\":\"open\""))
+
+            // Each opening that follows has one trial, however many ask.
+            let before = shaky.requests.count
+            func number() throws -> Int {
+                let text = try redis.client()("HGET", "sluice:breaker:main", shaky.url)
+                guard let start = text.firstRange(of: "\"number\":")?.upperBound else { return 0 }
+                return Int(text[start...].prefix { $0.isNumber }) ?? 0
+            }
+            let first = try number()
+            try eventually("three trials have failed") {
+                for node in nodes { for _ in 0..<4 { _ = try node.ask() } }
+                return try number() >= first + 6
+            }
+            #expect(shaky.requests.count - before == (try number() - first) / 2)
+
+            power.fails.store(false, ordering: .relaxed)
+            try eventually("it is closed") {
+                for node in nodes { #expect(try node.ask().status == 200) }
+                return try nodes.allSatisfy { try breaker($0) == "closed" }
+            }
+            for node in nodes {
+                try eventually("it is used") { try node.ask().text == "shaky" }
+            }
+        }
+    }
+
+    @Test("the only backend of a service is shut where the file asks for it, and tried again; else it is spared")
+    func alone() throws {
+        try Scene.play { scene in
+            let power = Switch()
+            let backend = try scene.backend { exchange in
+                let fails = power.fails.load(ordering: .relaxed)
+                try exchange.answer("", status: fails ? "500 Internal Server Error" : "200 OK")
+                return .keep
+            }
+            let strict = try scene.node(File([backend], "circuitBreaker: {failures: 3, openFor: 300ms}"))
+            for _ in 0..<3 { #expect(try strict.ask().status == 500) }
+            try eventually("it is open") { try strict.ask().status == 503 }
+            let before = backend.requests.count
+            for _ in 0..<20 { #expect(try [500, 503].contains(strict.ask().status)) }
+            // Every request that passed was a trial, and there is a line about each.
+            let trials = strict.log.components(of: "is half-open")
+            #expect(backend.requests.count - before <= trials)
+            power.fails.store(false, ordering: .relaxed)
+            try eventually("it is closed") { try strict.ask().status == 200 }
+            for _ in 0..<5 { #expect(try strict.ask().status == 200) }
+
+            power.fails.store(true, ordering: .relaxed)
+            let mild = try scene.node(File([backend]))
+            for _ in 0..<20 { #expect(try mild.ask().status == 500) }
+        }
+    }
+}

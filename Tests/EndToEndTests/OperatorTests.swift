@@ -1,0 +1,123 @@
+import Primitives
+import TestSupport
+import Testing
+
+@Suite("Operators")
+struct OperatorTests {
+    private static let token = "an-operators-secret"
+
+    private func cluster(_ scene: Scene, _ backends: [RecordingBackend]) throws -> ([SluiceNode], RedisServer) {
+        let redis = try scene.redis()
+        var file = File(backends)
+        file.gateway = "heartbeat: 100ms, adminToken: \(Self.token)"
+        file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+        let nodes = try ["a", "b"].map { try scene.node(file, ["--node-id", $0]) }
+        try LimitTests.reached(nodes)
+        return (nodes, redis)
+    }
+
+    private func run(_ node: SluiceNode, _ arguments: [String], token: String = token) throws -> (
+        exit: Int32, output: String, errors: String
+    ) {
+        let admin = try #require(node.admin)
+        return try runSluice(
+            ["backends"] + arguments + ["--admin", "\(admin)"], environment: ["SLUICE_ADMIN_TOKEN": token])
+    }
+
+    private func texts(_ node: SluiceNode) throws -> Set<String> {
+        Set(try (0..<6).map { _ in try node.ask().text })
+    }
+
+    @Test(
+        "a drained backend gets no new requests from any node, its name stands in every list, and restarts keep it so")
+    func drain() throws {
+        try Scene.play { scene in
+            let one = try scene.backend(named: "one")
+            let two = try scene.backend(named: "two")
+            let (nodes, redis) = try cluster(scene, [one, two])
+            let said = try run(nodes[0], ["drain", one.url])
+            #expect(said.exit == 0)
+            #expect(said.output.contains("main"))
+            for node in nodes {
+                try eventually("it is drained") { try texts(node) == ["two"] }
+                let list = try run(node, [])
+                #expect(list.output.contains("draining"))
+                #expect(list.output.contains("drain by "))
+                #expect(try node.admin("/api/backends").text.contains("\"operator\":{"))
+            }
+            #expect(try redis.client()("HGET", "sluice:operators", "main|\(one.url)").contains("drain"))
+
+            // Redis loses everything, and a node restarts: the word holds.
+            redis.kill()
+            try redis.start()
+            try eventually("it is in Redis again") {
+                try redis.client()("HGET", "sluice:operators", "main|\(one.url)").contains("drain")
+            }
+            #expect(try nodes[0].terminate() == 0)
+            var file = File([one, two])
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let reborn = try scene.node(file, ["--node-id", "a"])
+            try eventually("the new node knows it") { try texts(reborn) == ["two"] }
+
+            #expect(try run(nodes[1], ["undrain", one.url]).exit == 0)
+            for node in [reborn, nodes[1]] {
+                try eventually("both are used") { try texts(node) == ["one", "two"] }
+            }
+        }
+    }
+
+    @Test("held up and held down stand above probes, and a node without Redis obeys too")
+    func held() throws {
+        try Scene.play { scene in
+            let dead = try scene.backend(named: "dead")
+            let well = try scene.backend(named: "well")
+            dead.stop()
+            var file = File([dead, well])
+            file.gateway = "adminToken: \(Self.token)"
+            file.services[0].health = "interval: 50ms, warningInterval: 50ms, downInterval: 50ms, failures: 2"
+            let node = try scene.node(file)
+            try eventually("it is down") { try run(node, []).output.contains("down") }
+            #expect(try run(node, ["up", dead.url]).exit == 0)
+            #expect(try run(node, ["down", well.url, "--service", "main"]).exit == 0)
+            let answer = try node.ask()
+            #expect(answer.status == 502)
+            #expect(try run(node, ["undrain", well.url]).exit == 0)
+            #expect(try run(node, ["undrain", dead.url]).exit == 0)
+            #expect(try node.ask().text == "well")
+            let json = try run(node, ["--json"])
+            #expect(json.output.hasPrefix("{\"backends\":["))
+            #expect(json.output.contains("\"lastError\":"))
+            #expect(json.output.contains("\"changes\":"))
+        }
+    }
+
+    @Test("writes want the token, and what is not there is said")
+    func refused() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = File([backend])
+            let open = try scene.node(file)
+            let none = try run(open, ["drain", backend.url])
+            #expect(none.exit == 1)
+            #expect(none.errors.contains("403"))
+            file.gateway = "adminToken: \(Self.token)"
+            let node = try scene.node(file)
+            for wrong in ["", "wrong", Self.token + "x", String(Self.token.dropLast())] {
+                let answer = try run(node, ["drain", backend.url], token: wrong)
+                #expect(answer.exit == 1)
+                #expect(answer.errors.contains("401"))
+            }
+            #expect(try run(node, ["drain", "http://nowhere:1"]).errors.contains("404"))
+            #expect(try run(node, ["drain", backend.url, "--service", "other"]).errors.contains("404"))
+            #expect(try node.ask().status == 200)
+            let admin = try #require(node.admin)
+            let nobody = try runSluice(["backends", "--admin", "127.0.0.1:1"])
+            #expect(nobody.exit == 1)
+            #expect(nobody.errors.contains("127.0.0.1:1"))
+            let nodes = try runSluice(["nodes", "--admin", "http://\(admin)"])
+            #expect(nodes.exit == 0)
+            #expect(nodes.output.contains("NODE"))
+            #expect(nodes.output.contains("\(node.address)"))
+        }
+    }
+}
