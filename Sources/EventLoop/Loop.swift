@@ -71,7 +71,13 @@ package final class Loop {
     package func adopt(
         _ descriptor: consuming Descriptor, handler: any StreamHandler
     ) throws(SystemError) -> Stream {
-        try start(Stream(descriptor, loop: self, connecting: false), handler)
+        try start(prepare(descriptor), handler)
+    }
+
+    /// The same in two steps, for an owner that keeps its stream in a constant, which must be there before the owner can be
+    /// called: this, and then `start`.
+    package func prepare(_ descriptor: consuming Descriptor) -> Stream {
+        Stream(descriptor, loop: self, connecting: false)
     }
 
     /// Starts a connection; `streamConnected` or `streamFailed` tells how it went. Set a deadline.
@@ -79,7 +85,8 @@ package final class Loop {
         try start(Stream(try Socket.connect(to: endpoint), loop: self, connecting: true), handler)
     }
 
-    private func start(_ stream: Stream, _ handler: any StreamHandler) throws(SystemError) -> Stream {
+    @discardableResult
+    package func start(_ stream: Stream, _ handler: any StreamHandler) throws(SystemError) -> Stream {
         stream.handler = handler
         place(occupy(.stream(stream))) {
             stream.slot = $0

@@ -30,7 +30,7 @@ final class BackendConnection: StreamHandler {
         self.pool = pool
         self.client = client
         addresses = pool.backend.addresses
-        connectDeadline = pool.worker.loop.now + pool.service.settings.timeouts.connect
+        connectDeadline = pool.worker.loop.now + pool.timeouts.connect
     }
 
     /// Starts a connection, trying the backend's addresses in turn. `nil` where none can even be tried.

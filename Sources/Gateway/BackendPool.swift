@@ -9,7 +9,9 @@ import Primitives
 final class BackendPool {
     let backend: Backend
     let service: Service
-    unowned let worker: Worker
+    /// A worker lives as long as the process.
+    let worker: Worker
+    let timeouts: Configuration.Timeouts
     /// The most recently used last: the others grow old and are closed.
     private var idle: [BackendConnection] = []
     /// Those that became idle in this turn of the loop. What a backend has sent behind its answer shows in the next
@@ -33,6 +35,7 @@ final class BackendPool {
         self.backend = backend
         self.service = service
         self.worker = worker
+        timeouts = service.settings.timeouts
         // A node's limits are shared out over its workers; a worker may always have one connection.
         let pool = service.settings.pool
         idleMax = (pool.idle + worker.count - 1) / worker.count
@@ -72,7 +75,7 @@ final class BackendPool {
                 // Those who have given up, in the order of their coming.
                 let expired = waiting.firstIndex { $0.deadline >= now } ?? waiting.count
                 waiting.removeSubrange(0..<expired)
-                let deadline = now + service.settings.timeouts.connect
+                let deadline = now + timeouts.connect
                 waiting.append(Waiting(client: client, exchange: exchange, deadline: deadline))
                 client.stream.deadline = deadline
                 return .queued
@@ -102,7 +105,7 @@ final class BackendPool {
             connection.close()
             return
         }
-        connection.stream.deadline = ClientConnection.deadline(worker.loop.now, service.settings.timeouts.idle)
+        connection.stream.deadline = ClientConnection.deadline(worker.loop.now, timeouts.idle)
         resting.append(connection)
     }
 

@@ -193,16 +193,17 @@ extension ClientConnection: LimitRequester {
 
     func connect(_ index: Int, fresh: Bool) {
         guard let service else { return }
+        let pool = worker.pools[service.index][index]
         backendIndex = index
         tried |= BalancerSnapshot.bit(index)
         uploadBroken = false
-        setBase(service.backends[index].basePath)
-        setTail(hasHost ? service.backends[index].headTail : service.backends[index].headTailWithHost)
+        setBase(pool.backend.basePath)
+        setTail(hasHost ? pool.backend.headTail : pool.backend.headTailWithHost)
         service.state.began(index)
         counted = true
         usedBackend = true
         phase = .exchanging
-        acquire(from: worker.pools[service.index][index], fresh: fresh)
+        acquire(from: pool, fresh: fresh)
     }
 
     private func acquire(from pool: BackendPool, fresh: Bool) {
@@ -364,7 +365,7 @@ extension ClientConnection: LimitRequester {
     func armBackendDeadline() {
         guard let backend, backend.isConnected else { return }
         let backendsTurn = requestComplete || backend.stream.pendingOutput > 0
-        let timeouts = backend.pool.service.settings.timeouts
+        let timeouts = backend.pool.timeouts
         backend.stream.deadline =
             backendsTurn && stream.pendingOutput == 0
             ? Self.deadline(worker.loop.now, responseStarted ? timeouts.idle : timeouts.response) : .distantFuture
@@ -395,7 +396,7 @@ extension ClientConnection: LimitRequester {
         uploadBroken = true
         connection.stream.resumeReading()
         connection.stream.deadline = Self.deadline(
-            worker.loop.now, connection.pool.service.settings.timeouts.response)
+            worker.loop.now, connection.pool.timeouts.response)
     }
 
     /// A connection could not be made, or broke before the answer began.

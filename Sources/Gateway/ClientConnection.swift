@@ -32,7 +32,7 @@ final class ClientConnection: StreamHandler {
     }
 
     let worker: Worker
-    private(set) var stream: Stream!
+    let stream: Stream
     let peer: IPAddress
     let peerTrusted: Bool
 
@@ -151,7 +151,8 @@ final class ClientConnection: StreamHandler {
         peer = connection.peer.ip.unmapped
         client = peer
         peerTrusted = worker.node.trusted.contains(peer)
-        stream = try worker.loop.adopt(connection.take(), handler: self)
+        stream = worker.loop.prepare(connection.take())
+        try worker.loop.start(stream, self)
         let limits = worker.node.limits
         stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
     }

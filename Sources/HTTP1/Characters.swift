@@ -36,6 +36,26 @@ func isFieldValue(_ byte: UInt8) -> Bool {
     (byte >= 0x20 && byte != 0x7f) || byte == 0x09
 }
 
+/// Where the letters and hyphens from `start` on end: all of most field names. Eight bytes are judged at a time; where
+/// fewer are left, none.
+@inline(__always)
+func nameLettersEnd(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Int {
+    let ones: UInt64 = 0x0101_0101_0101_0101
+    let highs: UInt64 = 0x8080_8080_8080_8080
+    var i = start
+    while i &+ 8 <= end {
+        let word = bytes.word(at: i)
+        // Sums of seven bits carry into no neighbour: the highest bit of each tells `a` or above, and above `z`.
+        let lower = (word | ones &* 0x20) & ~highs
+        let letters = (lower &+ ones &* (0x80 - 0x61)) & ~(lower &+ ones &* (0x80 - 0x7b))
+        let hyphens = ~((word & ~highs ^ ones &* 0x2d) &+ ones &* 0x7f)
+        let found = (letters | hyphens) & ~word & highs
+        if found != highs { return i &+ (~found & highs).trailingZeroBitCount &>> 3 }
+        i &+= 8
+    }
+    return i
+}
+
 /// Where a stretch of such bytes ends, at or before `end`. Eight bytes are judged at a time: each that is below 0x20 or
 /// 0x7f gets its highest bit set (Warren, "Hacker's Delight", 6-1), as does none before the first of them.
 @inline(__always)

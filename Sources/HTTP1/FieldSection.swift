@@ -90,6 +90,9 @@ struct FieldSection: Sendable {
             }
             guard fields.lines.count < countMax else { return .refuse(.headerCount, at: i) }
 
+            i = nameLettersEnd(bytes, from: i, to: end)
+            guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
+            byte = bytes[i]
             while isToken(byte) {
                 i &+= 1
                 guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
