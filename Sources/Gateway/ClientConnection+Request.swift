@@ -27,6 +27,9 @@ extension ClientConnection: LimitRequester {
         expectsContinue = head.expectsContinue
         setRequest(BodyDecoder(head.framing, limits: node.headLimits))
         requestChunked = head.framing == .chunked
+        acceptsTrailers = head.acceptsTrailers
+        if !requestTrailers.isEmpty { requestTrailers.release() }
+        if !responseTrailers.isEmpty { responseTrailers.release() }
         requestBytes = 0
         responseStarted = false
         interims = 0
@@ -314,15 +317,21 @@ extension ClientConnection: LimitRequester {
                     outboundSent = 0
                 }
                 offset = range.upperBound
-            case .needMore(let consumed): offset = consumed
-            case .end(let consumed): offset = consumed
+            case .needMore(let consumed), .end(let consumed):
+                offset = consumed
+                if !request.trailer.isEmpty { requestTrailers.append(bytes.extracting(request.trailer)) }
             case .malformed(let violation):
                 refuseOrAbort(.malformed(violation))
                 return bytes.count
             }
         }
-        if requestComplete, requestChunked { gather { $0.appendLastChunk() } }
+        if requestComplete, requestChunked { gather { endChunks(requestTrailers, in: &$0) } }
         return offset
+    }
+
+    /// Writes the last chunk with the trailers that came behind it.
+    func endChunks(_ trailers: borrowing ByteBuffer, in output: inout ByteBuffer) {
+        if trailers.isEmpty { output.appendLastChunk() } else { output.appendLastChunk(trailers: trailers.bytes) }
     }
 
     @inline(__always)

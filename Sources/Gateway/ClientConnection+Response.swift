@@ -180,11 +180,15 @@ extension ClientConnection {
                     sendOutput(&output, bytes.extracting(range))
                     if phase != .exchanging { return .taken(offset) }
                 }
-            case .needMore(let consumed), .end(let consumed): offset = consumed
+            case .needMore(let consumed), .end(let consumed):
+                offset = consumed
+                if acceptsTrailers, !response.trailer.isEmpty {
+                    responseTrailers.append(bytes.extracting(response.trailer))
+                }
             case .malformed: return .malformed
             }
         }
-        if responseComplete, delivery == .chunked { output.appendLastChunk() }
+        if responseComplete, delivery == .chunked { endChunks(responseTrailers, in: &output) }
         sendOutput(&output, Span<UInt8>())
         return .taken(offset)
     }

@@ -93,6 +93,11 @@ final class ClientConnection: StreamHandler {
     /// Whether a backend was picked, for the log.
     var usedBackend = false
     var responseStarted = false
+    /// The client's trailer lines, until the body has ended.
+    var requestTrailers = ByteBuffer()
+    /// The backend's, where the client wants them.
+    var responseTrailers = ByteBuffer()
+    var acceptsTrailers = false
     /// Interim answers of this exchange.
     var interims = 0
     var response = BodyDecoder(ResponseFraming.none, limits: HeadLimits())
@@ -421,6 +426,8 @@ final class ClientConnection: StreamHandler {
         _ = held.take()
         _ = outbound.take()
         _ = logged.take()
+        requestTrailers.release()
+        responseTrailers.release()
         stream.close()
         worker.closed(self)
     }

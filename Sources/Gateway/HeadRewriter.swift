@@ -60,7 +60,11 @@ struct RequestRewrite {
         output.append(head.version == .http11 ? "Via: 1.1 " : "Via: 1.0 ")
         output.append(via.span)
         output.append("\r\n")
-        if let upgrade { output.appendUpgrade(bytes.extracting(upgrade)) }
+        if let upgrade {
+            output.appendUpgrade(bytes.extracting(upgrade))
+        } else if head.acceptsTrailers {
+            output.append("TE: trailers\r\nConnection: TE\r\n")
+        }
         if let hopsLeft {
             output.append("Max-Forwards: ")
             output.append(decimal: hopsLeft)

@@ -58,6 +58,14 @@ package struct BodyDecoder: Sendable {
         }
     }
 
+    /// The bytes of trailer lines among those that the last call has read (`ChunkedDecoder.trailer`).
+    package var trailer: Range<Int> {
+        switch framing {
+        case .chunked(let decoder): decoder.trailer
+        case .length, .untilClose: 0..<0
+        }
+    }
+
     /// Bytes of payload that are still to come, where that is known.
     package var remaining: Int64? {
         switch framing {

@@ -3,8 +3,9 @@
 //
 // All state is a handful of scalars, so the caller may discard every byte it has been told about, and what is held is
 // bounded by nothing that the peer sends. Payload is reported as ranges and never copied. Extensions are dropped
-// (§7.1.1: a recipient ignores those it does not know); trailer fields are checked like header fields and dropped,
-// as RFC 9110 §6.5.1 lets an intermediary do: merged into the header, they would be a way around every check there.
+// (§7.1.1: a recipient ignores those it does not know); trailer fields are checked like header fields, and their bytes
+// are told apart in `trailer` for who wants to pass them on. They are never merged into the header, which would be a way
+// around every check there (RFC 9110 §6.5.1).
 
 /// What a decoder found next. Offsets are into the span that was given.
 package enum BodyEvent: Equatable, Sendable {
@@ -40,6 +41,15 @@ package struct ChunkedDecoder: Sendable {
         /// Behind the CR of the empty line that ends the body.
         case lastLineFeed
         case complete
+
+        var isTrailer: Bool {
+            switch self {
+            case .trailerStart, .trailerName, .trailerValue, .trailerLineFeed: true
+            case .size, .blank, .chunkExtension, .sizeLineFeed, .data, .dataCarriageReturn, .dataLineFeed,
+                .lastLineFeed, .complete:
+                false
+            }
+        }
     }
 
     /// Digits of a chunk size: 63 bits, with leading zeros.
@@ -55,6 +65,8 @@ package struct ChunkedDecoder: Sendable {
     private var chunk: UInt64 = 0
     private var trailerBytesLeft: Int
     private var trailersLeft: Int
+    private var trailerStart: Int32 = 0
+    private var trailerEnd: Int32 = 0
 
     /// `limits.headerBytes` and `limits.headerCount` bound the trailer section as they do the header.
     package init(limits: HeadLimits) {
@@ -65,10 +77,16 @@ package struct ChunkedDecoder: Sendable {
 
     package var isComplete: Bool { state == .complete }
 
+    /// The bytes of trailer lines among those that the last call has read, without the empty line that ends them. Each
+    /// line is whole once the body has ended.
+    package var trailer: Range<Int> { Int(trailerStart)..<Int(trailerEnd) }
+
     /// Goes on at `offset` of `bytes`, and behind the range of the last `data` within the same span. After `needMore`,
     /// the next span begins with the bytes that follow; after `malformed` there is nothing more to ask.
     package mutating func next(_ bytes: Span<UInt8>, at offset: Int) -> BodyEvent {
         var i = max(offset, 0)
+        trailerStart = 0
+        trailerEnd = 0
         while i < bytes.count {
             if state == .data {
                 let n = Int(min(chunk, UInt64(bytes.count - i)))
@@ -77,7 +95,13 @@ package struct ChunkedDecoder: Sendable {
                 return .data(i..<i + n)
             }
             if state == .complete { break }
+            let isTrailer = state.isTrailer
             if let rule = step(bytes[i]) { return .malformed(Violation(rule, at: i)) }
+            if isTrailer, state != .lastLineFeed {
+                // A span of 2 GiB would hide the trailers in it, and nothing else.
+                if trailerEnd == 0 { trailerStart = Int32(clamping: i) }
+                trailerEnd = Int32(clamping: i + 1)
+            }
             i += 1
         }
         return state == .complete ? .end(consumed: i) : .needMore(consumed: i)

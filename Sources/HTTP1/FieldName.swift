@@ -159,6 +159,7 @@ struct NameKey: Equatable, Sendable {
     static var close: NameKey { NameKey(0, 0x63_6c_6f_73_65) }
     static var keepAlive: NameKey { NameKey(0x6b_65, 0x65_70_2d_61_6c_69_76_65) }
     static var chunked: NameKey { NameKey(0, 0x63_68_75_6e_6b_65_64) }
+    static var trailers: NameKey { NameKey(0, 0x74_72_61_69_6c_65_72_73) }
     static var continue100: NameKey { NameKey(0x31_30_30_2d, 0x63_6f_6e_74_69_6e_75_65) }
 
     private init(_ middle: UInt64, _ low: UInt64) {

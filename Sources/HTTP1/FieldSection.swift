@@ -65,6 +65,8 @@ struct FieldSection: Sendable {
     private var connectionOptions = 0
     private var named: FieldSet = []
     private var namesOthers = false
+    /// RFC 9110 §10.1.4: TE concerns the next hop alone, so it counts only where Connection names it.
+    var namesTE: Bool { named.contains(.te) }
 
     init(isRequest: Bool) { self.isRequest = isRequest }
 

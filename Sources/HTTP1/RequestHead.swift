@@ -50,6 +50,8 @@ package struct RequestHead: Sendable {
     package private(set) var keepAlive = false
     /// Whether the client waits for 100 before it sends the body (RFC 9110 §10.1.1).
     package private(set) var expectsContinue = false
+    /// Whether the client wants to see trailer fields (RFC 9110 §10.1.4).
+    package private(set) var acceptsTrailers = false
     /// The value of the Upgrade field, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8).
     package private(set) var upgrade: Range<Int>?
     /// Bytes of the head, including an empty line before it and the one that ends it.
@@ -83,7 +85,7 @@ package struct RequestHead: Sendable {
         if let rule = section.framingViolation(version: version) {
             return .malformed(Violation(rule, at: fields.first(.transferEncoding)?.line.lowerBound ?? fieldsStart))
         }
-        return conclude(section, start: start)
+        return conclude(section, bytes, start: start)
     }
 
     private func skipEmptyLine(_ bytes: Span<UInt8>) -> Scan {
@@ -96,7 +98,7 @@ package struct RequestHead: Sendable {
         return bytes[2] == ASCII.carriageReturn ? .refuse(.emptyLines, at: 2) : .next(2)
     }
 
-    private mutating func conclude(_ section: FieldSection, start: Int) -> HeadOutcome {
+    private mutating func conclude(_ section: FieldSection, _ bytes: Span<UInt8>, start: Int) -> HeadOutcome {
         let host = fields.first(.host)?.value
         if host == nil, version == .http11 { return .malformed(Violation(.missingHost, at: start)) }
         if form != .absolute { authority = host ?? 0..<0 }
@@ -113,11 +115,25 @@ package struct RequestHead: Sendable {
         keepAlive = section.persists(version: version)
         // RFC 9110 §7.8, §10.1.1: neither an upgrade nor an expectation counts in HTTP/1.0.
         expectsContinue = section.expectsContinue && version == .http11
+        acceptsTrailers = section.namesTE && version == .http11 && listsTrailers(bytes)
         upgrade = nil
         if section.upgrade, version == .http11, !fields.repeated.contains(.upgrade) {
             upgrade = fields.first(.upgrade)?.value
         }
         return .complete(length: length)
+    }
+}
+
+// Trailers
+extension RequestHead {
+    private func listsTrailers(_ bytes: Span<UInt8>) -> Bool {
+        for field in fields where field.id == .te {
+            var codings = ListElements(field.value)
+            while let coding = codings.next(bytes) {
+                if NameKey(bytes, coding) == .trailers { return true }
+            }
+        }
+        return false
     }
 }
 

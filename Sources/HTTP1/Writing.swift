@@ -112,4 +112,11 @@ extension ByteBuffer {
 
     /// Appends the chunk that ends a body, with no trailers.
     package mutating func appendLastChunk() { append("0\r\n\r\n") }
+
+    /// Appends the chunk that ends a body, with those of these trailer lines that may be passed on.
+    package mutating func appendLastChunk(trailers: Span<UInt8>) {
+        append("0\r\n")
+        copyTrailers(trailers, to: &self)
+        append("\r\n")
+    }
 }

@@ -78,6 +78,17 @@ extension ConformanceTests {
             "RFC 9112 §7.1: chunks", get, forwarded: gotten, answer: fine(chunkedField, "3;a=b\r\nabc\r\n0\r\n\r\n"),
             .chunks(passed("", chunkedField), "abc")),
         .init(
+            "RFC 9110 §6.5.1: trailers for a client that wants them",
+            "GET /t HTTP/1.1\r\nHost: h\r\nConnection: TE\r\nTE: trailers\r\n\r\n",
+            forwarded: "GET / HTTP/1.1\r\nHost: h\r\n{added}TE: trailers\r\nConnection: TE\r\n{end}",
+            answer: fine(
+                chunkedField, "1\r\nx\r\n0\r\nA: b\r\nSet-Cookie: c\r\nContent-Length: 9\r\nServer-Timing: d\r\n\r\n"),
+            .bytes(passed("", chunkedField, "1\r\nx\r\n0\r\nA: b\r\nServer-Timing: d\r\n\r\n"))),
+        .init(
+            "RFC 9110 §6.5.1: and for no other", get, forwarded: gotten,
+            answer: fine(chunkedField, "1\r\nx\r\n0\r\nA: b\r\n\r\n"),
+            .bytes(passed("", chunkedField, "1\r\nx\r\n0\r\n\r\n"))),
+        .init(
             "RFC 9112 §6.3: to the end", get, forwarded: gotten, answer: fine("", "abc"), closes: true,
             .chunks(passed("", chunkedField), "abc")),
         .init(

@@ -191,6 +191,19 @@ extension ConformanceTests {
                 "RFC 9112 §7.1.1: extensions end here", chunked + "1;a=b;c=\"d\"\r\nx\r\n0;e\r\n\r\n",
                 forwarded: chunkedHead + "1\r\nx\r\n0\r\n\r\n"),
             .init(
+                "RFC 9110 §6.5.1: trailers pass, but not those that came too late",
+                chunked
+                    + "1\r\nx\r\n0\r\nA:  b \r\nContent-Length: 5\r\nhost: evil\r\nX_Forwarded_For: 1\r\nCookie: c\r\n"
+                    + "If-Match: d\r\nContent-Digest: e\r\nTransfer-Encoding: chunked\r\nx-real-ip: 1\r\nEmpty:\r\n\r\n",
+                forwarded: chunkedHead + "1\r\nx\r\n0\r\nA:  b \r\nContent-Digest: e\r\nEmpty:\r\n\r\n"),
+            .init(
+                "RFC 9110 §10.1.4: TE is for the next hop, and named in Connection",
+                get("Host: h\r\nConnection: TE\r\nTE: gzip;q=0.5 , Trailers\r\n"),
+                forwarded: "GET / HTTP/1.1\r\nHost: h\r\n{added}TE: trailers\r\nConnection: TE\r\n{end}"),
+            .init(
+                "RFC 9110 §10.1.4: other codings are not asked for", get("Host: h\r\nConnection: TE\r\nTE: gzip\r\n"),
+                forwarded: passed()),
+            .init(
                 "RFC 9112 §6.1: the coding in any case",
                 post("Transfer-Encoding: ChunKed\r\n", "1\r\nx\r\n0\r\n\r\n"),
                 forwarded: chunkedHead + "1\r\nx\r\n0\r\n\r\n"),
