@@ -43,12 +43,14 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CLinux"),
         .systemLibrary(name: "CHiredis"),
+        .systemLibrary(name: "COpenSSL"),
         module("Primitives", []),
         module("LinuxIO", ["CLinux", "Primitives"]),
         module("HTTP1", ["Primitives", "LinuxIO"]),
         module("Hiredis", ["CHiredis", "Primitives", "LinuxIO"]),
+        module("TLS", ["COpenSSL", "Primitives", "LinuxIO"]),
         module("EventLoop", ["Primitives", "LinuxIO"]),
-        module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis"]),
+        module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
         module("Balancing", ["Primitives"]),
         module("Identity", ["Primitives"]),
         module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
@@ -58,7 +60,7 @@ let package = Package(
         module(
             "Gateway",
             [
-                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "RedisClient", "Balancing", "Identity",
+                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "EventLoop", "RedisClient", "Balancing", "Identity",
                 "Configuration", "RateLimiting", "Health", "Membership",
                 .product(name: "Logging", package: "swift-log"),
             ]),
@@ -83,7 +85,7 @@ let package = Package(
         tests(of: "HTTP1", ["Primitives", "LinuxIO", "TestSupport"]),
         tests(of: "Hiredis", ["Primitives", "LinuxIO"]),
         tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
-        tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TestSupport"]),
+        tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),
         tests(of: "Balancing", ["Primitives"]),
         tests(of: "Identity", ["Primitives"]),
         tests(of: "Configuration", ["Primitives"]),

@@ -14,6 +14,8 @@ enum Bounds {
     /// The YAML library hashes a mapping's keys, and a key built of aliases of aliases costs exponential time before
     /// we see any of it. n aliases expand to at most 3^(n/3) copies: 243 for 16.
     static let aliasesMax = 16
+    /// Sentinels or servers of a cluster to begin with.
+    static let redisAddresses = 32
     /// Beyond this a screen of errors helps nobody.
     static let errorsMax = 100
     /// So that an error stays one line.
@@ -145,4 +147,5 @@ enum Defaults {
     /// A hundred round trips in one data centre; nobody notices it in front of a request.
     static let redisTimeout = TimeSpan.milliseconds(50)
     static let redisPort: UInt16 = 6379
+    static let sentinelPort: UInt16 = 26379
 }

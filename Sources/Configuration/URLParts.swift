@@ -6,6 +6,8 @@ struct URLParts {
     /// In lower case.
     let scheme: String
     let userinfo: Substring?
+    /// Host and port as they stand.
+    let authority: Substring
     /// With its brackets where it is an IPv6 address.
     let host: Substring
     let portText: Substring?
@@ -39,18 +41,23 @@ struct URLParts {
         } else {
             userinfo = nil
         }
+        self.authority = authority
+        (host, portText) = Self.hostAndPort(authority)
+    }
+
+    /// Takes `host:port` apart.
+    static func hostAndPort(_ authority: Substring) -> (host: Substring, portText: Substring?) {
         let bracket = authority.lastIndex(of: "]") ?? authority.startIndex
-        if let colon = authority[bracket...].lastIndex(of: ":") {
-            host = authority[..<colon]
-            portText = authority[colon...].dropFirst()
-        } else {
-            host = authority
-            portText = nil
-        }
+        guard let colon = authority[bracket...].lastIndex(of: ":") else { return (authority, nil) }
+        return (authority[..<colon], authority[colon...].dropFirst())
     }
 
     /// - Throws: for anything but digits in 1...65535.
     func port(default standard: UInt16) throws(Invalid) -> UInt16 {
+        try Self.port(portText, default: standard)
+    }
+
+    static func port(_ portText: Substring?, default standard: UInt16) throws(Invalid) -> UInt16 {
         guard let portText else { return standard }
         guard let port = decimalPort(portText), port > 0 else {
             throw Invalid("the port is not a number in 1...65535; write one such as :8081")

@@ -38,6 +38,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
     }
 
     private let loop: Loop
+    private let finder: RedisFinder
+    private let isOnCluster: Bool
     private weak var owner: (any ClusterLinkOwner)?
     private let id: NodeID
     private let info: NodeInfo
@@ -53,24 +55,35 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private var serverTime: (time: RedisTime, at: MonotonicTime)?
 
     init(
-        _ endpoint: RedisEndpoint, id: NodeID, info: NodeInfo, loop: Loop, resolver: Resolver, seed: UInt64,
+        _ topology: RedisTopology, id: NodeID, info: NodeInfo, loop: Loop, resolver: Resolver, seed: UInt64,
         sharesLoad: Bool, owner: any ClusterLinkOwner
     ) {
         self.loop = loop
         self.owner = owner
         self.id = id
         self.info = info
-        commands = RedisConnection(
-            endpoint, name: "sluice-\(id)-control", loop: loop, resolver: resolver, seed: seed, observer: self)
-        subscriber = RedisConnection(
-            endpoint, name: "sluice-\(id)-news",
+        isOnCluster = topology.isCluster
+        finder = RedisFinder(
+            topology, key: Self.placed(MembershipKeys.nodes, onCluster: topology.isCluster),
+            name: "sluice-\(id)-finder", loop: loop, resolver: resolver, seed: seed)
+        commands = finder.connection(name: "sluice-\(id)-control", seed: seed, observer: self)
+        subscriber = finder.connection(
+            name: "sluice-\(id)-news",
             channels: [HealthKeys.channel, HealthKeys.probesChannel, HealthKeys.operators, HealthKeys.breakersChannel]
                 + (sharesLoad ? [LoadNews.channel] : []),
-            loop: loop, resolver: resolver, seed: seed &+ 1, observer: self)
+            seed: seed &+ 1, observer: self)
         timer = LoopTimer(loop) { [weak self] in self?.beat() }
         commands.start()
         subscriber.start()
     }
+
+    /// On a cluster a transaction's keys must share a slot: what the nodes share is little, and all of it lies in that of
+    /// `{sluice}`.
+    private static func placed(_ name: String, onCluster: Bool) -> String {
+        onCluster ? "{sluice}\(name.dropFirst("sluice".count))" : name
+    }
+
+    private func placed(_ name: String) -> String { Self.placed(name, onCluster: isOnCluster) }
 
     private func token(_ purpose: Purpose) -> UInt64 {
         nextToken += 1
@@ -134,32 +147,32 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.write { $0.add("TIME") }
         commands.write { writer in
             writer.add("HGET")
-            writer.add(MembershipKeys.info)
+            writer.add(placed(MembershipKeys.info))
             writer.add(id.text)
         }
         commands.write { writer in
             writer.add("ZADD")
-            writer.add(MembershipKeys.nodes)
+            writer.add(placed(MembershipKeys.nodes))
             writer.add(now.microseconds)
             writer.add(id.text)
         }
         commands.write { writer in
             writer.add("HSET")
-            writer.add(MembershipKeys.info)
+            writer.add(placed(MembershipKeys.info))
             writer.add(id.text)
             writer.add(info.json)
         }
         commands.write { writer in
             // The latest first: entries of nodes long gone must not push out the living.
             writer.add("ZREVRANGE")
-            writer.add(MembershipKeys.nodes)
+            writer.add(placed(MembershipKeys.nodes))
             writer.add("0")
             writer.add(Int64(MembershipView.membersMax - 1))
             writer.add("WITHSCORES")
         }
         commands.write { writer in
             writer.add("HGETALL")
-            writer.add(MembershipKeys.info)
+            writer.add(placed(MembershipKeys.info))
         }
         commands.endTransaction(self, token: token(.heartbeat))
     }
@@ -220,13 +233,13 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.beginTransaction()
         commands.write { writer in
             writer.add("ZREMRANGEBYSCORE")
-            writer.add(MembershipKeys.nodes)
+            writer.add(placed(MembershipKeys.nodes))
             writer.add("-inf")
             writer.add(bound.microseconds)
         }
         commands.write { writer in
             writer.add("HDEL")
-            writer.add(MembershipKeys.info)
+            writer.add(placed(MembershipKeys.info))
             for node in nodes { writer.add(node.text) }
         }
         commands.endTransaction(self, token: token(.write))
@@ -239,12 +252,12 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.beginTransaction()
         commands.write { writer in
             writer.add("ZREM")
-            writer.add(MembershipKeys.nodes)
+            writer.add(placed(MembershipKeys.nodes))
             writer.add(id.text)
         }
         commands.write { writer in
             writer.add("HDEL")
-            writer.add(MembershipKeys.info)
+            writer.add(placed(MembershipKeys.info))
             writer.add(id.text)
         }
         commands.endTransaction(self, token: token(.write))
@@ -258,7 +271,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.beginTransaction()
         commands.write { writer in
             writer.add("HSET")
-            writer.add(HealthKeys.hash(service: news.backend.service))
+            writer.add(placed(HealthKeys.hash(service: news.backend.service)))
             writer.add(HealthKeys.field(url: news.backend.url, node: news.node))
             writer.add(news.verdict.json)
         }
@@ -273,7 +286,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     /// How a probe in turn ended.
     func publish(_ report: ProbeReport) {
         guard commands.isReady else { return }
-        let key = HealthKeys.probes(service: report.backend.service)
+        let key = placed(HealthKeys.probes(service: report.backend.service))
         commands.beginTransaction()
         commands.write { writer in
             writer.add("HSET")
@@ -308,7 +321,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     /// The number of a breaker, and the news of it.
     func publish(_ news: BreakerNews) {
         guard commands.isReady else { return }
-        let key = HealthKeys.breakers(service: news.backend.service)
+        let key = placed(HealthKeys.breakers(service: news.backend.service))
         commands.beginTransaction()
         commands.write { writer in
             writer.add("HSET")
@@ -332,7 +345,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     /// Sets the key of a trial unless somebody has. Who comes too late makes it live longer, which does no harm: it
     /// belongs to this one number.
     func claim(_ key: BackendKey, number: UInt64, lifetime: TimeSpan) {
-        let name = HealthKeys.trial(key, number: number)
+        let name = placed(HealthKeys.trial(key, number: number))
         commands.beginTransaction()
         commands.write { writer in
             writer.add("SETNX")
@@ -353,7 +366,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.beginTransaction()
         commands.write { writer in
             writer.add("HSET")
-            writer.add(HealthKeys.operators)
+            writer.add(placed(HealthKeys.operators))
             writer.add(HealthKeys.operatorField(key))
             writer.add(word.json)
         }
@@ -369,7 +382,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         guard commands.isReady else { return }
         commands.write { writer in
             writer.add("HGETALL")
-            writer.add(HealthKeys.operators)
+            writer.add(placed(HealthKeys.operators))
         }
         commands.sendCommand(self, token: token(.words))
     }
@@ -378,7 +391,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         guard commands.isReady, !fields.isEmpty else { return }
         commands.write { writer in
             writer.add("HDEL")
-            writer.add(HealthKeys.hash(service: service))
+            writer.add(placed(HealthKeys.hash(service: service)))
             for field in fields { writer.add(field) }
         }
         commands.sendCommand(self, token: token(.write))
@@ -388,17 +401,17 @@ final class ClusterLink: RedisRequester, RedisObserver {
         guard commands.isReady else { return }
         commands.write { writer in
             writer.add("HGETALL")
-            writer.add(HealthKeys.hash(service: service))
+            writer.add(placed(HealthKeys.hash(service: service)))
         }
         commands.sendCommand(self, token: token(.snapshot(service: service)))
         commands.write { writer in
             writer.add("HGETALL")
-            writer.add(HealthKeys.probes(service: service))
+            writer.add(placed(HealthKeys.probes(service: service)))
         }
         commands.sendCommand(self, token: token(.probes))
         commands.write { writer in
             writer.add("HGETALL")
-            writer.add(HealthKeys.breakers(service: service))
+            writer.add(placed(HealthKeys.breakers(service: service)))
         }
         commands.sendCommand(self, token: token(.breakers(service: service)))
     }

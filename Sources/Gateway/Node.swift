@@ -20,7 +20,7 @@ package struct NodeStartError: Error, CustomStringConvertible {
 struct ControlSetup: Sendable {
     var id: NodeID
     var info: NodeInfo
-    var redis: RedisEndpoint?
+    var redis: RedisTopology?
     var resolver: Resolver
     var logger: Logger
     var limiterContext: LimiterContext?
@@ -62,14 +62,15 @@ package final class Node: Sendable {
                 name: "default", limit: limit, window: .seconds(1),
                 burst: configuration.rateLimit?.burstSize ?? limit)
         }
-        let redis = configuration.rateLimit?.redisURL.map { Self.endpoint($0) }
+        var redis: RedisTopology?
+        if let url = configuration.rateLimit?.redisURL { redis = try topology(of: url) }
         var limiterSetup = LimiterSetup.none
         var limiterContext: LimiterContext?
         if let policy, let settings = configuration.rateLimit {
             if let redis {
                 let context = LimiterContext(
                     policy, lossRule: Self.lossRule(settings.onRedisLoss), timeout: settings.timeout, boot: boot,
-                    seed: seed)
+                    seed: seed, onCluster: redis.isCluster)
                 limiterContext = context
                 limiterSetup = .redis(context, redis, resolver)
             } else {
@@ -105,15 +106,6 @@ package final class Node: Sendable {
     }
 
     // MARK: Parts
-
-    private static func endpoint(_ url: RedisURL) -> RedisEndpoint {
-        let location: RedisEndpoint.Location =
-            switch url.kind {
-            case .tcp(let host, let port): .tcp(host: host.description, port: port)
-            case .unix(let path): .unix(path: path)
-            }
-        return RedisEndpoint(location, username: url.username, password: url.password, database: url.database)
-    }
 
     private static func lossRule(_ rule: Configuration.RedisLossRule) -> LossRule {
         switch rule {

@@ -78,7 +78,7 @@ struct HashSource: Sendable {
 enum LimiterSetup: Sendable {
     case none
     case memory(TokenBucketStore)
-    case redis(LimiterContext, RedisEndpoint, Resolver)
+    case redis(LimiterContext, RedisTopology, Resolver)
 }
 
 final class NodeContext: Sendable {
@@ -129,9 +129,9 @@ final class NodeContext: Sendable {
     func makeLimiter(_ loop: Loop, _ worker: Int, _ report: @escaping (LimiterEvent) -> Void) -> Limiter? {
         switch limiterSetup {
         case .none, .memory: nil
-        case .redis(let context, let endpoint, let resolver):
+        case .redis(let context, let topology, let resolver):
             Limiter(
-                context, endpoint: endpoint, worker: worker, loop: loop, resolver: resolver,
+                context, topology: topology, worker: worker, loop: loop, resolver: resolver,
                 name: "sluice-\(id)-\(worker)", report: report)
         }
     }

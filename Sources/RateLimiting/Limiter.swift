@@ -12,7 +12,12 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private let loop: Loop
     private let report: (LimiterEvent) -> Void
     private var machine: WindowMachine
-    private var connection: RedisConnection!
+    private var connection: RedisConnection?
+    private var finder: RedisFinder?
+    /// Where the windows are spread over the servers of a cluster: what asks the right one. This limiter then asks nobody.
+    private var cluster: LimiterCluster?
+    /// Where this limiter is one of a cluster's: who knows where the others are.
+    private weak var shards: LimiterCluster?
     private var deadlineTimer: LoopTimer!
     private var probeTimer: LoopTimer!
     private var isDeadlineSet = false
@@ -43,25 +48,63 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     ///   - worker: the number of the worker; part of the entries' names.
     ///   - name: shown by `CLIENT LIST`; no spaces.
     ///   - report: called on the loop.
-    package init(
-        _ context: LimiterContext, endpoint: RedisEndpoint, worker: Int, loop: Loop, resolver: Resolver, name: String,
+    package convenience init(
+        _ context: LimiterContext, topology: RedisTopology, worker: Int, loop: Loop, resolver: Resolver, name: String,
         report: @escaping (LimiterEvent) -> Void
+    ) {
+        self.init(context, worker: worker, shard: 0, loop: loop, report: report)
+        let seed = context.seed &+ UInt64(clamping: worker)
+        switch topology {
+        case .cluster(let seeds):
+            cluster = LimiterCluster(
+                context, seeds, worker: worker, loop: loop, resolver: resolver, name: name, seed: seed, report: report)
+        case .single, .sentinel:
+            let finder = RedisFinder(
+                topology, key: "", name: "\(name)-sentinel", loop: loop, resolver: resolver, seed: seed)
+            self.finder = finder
+            connect(
+                finder.connection(name: name, silenceMax: Self.silenceMax(context), seed: seed, observer: self))
+        }
+    }
+
+    /// One of a cluster's, or without an endpoint for slots that nobody holds.
+    convenience init(
+        _ context: LimiterContext, shardOf shards: LimiterCluster, _ endpoint: RedisEndpoint?, worker: Int, shard: Int,
+        loop: Loop, resolver: Resolver, name: String, seed: UInt64, report: @escaping (LimiterEvent) -> Void
+    ) {
+        self.init(context, worker: worker, shard: shard, loop: loop, report: report)
+        self.shards = shards
+        guard let endpoint else { return }
+        connect(
+            RedisConnection(
+                endpoint, name: name, silenceMax: Self.silenceMax(context), loop: loop, resolver: resolver,
+                seed: seed, observer: self))
+    }
+
+    private init(
+        _ context: LimiterContext, worker: Int, shard: Int, loop: Loop, report: @escaping (LimiterEvent) -> Void
     ) {
         self.context = context
         self.loop = loop
         self.report = report
         impatience = min(TimerWheel.tick * 2 + .milliseconds(1), context.timeout / 2)
-        machine = WindowMachine(context, worker: worker)
-        connection = RedisConnection(
-            endpoint, name: name, silenceMax: max(RedisConnection.silenceDefault, context.timeout * 2), loop: loop,
-            resolver: resolver, seed: context.seed &+ UInt64(clamping: worker), observer: self)
+        machine = WindowMachine(context, worker: worker, shard: shard)
         deadlineTimer = LoopTimer(loop) { [weak self] in self?.expire() }
         probeTimer = LoopTimer(loop) { [weak self] in self?.probe() }
+    }
+
+    private static func silenceMax(_ context: LimiterContext) -> TimeSpan {
+        max(RedisConnection.silenceDefault, context.timeout * 2)
+    }
+
+    private func connect(_ connection: RedisConnection) {
+        self.connection = connection
         connection.start()
     }
 
     /// Decides a request of a subject at once, or promises to call `limitDecided`.
     package func check(_ subject: SubjectKey, requester: any LimitRequester, token: UInt64) -> LimitDecision {
+        if let cluster { return cluster.check(subject, requester: requester, token: token) }
         let decision = machine.ask(subject, requester, token: token, at: loop.now)
         if decision == .pending {
             asked += 1
@@ -72,13 +115,15 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     }
 
     /// Whether Redis is asked now.
-    package var isAsking: Bool { machine.breaker.mayAsk }
+    package var isAsking: Bool { cluster?.isAsking ?? machine.breaker.mayAsk }
 
     /// Ends the connection; who waits is decided by the loss rule.
     package func close() {
+        cluster?.close()
         deadlineTimer.cancel()
         probeTimer.cancel()
-        connection.close()
+        connection?.close()
+        finder?.close()
         machine.disconnected(.notConnected, at: loop.now)
         afterwards()
     }
@@ -113,11 +158,16 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     /// When the next batch may leave. Requests gather while one is under way: one write and one read for all of them,
     /// here and at the server; docs/decisions/gathering.md has the figures.
     private var batchDue: MonotonicTime {
-        if connection.outstanding > 0 { return batchAt + Self.gatheringMax }
+        if let connection, connection.outstanding > 0 { return batchAt + Self.gatheringMax }
         return busy ? batchAt + Self.batchPause : batchAt
     }
 
     private func send(_ transmission: Transmission) {
+        guard let connection else { return }
+        if let shards, let subject = machine.subject(of: transmission), !shards.holds(self, subject) {
+            // On its way here from another server, or put right where the key has moved to already.
+            connection.asking()
+        }
         switch transmission.form {
         case .transaction(let commands):
             connection.transaction(commands: commands, self, token: transmission.token) { writer in
@@ -176,13 +226,24 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     package func redisReplied(_ reply: Reply, token: UInt64) {
         machine.replied(token, reply, at: loop.now)
-        if let reason = machine.takeMistrust() { connection.distrust(reason) }
+        if let reason = machine.takeMistrust() { connection?.distrust(reason) }
         // The batch is answered: who has gathered meanwhile is next.
-        if connection.outstanding == 0 { askTurn() }
+        if connection?.outstanding == 0 { askTurn() }
         afterwards()
     }
 
     package func redisFailed(_ failure: RedisFailure, token: UInt64) {
+        if let shards, let connection, case .refused(let text) = failure,
+            let redirection = Redirection(text, from: connection.endpoint.location)
+        {
+            if let handover = machine.redirected(token, at: loop.now) {
+                shards.redirected(redirection, handover, from: self)
+            } else {
+                shards.redirected(redirection, nil, from: self)
+            }
+            afterwards()
+            return
+        }
         machine.failed(token, failure, at: loop.now)
         afterwards()
     }
@@ -190,13 +251,34 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     package func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) {
         machine.connected(sample)
         probe()
+        shards?.connected()
     }
 
     package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
         machine.disconnected(failure, at: loop.now)
+        shards?.lost(self)
         afterwards()
     }
 
     package func redisSubscribed(_ connection: RedisConnection) {}
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
+}
+
+// MARK: As one of a cluster's
+
+extension Limiter {
+    /// Where its server is; `nil` for the one that asks nobody.
+    var location: RedisEndpoint.Location? { connection?.endpoint.location }
+
+    /// A slot of its server, for questions of its own.
+    func setProbeTag(_ tag: String) { machine.setProbeTag(tag) }
+
+    func take(_ handover: Handover) {
+        machine.take(handover, at: loop.now)
+        if let first = machine.nextDeadline { setDeadline(first) }
+        askTurn()
+        afterwards()
+    }
+
+    func takeMisplaced(_ isOurs: (SubjectKey) -> Bool) -> [Handover] { machine.takeMisplaced(isOurs) }
 }

@@ -45,9 +45,12 @@ package final class LimiterContext: Sendable {
     ///   - timeout: at least a millisecond.
     ///   - boot: 64 random bits, new with every start of the process.
     ///   - seed: a secret, for the hashing of clients' addresses.
-    package init(_ policy: Policy, lossRule: LossRule, timeout: TimeSpan, boot: UInt64, seed: UInt64) {
+    ///   - onCluster: whether keys need hash tags.
+    package init(
+        _ policy: Policy, lossRule: LossRule, timeout: TimeSpan, boot: UInt64, seed: UInt64, onCluster: Bool = false
+    ) {
         self.policy = policy
-        key = WindowKey(policy)
+        key = WindowKey(policy, onCluster: onCluster)
         self.lossRule = lossRule
         self.timeout = max(timeout, .milliseconds(1))
         self.boot = boot

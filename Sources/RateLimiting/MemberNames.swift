@@ -9,13 +9,17 @@ import Primitives
 /// more. A timestamp as the name was rejected: two requests of one microsecond would count as one.
 package struct MemberNames: Sendable {
     private let prefix: [UInt8]
-    private var next: UInt64 = 0
+    private var next: UInt64
 
-    /// - Parameter boot: 64 random bits, new with every start of a process.
-    package init(boot: UInt64, worker: Int) {
+    /// - Parameters:
+    ///   - boot: 64 random bits, new with every start of a process.
+    ///   - shard: tells what gives names for the same worker from each other, by digits in front of the twelve: on a
+    ///     cluster a window, and what is remembered of it, can move to where another gives names.
+    package init(boot: UInt64, worker: Int, shard: Int = 0) {
         let digits = String(boot, radix: 16)
         let padded = String(repeating: "0", count: 16 - digits.count) + digits
         prefix = Array("\(padded)-\(worker)-".utf8)
+        next = UInt64(shard) << 48
     }
 
     /// Takes `count` names in a row; returns the first one's sequence number.
@@ -32,14 +36,18 @@ package struct MemberNames: Sendable {
     }
 }
 
-/// The Redis keys of a policy: `rate_limit:POLICY:LIMIT/WINDOW:SUBJECT`.
+/// The Redis keys of a policy: `rate_limit:POLICY:LIMIT/WINDOW:SUBJECT`. On a cluster braces surround what stands behind
+/// `rate_limit:`, so that everything of one policy and subject shares a slot, and subjects spread over all slots.
 package struct WindowKey: Sendable {
     package let policy: Policy
     private let prefix: [UInt8]
+    private let isTagged: Bool
 
-    package init(_ policy: Policy) {
+    package init(_ policy: Policy, onCluster: Bool = false) {
         self.policy = policy
-        prefix = Array(policy.keyPrefix.utf8)
+        isTagged = onCluster
+        let text = policy.keyPrefix
+        prefix = Array(onCluster ? "rate_limit:{\(text.dropFirst("rate_limit:".count))".utf8 : text.utf8)
     }
 
     package func write(_ subject: SubjectKey, to buffer: inout ByteBuffer) {
@@ -47,14 +55,27 @@ package struct WindowKey: Sendable {
         buffer.append("ip:")
         buffer.append(subject.address)
         if subject.address.family == .v6 { buffer.append("/64") }
+        if isTagged { buffer.append(UInt8(ascii: "}")) }
     }
 
     /// A key under which nothing is ever stored: for asking whether the server takes writes.
-    package func writeProbe(to buffer: inout ByteBuffer) {
-        buffer.append(prefix.span)
-        buffer.append("probe")
+    package func writeProbe(tag: [UInt8], to buffer: inout ByteBuffer) {
+        guard isTagged else {
+            buffer.append(prefix.span)
+            buffer.append("probe")
+            return
+        }
+        buffer.append("rate_limit:{")
+        buffer.append(tag.span)
+        buffer.append("}:probe")
     }
 
     /// A marker that is lost when the server loses its data.
-    package func writeEpoch(to buffer: inout ByteBuffer) { buffer.append("sluice:epoch") }
+    package func writeEpoch(tag: [UInt8], to buffer: inout ByteBuffer) {
+        buffer.append("sluice:epoch")
+        guard isTagged else { return }
+        buffer.append(":{")
+        buffer.append(tag.span)
+        buffer.append(UInt8(ascii: "}"))
+    }
 }

@@ -63,6 +63,18 @@ struct Queue<Element> {
         return element
     }
 
+    var last: Element? { isEmpty ? nil : elements[elements.count - 1] }
+
+    mutating func popLast() -> Element? {
+        guard !isEmpty else { return nil }
+        let element = elements.removeLast()
+        if head == elements.count {
+            elements.removeAll(keepingCapacity: true)
+            head = 0
+        }
+        return element
+    }
+
     /// Lets `body` change the youngest element.
     mutating func updateLast(_ body: (inout Element) -> Bool) -> Bool {
         isEmpty ? false : body(&elements[elements.count - 1])

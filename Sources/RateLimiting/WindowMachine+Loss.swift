@@ -254,7 +254,7 @@ extension WindowMachine {
                 at: now, isCharged: false))
     }
 
-    private mutating func putRight(_ run: Entries) {
+    mutating func putRight(_ run: Entries) {
         if entries.extendLast(with: run) { return }
         if entries.count >= Self.entriesMax {
             // The oldest leave their window first.

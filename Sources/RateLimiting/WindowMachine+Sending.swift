@@ -148,10 +148,11 @@ extension WindowMachine {
     /// another value for everyone.
     private func writeProbe(to writer: inout CommandWriter) {
         let key = context.key
+        let tag = probeTag
         writer.time()
         func add(_ command: StaticString, _ arguments: StaticString...) {
             writer.add(command)
-            writer.add { key.writeProbe(to: &$0) }
+            writer.add { key.writeProbe(tag: tag, to: &$0) }
             for argument in arguments { writer.add(argument) }
             writer.end()
         }
@@ -162,11 +163,11 @@ extension WindowMachine {
         add("ZREM", "probe")
         add("PEXPIRE", "1")
         writer.add("SETNX")
-        writer.add { key.writeEpoch(to: &$0) }
+        writer.add { key.writeEpoch(tag: tag, to: &$0) }
         writer.add { names.write(probeName, to: &$0) }
         writer.end()
         writer.add("GET")
-        writer.add { key.writeEpoch(to: &$0) }
+        writer.add { key.writeEpoch(tag: tag, to: &$0) }
         writer.end()
     }
 

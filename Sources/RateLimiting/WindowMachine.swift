@@ -126,6 +126,8 @@ package struct WindowMachine: ~Copyable {
     /// The value of the marker that is lost with the data.
     var epoch: [UInt8] = []
     var probeName: UInt64 = 0
+    /// On a cluster: the hash tag that makes the probe's keys those of this machine's server.
+    var probeTag: [UInt8] = []
     var lastProbeAt = MonotonicTime(nanoseconds: 0)
     /// Entries that were not put right, for lack of room.
     package internal(set) var entriesDropped = 0
@@ -143,10 +145,12 @@ package struct WindowMachine: ~Copyable {
     /// Events nobody has taken; anomalies can come in thousands.
     private static let eventsMax = 64
 
-    package init(_ context: LimiterContext, worker: Int) {
+    /// - Parameters:
+    ///   - shard: tells the machines of one worker from each other where there is one for each server of a cluster.
+    package init(_ context: LimiterContext, worker: Int, shard: Int = 0) {
         self.context = context
         clock = ServerClock(window: context.policy.window)
-        names = MemberNames(boot: context.boot, worker: worker)
+        names = MemberNames(boot: context.boot, worker: worker, shard: shard)
         subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
     }
 

@@ -15,6 +15,51 @@ extension RedisConnection {
     package func start() {
         guard state == .resting else { return }
         attempt = 0
+        guard let locator else {
+            approach()
+            return
+        }
+        state = .locating
+        let failure = wasReady ? nil : lastFailure
+        wasReady = false
+        locator.locate(self, after: failure == .notConnected ? nil : failure)
+    }
+
+    /// The server is there.
+    package func located(_ location: RedisEndpoint.Location) {
+        guard state == .locating else { return }
+        endpoint.location = location
+        approach()
+    }
+
+    /// Nobody knows where the server is.
+    package func notLocated(_ failure: RedisFailure) {
+        if state == .locating { lost(failure) }
+    }
+
+    /// Whom it leads to is not who should be asked any more: another attempt begins at once.
+    ///
+    /// - Parameter location: where, if that is known; otherwise it is asked for.
+    package func reconnect(because reason: String, at location: RedisEndpoint.Location? = nil) {
+        switch state {
+        case .resting: break
+        case .closed, .locating: return
+        case .resolving, .connecting, .handshaking, .ready:
+            attempt = addresses.count
+            lost(.lost(reason))
+        }
+        guard state == .resting else { return }
+        retry?.cancel()
+        guard let location else {
+            start()
+            return
+        }
+        attempt = 0
+        state = .locating
+        located(location)
+    }
+
+    private func approach() {
         switch endpoint.location {
         case .unix(let path): connect(to: .unix(path))
         case .tcp(let host, _):
@@ -24,9 +69,10 @@ extension RedisConnection {
                 connectToNext()
                 return
             }
-            let mailbox = resolved
+            resolutions += 1
+            let (mailbox, question) = (resolved, resolutions)
             // Asked anew each time: after a failover the name may lead to another server.
-            resolver.resolve(host) { mailbox.post($0) }
+            resolver.resolve(host) { mailbox.post((question, $0)) }
         }
     }
 
@@ -38,11 +84,12 @@ extension RedisConnection {
         retry = nil
         stream?.close()
         stream = nil
+        session = nil
         failAll(.lost("closed"))
     }
 
     package func woken() {
-        for answer in resolved.take() where state == .resolving {
+        for (question, answer) in resolved.take() where state == .resolving && question == resolutions {
             switch answer {
             case .success(let list):
                 addresses = list
@@ -93,7 +140,11 @@ extension RedisConnection {
         writer.add("SETNAME")
         writer.add(name)
         ask(.handshake(.optional))
-        writer.add("TIME")
+        if endpoint.mustBePrimary {
+            writer.add("ROLE")
+            ask(.handshake(.role))
+        }
+        if endpoint.tellsTime { writer.add("TIME") } else { writer.add("PING") }
         ask(.handshake(.time))
     }
 
@@ -102,12 +153,15 @@ extension RedisConnection {
     ) throws(RedisProtocolError) {
         switch step {
         case .login, .optional: break
+        case .role:
+            if reply.text(1) != "master" { lost(.refused("READONLY \(endpoint.location) is a \(reply.text(1))")) }
         case .time:
-            guard let sample = ServerTimeSample(reply, at: 0, sentAt: sentAt, receivedAt: loop.now) else {
+            guard let sample = timeSample(reply, sentAt: sentAt) else {
                 throw .outOfStep("TIME answered with no time")
             }
             state = .ready
             readyAt = loop.now
+            wasReady = true
             if !channels.isEmpty {
                 writer.add("SUBSCRIBE")
                 for channel in channels { writer.add(channel) }
@@ -118,11 +172,18 @@ extension RedisConnection {
         }
     }
 
+    private func timeSample(_ reply: Reply, sentAt: MonotonicTime) -> ServerTimeSample? {
+        guard endpoint.tellsTime else {
+            return ServerTimeSample(sentAt: sentAt, receivedAt: loop.now, time: RedisTime(microseconds: 0))
+        }
+        return ServerTimeSample(reply, at: 0, sentAt: sentAt, receivedAt: loop.now)
+    }
+
     func handshakeRefused(_ step: OpenQuestion.HandshakeStep, _ text: String) {
         switch step {
         // A server that forbids a name works without.
         case .optional: break
-        case .login, .time: lost(.refused(text))
+        case .login, .role, .time: lost(.refused(text))
         }
     }
 
@@ -131,6 +192,8 @@ extension RedisConnection {
         guard state != .closed else { return }
         stream?.close()
         stream = nil
+        session = nil
+        isSecured = false
         lastFailure = failure
         writer.output.clear()
         if state == .ready, loop.now - readyAt >= Self.steadyAfter { backoff.reset() }

@@ -8,6 +8,7 @@ package import EventLoop
 package import Hiredis
 package import LinuxIO
 package import Primitives
+import TLS
 
 /// Who asked. Called on the loop, once for each question.
 package protocol RedisRequester: AnyObject {
@@ -53,17 +54,20 @@ package struct ServerTimeSample: Equatable, Sendable {
 
 package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandler {
     enum State {
-        case resting, resolving, connecting, handshaking, ready, closed
+        case resting, locating, resolving, connecting, handshaking, ready, closed
     }
 
     package let name: String
     let loop: Loop
     let resolver: Resolver
-    let endpoint: RedisEndpoint
+    package internal(set) var endpoint: RedisEndpoint
+    let locator: (any RedisLocator)?
     let channels: [String]
     let silenceMax: TimeSpan
     weak var observer: (any RedisObserver)?
-    let resolved: Mailbox<Resolver.Answer>
+    /// Answers to `resolve`, with the number of the question: one that comes late must not be taken for another's.
+    let resolved: Mailbox<(question: UInt64, answer: Resolver.Answer)>
+    var resolutions: UInt64 = 0
 
     var state = State.resting
     var stream: Stream?
@@ -75,11 +79,18 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     var backoff: Backoff
     var readyAt = MonotonicTime(nanoseconds: 0)
     var lastFailure = RedisFailure.notConnected
+    /// Whether the last attempt led to a server that logged us in.
+    var wasReady = false
 
     var writer = CommandWriter()
     var reader = ReplyReader()
     var matcher = ReplyMatcher()
-    private var input = ByteBuffer()
+    var input = ByteBuffer()
+    /// Where there is TLS: the session, whether the server has proved itself, and scratch.
+    var session: TLSSession?
+    var isSecured = false
+    var plain = ByteBuffer()
+    var sealed = ByteBuffer()
     private var flushAsked = false
     /// Commands written since `beginTransaction`; -1 outside.
     private var commandsInTransaction = -1
@@ -97,12 +108,15 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     ///   - name: shown by `CLIENT LIST`; no spaces.
     ///   - channels: subscribed to as soon as the connection is up; such a connection takes no other commands.
     ///   - silenceMax: how long open questions may go without any answer.
+    ///   - locator: who says where the server is; without one, the endpoint does.
     ///   - seed: for the jitter between attempts.
     package init(
         _ endpoint: RedisEndpoint, name: String, channels: [String] = [], silenceMax: TimeSpan = silenceDefault,
-        loop: Loop, resolver: Resolver, seed: UInt64, observer: any RedisObserver
+        locator: (any RedisLocator)? = nil, loop: Loop, resolver: Resolver, seed: UInt64,
+        observer: any RedisObserver
     ) {
         self.endpoint = endpoint
+        self.locator = locator
         self.name = name
         self.channels = channels
         self.silenceMax = silenceMax
@@ -165,6 +179,13 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         endTransaction(requester, token: token)
     }
 
+    /// On a cluster: what is sent next is for a slot that is only just moving to this server.
+    package func asking() {
+        guard state == .ready else { return }
+        writer.add("ASKING")
+        ask(.handshake(.optional))
+    }
+
     private func markStart() {
         if writtenFrom < 0 { writtenFrom = writer.output.count }
     }
@@ -209,7 +230,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     package func turnEnded() {
         flushAsked = false
         guard let stream, !writer.output.isEmpty else { return }
-        let outcome = send(writer.output, stream)
+        let outcome: IOOutcome
+        if let session { outcome = seal(session, writer.output) } else { outcome = send(writer.output, stream) }
         writer.output.clear()
         if case .failed(let error) = outcome {
             lost(.lost(error.reason))
@@ -222,7 +244,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         if stream.deadline == .distantFuture { stream.deadline = loop.now + silenceMax }
     }
 
-    private func send(_ output: borrowing ByteBuffer, _ stream: Stream) -> IOOutcome { stream.send(output.bytes) }
+    func send(_ output: borrowing ByteBuffer, _ stream: Stream) -> IOOutcome { stream.send(output.bytes) }
 
     // MARK: Receiving
 
@@ -233,8 +255,12 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             case .bytes:
                 // Replies are timed from here: what arrived after the turn began must not look older than it is.
                 loop.updateTime()
-                feed(input)
-                takeReplies(of: stream)
+                if let session {
+                    unseal(session, of: stream)
+                } else {
+                    feed(input)
+                    takeReplies(of: stream)
+                }
             case .wouldBlock: return
             case .endOfFile: lost(.lost("the server closed the connection"))
             case .failed(let error): lost(.lost(error.reason))
@@ -242,9 +268,9 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         }
     }
 
-    private func feed(_ buffer: borrowing ByteBuffer) { reader.feed(buffer.bytes) }
+    func feed(_ buffer: borrowing ByteBuffer) { reader.feed(buffer.bytes) }
 
-    private func takeReplies(of stream: Stream) {
+    func takeReplies(of stream: Stream) {
         do throws(RedisProtocolError) {
             // What a reply leads to may close this connection.
             while self.stream === stream, try reader.next() {
@@ -277,7 +303,10 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             case .subscription, .ping: lost(.refused(text))
             case .command, .transaction:
                 asked.requester?.redisFailed(.refused(text), token: asked.token)
-                if state == .ready, RedisCause(errorText: text).asksForAnotherConnection { lost(.refused(text)) }
+                let cause = RedisCause(errorText: text)
+                if state == .ready, cause.asksForAnotherConnection, cause != .moved || !endpoint.takesRedirections {
+                    lost(.refused(text))
+                }
             }
         }
     }
@@ -285,7 +314,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     // MARK: Stream
 
     package func streamConnected(_ stream: Stream) {
-        if self.stream === stream { greet() }
+        guard self.stream === stream else { return }
+        if let client = endpoint.tls { beginTLS(client) } else { greet() }
     }
     package func streamDrained(_ stream: Stream) {}
     package func streamFailed(_ stream: Stream, _ error: SystemError) {
@@ -296,7 +326,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         switch state {
         case .ready: if matcher.count > 0 { lost(.silent("no answer for \(silenceMax)")) }
         case .connecting, .handshaking: lost(.silent("no connection within \(Self.connectTimeout)"))
-        case .resting, .resolving, .closed: break
+        case .resting, .locating, .resolving, .closed: break
         }
     }
 }

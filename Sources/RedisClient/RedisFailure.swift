@@ -27,6 +27,21 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The same, with the name of the server where there are several.
+    package func at(_ server: String) -> RedisFailure {
+        guard !server.isEmpty else { return self }
+        switch self {
+        case .notConnected: return self
+        case .lost(let reason): return .lost("\(server): \(reason)")
+        case .silent(let reason): return .silent("\(server): \(reason)")
+        case .late(let reason): return .late("\(reason), from \(server)")
+        // The error's own first word names the cause.
+        case .refused(let text): return .refused("\(text) (\(server))")
+        case .malformed(let text): return .malformed("\(text) (\(server))")
+        case .untrusted(let text): return .untrusted("\(server): \(text)")
+        }
+    }
+
     package var cause: RedisCause {
         switch self {
         case .notConnected, .lost: .unreachable

@@ -17,7 +17,7 @@ struct OpenQuestion {
         case ping
     }
 
-    enum HandshakeStep: Equatable { case login, optional, time }
+    enum HandshakeStep: Equatable { case login, optional, role, time }
 
     var question: Question
     var requester: (any RedisRequester)?

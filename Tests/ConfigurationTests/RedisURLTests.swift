@@ -3,6 +3,9 @@ import Testing
 
 @testable import Configuration
 
+private let notRedis =
+    "not a Redis URL; write redis://host:port, rediss://…, unix:///path, redis+sentinel://… or redis+cluster://…"
+
 @Suite("Redis URLs")
 struct RedisURLTests {
     @Test(
@@ -49,19 +52,40 @@ struct RedisURLTests {
     @Test(
         "what is refused, without the password in the message",
         arguments: [
-            ("", "not a Redis URL; write redis://host:port or unix:///path"),
-            ("localhost:6379", "not a Redis URL; write redis://host:port or unix:///path"),
-            ("http://h", "not a Redis URL; write redis://host:port or unix:///path"),
-            ("rediss://h", "TLS to Redis is not supported yet; write redis://"),
-            ("redis-sentinel://h", "Redis Cluster and Sentinel are not supported yet; write redis://host:port"),
-            ("redis+cluster://h", "Redis Cluster and Sentinel are not supported yet; write redis://host:port"),
-            ("redis://a:1,b:2", "Redis Cluster and Sentinel are not supported yet; name one host"),
+            ("", notRedis),
+            ("localhost:6379", notRedis),
+            ("http://h", notRedis),
+            ("redis-sentinel://h", notRedis),
+            ("rediss+unix:///s", notRedis),
+            (
+                "redis://a:1,b:2",
+                "several hosts are sentinels or a cluster; write redis+sentinel:// or redis+cluster://"
+            ),
+            ("rediss://h?db=1", "an unknown parameter; there are ca, cert, key, name"),
+            ("rediss://h?ca", "an unknown parameter; there are ca, cert, key, name"),
+            ("rediss://h?ca=", "the parameter ca is empty or not percent-encoded UTF-8"),
+            ("rediss://h?ca=%ff", "the parameter ca is empty or not percent-encoded UTF-8"),
+            ("rediss://h?ca=a&ca=b", "the parameter ca is there twice"),
+            ("rediss://h?key=a", "a key without a certificate; write ?cert=/path&key=/path"),
+            ("redis+sentinel://h", "the name that the sentinels give the primary is missing; write …/mymaster"),
+            ("redis+sentinel://h/", "the name that the sentinels give the primary is missing; write …/mymaster"),
+            ("redis+sentinel://h/a%20b", "the name that the sentinels give the primary is missing; write …/mymaster"),
+            ("redis+sentinel://h/m/x", "the database is not a number; write redis://host:6379/0"),
+            (
+                "redis+sentinel://h,,g/m",
+                "the host is neither a name nor an address; write one such as localhost or 10.0.0.7"
+            ),
+            ("redis+sentinel://h:0,g/m", "the port is not a number in 1...65535; write one such as :8081"),
+            ("redis+sentinel://h,h:26379/m", "h:26379 is there twice"),
+            ("redis+sentinel://h/m?sentinelUser=u", "sentinelUser without sentinelPassword; write both"),
+            ("redis+cluster://h/1", "a Redis Cluster has database 0 only; end the URL with the hosts"),
+            ("redis+cluster://h?x=1", "this URL has no parameters; write the database as redis://host:6379/N"),
             ("redis://:pw@", "the host is neither a name nor an address; write one such as localhost or 10.0.0.7"),
             ("redis://h:0", "the port is not a number in 1...65535; write one such as :8081"),
             ("redis://h/x", "the database is not a number; write redis://host:6379/0"),
             ("redis://h/-1", "the database is not a number; write redis://host:6379/0"),
             ("redis://h/1/2", "the database is not a number; write redis://host:6379/0"),
-            ("redis://h?db=1", "a redis:// URL has no parameters here; write the database as redis://host:6379/N"),
+            ("redis://h?db=1", "this URL has no parameters; write the database as redis://host:6379/N"),
             ("redis://:p#w@h", "a `#` in a password must be written %23; otherwise remove it"),
             (
                 "redis://user@h",
@@ -82,6 +106,27 @@ struct RedisURLTests {
         ])
     func refused(_ url: String, _ expected: String) {
         #expect(outcome { () throws(Invalid) in try RedisURL(parsing: url) } == .failure(Refusal(message: expected)))
+    }
+
+    @Test("sentinels, clusters and TLS, each as it is printed")
+    func several() throws {
+        func printed(_ url: String) throws -> String { "\(try RedisURL(parsing: url))" }
+        #expect(
+            try printed("redis+sentinel://:p%40@a,b:7,[::1]:8/my%2Dname/3?sentinelPassword=x%26y")
+                == "redis+sentinel://:***@a:26379,b:7,[::1]:8/my-name/3")
+        let sentinel = try RedisURL(parsing: "redis+sentinel://a/m?sentinelUser=u&sentinelPassword=x%26y")
+        #expect(sentinel.sentinelLogin == RedisURL.Login(username: "u", password: "x&y"))
+        #expect(sentinel.login == nil && sentinel.database == 0 && sentinel.tls == nil)
+        #expect(try printed("rediss+sentinel://a/m") == "rediss+sentinel://a:26379/m/0")
+        #expect(try printed("redis+cluster://u:p@a,10.0.0.1:7000/") == "redis+cluster://u:***@a:6379,10.0.0.1:7000/")
+        #expect(try printed("rediss+cluster://a") == "rediss+cluster://a:6379/")
+        let secure = try RedisURL(parsing: "rediss://u:p@h/2?ca=/etc/ca%20s.pem&cert=c&key=k&name=redis.internal")
+        #expect("\(secure)" == "rediss://u:***@h:6379/2")
+        #expect(
+            secure.tls
+                == RedisURL.TLS(authorities: "/etc/ca s.pem", certificate: "c", key: "k", name: "redis.internal"))
+        #expect(try RedisURL(parsing: "rediss://h").tls?.authorities == nil)
+        #expect(try RedisURL(parsing: "redis://h").tls == nil)
     }
 
     @Test("a socket's path fits sockaddr_un")

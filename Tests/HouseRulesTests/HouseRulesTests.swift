@@ -10,7 +10,7 @@ let rules: [Rule] = [
             "UnsafeBufferPointer", "UnsafeMutableBufferPointer", "UnsafeRawBufferPointer",
             "UnsafeMutableRawBufferPointer",
             "OpaquePointer", "Unmanaged", "unsafeBitCast", "@unchecked", "nonisolated(unsafe)",
-        ], onlyIn: ["LinuxIO", "Hiredis"], "unsafe code has two homes",
+        ], onlyIn: ["LinuxIO", "Hiredis", "TLS"], "unsafe code has three homes",
         breaking: "final class Box: @unchecked Sendable {}"),
     .words(
         [

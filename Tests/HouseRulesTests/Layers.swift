@@ -5,7 +5,7 @@
 let layers: [[String]] = [
     ["Primitives"],
     ["LinuxIO"],
-    ["HTTP1", "Hiredis"],
+    ["HTTP1", "Hiredis", "TLS"],
     ["EventLoop"],
     ["RedisClient"],
     ["Balancing", "Identity", "Configuration"],
@@ -23,6 +23,7 @@ let foreign: [String: Set<String>] = [
     "Glibc": ["LinuxIO", "Hiredis"],
     "CLinux": ["LinuxIO"],
     "CHiredis": ["Hiredis"],
+    "COpenSSL": ["TLS"],
     // Atomics and locks of the standard library, where threads meet.
     "Synchronization": ["LinuxIO", "EventLoop", "RedisClient", "Balancing", "RateLimiting", "Gateway"],
     "Yams": ["Configuration"],

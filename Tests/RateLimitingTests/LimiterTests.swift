@@ -23,7 +23,7 @@ private final class Worker: LimitRequester {
     init(_ context: LimiterContext, _ endpoint: RedisEndpoint, index: Int = 0) throws {
         loop = try Loop(waker: Waker())
         limiter = Limiter(
-            context, endpoint: endpoint, worker: index, loop: loop, resolver: Resolver(), name: "test-\(index)"
+            context, topology: .single(endpoint), worker: index, loop: loop, resolver: Resolver(), name: "test-\(index)"
         ) { [unowned self] event in events.append(event) }
     }
 

@@ -6,7 +6,7 @@ import RedisClient
 import TestSupport
 import Testing
 
-private final class Client: RedisRequester, RedisObserver {
+final class Client: RedisRequester, RedisObserver {
     let loop: Loop
     var log: [String] = []
     var samples: [ServerTimeSample] = []

@@ -31,6 +31,7 @@ package final class RedisServer {
     deinit {
         kill()
         _ = unsafe unlink(socketPath)
+        for name in ["nodes.conf", "dump.rdb"] { _ = unsafe unlink("\(directory)/\(name)") }
         _ = unsafe rmdir(directory)
     }
 
@@ -115,10 +116,18 @@ package final class RedisServer {
 package final class BlockingSocket {
     private let raw: Int32
 
-    package init(unix path: String) throws(SystemError) {
-        let connected = try Socket.connect(to: .unix(path))
+    package convenience init(unix path: String) throws(SystemError) { try self.init(to: .unix(path)) }
+
+    /// On loopback.
+    package convenience init(port: UInt16) throws(SystemError) {
+        try self.init(to: .tcp(SocketAddress(ip: .v4Loopback, port: port)))
+    }
+
+    private init(to endpoint: Endpoint) throws(SystemError) {
+        let connected = try Socket.connect(to: endpoint)
         raw = connected.release()
         _ = fcntl(raw, F_SETFL, 0)
+        // A connection over TCP is only under way: sending waits for it.
         var limit = timeval(tv_sec: 10, tv_usec: 0)
         _ = unsafe setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }

@@ -1,0 +1,145 @@
+// On a Redis Cluster a subject's window can move to another server, and each server has a machine of its own: with a
+// clock, a breaker and memories that belong to that server alone. What was on its way to the wrong one is handed over.
+//
+// A redirection means that nothing was executed: the server refuses the commands of a transaction one by one, and then
+// the whole. So what is handed over cannot count twice.
+
+package import Identity
+package import Primitives
+import RedisClient
+
+/// What one machine hands to another.
+package struct Handover {
+    struct Asked {
+        var requester: any LimitRequester
+        var token: UInt64
+        var deadline: MonotonicTime
+    }
+    /// Whose requests these are; the entries may be of several.
+    package var subject: SubjectKey
+    var requests: [Asked] = []
+    var entries: [WindowMachine.Entries] = []
+}
+
+extension WindowMachine {
+    /// Whose transmission this is; `nil` for a probe.
+    package func subject(of transmission: Transmission) -> SubjectKey? {
+        switch flights[Int(transmission.token)] {
+        case .window(let flight), .confirmation(let flight, _, _): flight.transaction.subject
+        case .entries(let run): run.subject
+        case .cleanup(let subject, _): subject
+        case .probe: nil
+        }
+    }
+
+    /// The server said that another one holds the subject of this transmission. `nil` where nothing is left to do.
+    package mutating func redirected(_ token: UInt64, at now: MonotonicTime) -> Handover? {
+        guard let flight = flights.remove(Int(clamping: token)) else { return nil }
+        lastHeardAt = now
+        // A server that knows of others lives.
+        breaker.answered()
+        switch flight {
+        case .window(let flight):
+            let handover = handOver(flight, admitted: 0, at: now)
+            landed(flight.transaction.subject, at: now)
+            return handover
+        case .confirmation(let flight, let admitted, _):
+            // The entries have moved with their key. Nobody may be admitted by them before they have their time: they
+            // are taken out where they are now, and the requests decided there.
+            return handOver(flight, admitted: admitted, at: now)
+        case .entries(let run):
+            entriesUnderWay -= 1
+            return Handover(subject: run.subject, entries: [run])
+        case .cleanup: return nil
+        case .probe:
+            probeUnderWay = false
+            return nil
+        }
+    }
+
+    /// - Parameter admitted: entries that are in the window.
+    private mutating func handOver(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) -> Handover {
+        var handover = Handover(subject: flight.transaction.subject)
+        let kept = entries
+        entries = Queue()
+        var position = 0
+        var index = flight.firstRequest
+        while index >= 0, let request = requests.remove(Int(index)) {
+            switch request.state {
+            case .waiting:
+                if position < admitted { giveBack(flight, position, at: now) }
+                if let requester = request.requester {
+                    handover.requests.append(
+                        Handover.Asked(requester: requester, token: request.token, deadline: request.deadline))
+                }
+            case .admittedByLossRule: charge(flight, position, request)
+            case .refusedByLossRule: if position < admitted { giveBack(flight, position, at: now) }
+            }
+            index = request.next
+            position += 1
+        }
+        while let run = entries.popFirst() { handover.entries.append(run) }
+        entries = kept
+        return handover
+    }
+
+    /// Takes over from another machine. Nobody waits longer for that than they would have.
+    package mutating func take(_ handover: Handover, at now: MonotonicTime) {
+        for run in handover.entries { putRight(run) }
+        for asked in handover.requests { askAgain(handover.subject, asked, at: now) }
+    }
+
+    private mutating func askAgain(_ subject: SubjectKey, _ asked: Handover.Asked, at now: MonotonicTime) {
+        switch ask(subject, asked.requester, token: asked.token, at: now) {
+        case .decided(let verdict):
+            deliver(
+                verdict,
+                Request(
+                    requester: asked.requester, token: asked.token, subject: subject, deadline: now, serial: 0,
+                    flight: -1, next: -1, state: .waiting))
+        case .pending:
+            // Its deadline is nearer than that of those who came before it: it must stand before them.
+            guard let (index, serial) = deadlines.popLast() else { return }
+            requests[Int(index)].deadline = asked.deadline
+            var later: [(index: Int32, serial: UInt64)] = []
+            while let last = deadlines.last, isWaiting(last.index, last.serial),
+                requests[Int(last.index)].deadline > asked.deadline, let moved = deadlines.popLast()
+            {
+                later.append(moved)
+            }
+            deadlines.append((index, serial))
+            for entry in later.reversed() { deadlines.append(entry) }
+        }
+    }
+
+    /// Takes out what is remembered of subjects that belong to another server now.
+    package mutating func takeMisplaced(_ isOurs: (SubjectKey) -> Bool) -> [Handover] {
+        var misplaced: [Handover] = []
+        var stay = Queue<Entries>()
+        while let run = entries.popFirst() {
+            if isOurs(run.subject) {
+                stay.append(run)
+            } else {
+                misplaced.append(Handover(subject: run.subject, entries: [run]))
+            }
+        }
+        entries = stay
+        stay = Queue()
+        while let run = recent.popFirst() {
+            if isOurs(run.subject) {
+                stay.append(run)
+            } else {
+                // The new server has them already if all went well, and then adding them changes nothing.
+                misplaced.append(Handover(subject: run.subject, entries: [run]))
+            }
+        }
+        recent = stay
+        return misplaced
+    }
+
+    /// On a cluster: another tag has a marker of its own.
+    package mutating func setProbeTag(_ tag: String) {
+        probeTag = Array(tag.utf8)
+        epoch = []
+    }
+}

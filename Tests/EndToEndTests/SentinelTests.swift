@@ -1,0 +1,76 @@
+import Glibc
+import Primitives
+import TestSupport
+import Testing
+
+@Suite("Redis behind sentinels", .serialized)
+struct SentinelTests {
+    private static func file(_ backend: RecordingBackend, _ url: String, rate: Int) -> File {
+        var file = File([backend])
+        file.rateLimit = "requestsPerSecond: \(rate), timeout: 200ms, redisURL: \"\(url)\""
+        return file
+    }
+
+    private static func isReached(_ node: SluiceNode) throws -> Bool {
+        try node.admin("/readyz").text.contains("\"cluster\":\"reached\"")
+    }
+
+    @Test("nodes follow a failover, planned or not, and come to rest on the new primary", arguments: [true, false])
+    func failover(planned: Bool) throws {
+        try Scene.play { scene in
+            let group = try SentinelGroup()
+            defer { group.stop() }
+            // The first sentinel is gone: the others know as much.
+            group.killSentinel(0)
+            let node = try scene.node(Self.file(try scene.backend(), group.url, rate: 1_000))
+            try eventually("the node has reached Redis") { try Self.isReached(node) }
+            let key = "rate_limit:default:1000/1s:ip:127.0.0.1"
+            try eventually("decisions are made by the primary") {
+                let status = try node.ask().status
+                #expect(status == 200)
+                return try group.servers[0].client()("EXISTS", key) == "1"
+            }
+            if planned {
+                let sentinel = try RedisTestClient(BlockingSocket(port: group.sentinelPorts[1]))
+                try eventually("the failover is taken on") {
+                    try sentinel("SENTINEL", "FAILOVER", "main") == "+OK"
+                }
+            } else {
+                group.servers[0].pause()
+            }
+            try eventually("the sentinels lead to the other server") {
+                // Nobody is refused and nobody waits meanwhile.
+                let status = try node.ask().status
+                #expect(status == 200)
+                return try group.primaryPort() == group.servers[1].port
+            }
+            let other = try group.servers[1].client()
+            try eventually("decisions are made there") {
+                let status = try node.ask().status
+                #expect(status == 200)
+                return try other("EXISTS", key) == "1"
+                    && (try other("CLIENT", "LIST").contains("name=sluice-")) && Self.isReached(node)
+            }
+            #expect(try other("EXISTS", "sluice:nodes") == "1")
+            if !planned { group.servers[0].resume() }
+        }
+    }
+
+    @Test("a service that no sentinel knows is told, and nobody waits for it")
+    func unknown() throws {
+        try Scene.play { scene in
+            let group = try SentinelGroup()
+            defer { group.stop() }
+            let url = group.url.replacingSuffix("/main", with: "/other")
+            let node = try scene.node(Self.file(try scene.backend(), url, rate: 10))
+            try eventually("it is told") { node.log.contains("knows no other") }
+            #expect(try node.ask().status == 200)
+        }
+    }
+}
+
+extension String {
+    fileprivate func replacingSuffix(_ suffix: String, with other: String) -> String {
+        hasSuffix(suffix) ? dropLast(suffix.count) + other : self
+    }
+}
