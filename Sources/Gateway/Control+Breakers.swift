@@ -37,6 +37,11 @@ extension Control {
         performBreakers()
     }
 
+    func breakerReachedAgain(_ key: BackendKey) {
+        breakers.reachedAgain(key, at: loop.now, into: &breakerActions)
+        performBreakers()
+    }
+
     /// Whether a service uses backends with open breakers, because it has no other.
     private func isSpared(_ name: String) -> Bool {
         guard let service = node.services.first(where: { $0.settings.name == name }) else { return false }

@@ -290,6 +290,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         if isAvailable {
             find(key)?.toldFailures.store(0, ordering: .relaxed)
             if service.settings.health.slowStart > .zero { slowStarts.begin(key, at: loop.now) }
+            if service.settings.health.active { breakerReachedAgain(key) }
         }
         postBalancer(service)
     }

@@ -157,6 +157,16 @@ package struct BreakerMachine: Sendable {
         if usedOpen { close(key, "a successful request", now, &actions) }
     }
 
+    /// This node's probes reach the backend again: its path, which alone had opened the breaker here, is whole.
+    package mutating func reachedAgain(_ key: BackendKey, at now: MonotonicTime, into actions: inout [BreakerAction]) {
+        guard let breaker = breakers[key] else { return }
+        breakers[key]?.unreachedInRow = 0
+        guard breaker.isOpenHere else { return }
+        breakers[key]?.isOpenHere = false
+        if breaker.number % 2 == 0 { breakers[key]?.trial = .none }
+        tell(key, "probes reach it again", now, &actions)
+    }
+
     private mutating func open(
         _ key: BackendKey, _ evidence: String, _ now: MonotonicTime, _ actions: inout [BreakerAction]
     ) {

@@ -32,7 +32,7 @@ extension HealthMachine {
             let before = services[s].backends[b]
             services[s].backends[b].condition = conditions[b]
             services[s].backends[b].agreed = agreed[b]
-            if votes[b].down > 0 { sweepSoon(now) }
+            if services[s].backends[b].hasWordsThatAge { sweepSoon(now) }
             let state = Self.state(services[s].backends[b])
             if state != before.state {
                 let reached = votes[b].downSince.dropFirst(rules.quorum.needed(live: live.count) - 1).first
@@ -136,7 +136,7 @@ extension HealthMachine {
                 {
                     expired = true
                 }
-                if services[s].backends[b].votes.down > 0 { sweepSoon(now) }
+                if services[s].backends[b].hasWordsThatAge { sweepSoon(now) }
             }
             if expired { evaluate(s, now, &actions) }
         }

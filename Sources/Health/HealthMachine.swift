@@ -52,6 +52,9 @@ package struct HealthMachine: Sendable {
         var state = BackendStatus.State.up
         var since: UnixTime
         var changes: UInt64 = 0
+
+        /// Whether anybody judges it down, whose vote counts or not.
+        var hasWordsThatAge: Bool { own?.state == .down || verdicts.hasDown }
     }
 
     struct Service: Sendable {

@@ -123,6 +123,9 @@ package struct VerdictTable: Sendable {
         return entry.verdict
     }
 
+    /// Whether somebody judges the backend down.
+    package var hasDown: Bool { entries.values.contains { !$0.isExpired && $0.verdict.state == .down } }
+
     /// A verdict against the backend that its author has not renewed since `bound` counts no more. `true` where there
     /// was one.
     package mutating func expire(before bound: MonotonicTime, butNever kept: NodeID) -> Bool {

@@ -166,6 +166,20 @@ private struct Rig {
         #expect(rig.published.isEmpty)
     }
 
+    @Test("when probes reach the backend again, what only this node's path had opened is closed; the rest stays")
+    func pathIsWhole() {
+        var rig = Rig()
+        rig.fail(3, reached: false)
+        #expect(rig.state == .open)
+        rig.machine.reachedAgain(key, at: rig.now, into: &rig.actions)
+        #expect(rig.state == .closed)
+        #expect(rig.changes == [.open, .closed])
+        rig.fail(3, reached: true)
+        rig.machine.reachedAgain(key, at: rig.now, into: &rig.actions)
+        #expect(rig.state == .open)
+        #expect(rig.published == [1])
+    }
+
     @Test("without Redis a node has its own trial, and what it has found is told later")
     func alone() {
         var rig = Rig(joined: false)

@@ -31,8 +31,24 @@ final class Simulation {
         var available: Set<BackendKey> = []
         var failedInARow: [BackendKey: Int] = [:]
         var tickAt: TimeSpan?
+        /// This machine's monotonic clock has an origin of its own, and its wall clock is wrong.
+        let origin: TimeSpan
+        let wallError: TimeSpan
 
-        init(_ id: NodeID) { self.id = id }
+        init(_ id: NodeID, origin: TimeSpan, wallError: TimeSpan) {
+            self.id = id
+            self.origin = origin
+            self.wallError = wallError
+        }
+
+        func moment(at time: TimeSpan) -> HealthMoment {
+            let exact = HealthTests.moment(time)
+            return HealthMoment(
+                monotonic: exact.monotonic + origin,
+                wall: UnixTime(milliseconds: exact.wall.milliseconds + wallError.milliseconds))
+        }
+
+        func time(of moment: MonotonicTime) -> TimeSpan { moment - HealthTests.moment(origin).monotonic }
     }
 
     private struct Event {
@@ -53,6 +69,9 @@ final class Simulation {
     private(set) var probesOf: [BackendKey: Int] = [:]
     private var boots: UInt64 = 0
 
+    /// A node that reaches no backend at all, and when that last changed.
+    private(set) var cutOff: SimulatedNode?
+    private(set) var cutOffChanged = TimeSpan(nanoseconds: .min / 2)
     /// Whether the network loses, delays and repeats.
     var isFaulty = true
     /// Of a hundred probes of a dead backend, how many time out instead of being refused.
@@ -70,7 +89,10 @@ final class Simulation {
         backends = services.flatMap { service in
             service.urls.map { SimulatedBackend(key: BackendKey(service: service.name, url: $0)) }
         }
-        nodes = (0..<count).map { SimulatedNode(node("node-\($0)")) }
+        nodes = (0..<count).map {
+            SimulatedNode(
+                node("node-\($0)"), origin: span(0...100_000_000), wallError: span(-7_200_000...7_200_000))
+        }
     }
 
     // MARK: Time
@@ -108,9 +130,11 @@ final class Simulation {
     func start(_ node: SimulatedNode) {
         boots += 1
         node.epoch += 1
+        node.isConnected = false
         node.runningSince = now
         node.machine = HealthMachine(
-            node: node.id, boot: BootID(boots), services: watched, seed: random.next(), now: moment(now))
+            node: node.id, boot: BootID(boots), services: watched, seed: random.next(),
+            now: node.moment(at: now))
         node.available = Set(backends.map(\.key))
         node.failedInARow = [:]
         node.tickAt = nil
@@ -158,7 +182,7 @@ final class Simulation {
         var actions: [HealthAction] = []
         guard var machine = node.machine else { return }
         node.machine = nil
-        input(&machine, moment(now), &actions)
+        input(&machine, node.moment(at: now), &actions)
         node.machine = machine
         for action in actions { obey(node, action) }
         schedule(node)
@@ -166,7 +190,7 @@ final class Simulation {
 
     private func schedule(_ node: SimulatedNode) {
         guard let deadline = node.machine?.nextDeadline, deadline < .distantFuture else { return }
-        let due = max(now, deadline - moment(.zero).monotonic)
+        let due = max(now, node.time(of: deadline))
         if let already = node.tickAt, already <= due { return }
         node.tickAt = due
         let machineBoot = node.machine?.boot
@@ -262,8 +286,15 @@ final class Simulation {
         backends[index].since = now
     }
 
+    func cutOff(_ node: SimulatedNode?) {
+        guard cutOff !== node else { return }
+        note("cut off: \(node.map { "\($0.id)" } ?? "nobody")")
+        cutOff = node
+        cutOffChanged = now
+    }
+
     private func reaches(_ node: SimulatedNode, _ backend: SimulatedBackend) -> Bool {
-        backend.state != .dead && backend.unreachableFrom.map { nodes[$0] !== node } ?? true
+        backend.state != .dead && cutOff !== node && backend.unreachableFrom.map { nodes[$0] !== node } ?? true
     }
 
     private func probe(_ node: SimulatedNode, _ key: BackendKey, _ attempt: UInt64, _ settings: HealthSettings) {

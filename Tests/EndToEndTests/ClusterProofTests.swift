@@ -1,0 +1,146 @@
+import Glibc
+import LinuxIO
+import Primitives
+import Synchronization
+import TestSupport
+import Testing
+
+/// Real nodes under traffic while their backends die, hang and lose their Redis. How fast they notice is measured by
+/// `scripts/bench-health`; here counts what clients see.
+@Suite("A cluster under traffic")
+struct ClusterProofTests {
+    /// Clients that ask every node without a pause, until they are stopped.
+    private final class Traffic: Sendable {
+        private struct State {
+            var stopped = false
+            var statuses: [Int: Int] = [:]
+            var asked = 0
+        }
+        private let state = Mutex(State())
+        private let threads = Mutex<[OSThread]>([])
+
+        init(_ nodes: [SluiceNode]) {
+            let addresses = nodes.map(\.address)
+            for address in addresses {
+                let thread = OSThread(name: "client") { [self] in
+                    while !state.withLock(\.stopped) {
+                        guard let wire = try? Wire.connect(to: address) else { continue }
+                        while !state.withLock(\.stopped) {
+                            guard (try? wire.send("GET /x HTTP/1.1\r\nHost: test\r\n\r\n")) != nil,
+                                let answer = try? wire.readResponse()
+                            else {
+                                count(0)
+                                break
+                            }
+                            count(answer.status)
+                        }
+                        wire.close()
+                    }
+                }
+                threads.withLock { $0.append(thread) }
+            }
+        }
+
+        private func count(_ status: Int) {
+            state.withLock {
+                $0.statuses[status, default: 0] += 1
+                $0.asked += 1
+            }
+        }
+
+        var asked: Int { state.withLock(\.asked) }
+        /// Requests that were not answered by 200.
+        var failed: [Int: Int] { state.withLock { $0.statuses.filter { $0.key != 200 } } }
+        func forget() { state.withLock { $0.statuses = [:] } }
+
+        func stop() {
+            state.withLock { $0.stopped = true }
+            for thread in threads.withLock({ $0 }) { thread.join() }
+        }
+    }
+
+    private static let health =
+        "interval: 1s, warningInterval: 200ms, downInterval: 100ms, timeout: 2s, cooldown: 1s, cooldownMax: 2s"
+
+    private func cluster(
+        _ scene: Scene, _ count: Int, _ urls: [String], _ redis: RedisServer,
+        _ more: String = "circuitBreaker: {failures: 1000}"
+    ) throws -> [SluiceNode] {
+        var file = File([File.Service(urls: urls, more: more, health: Self.health)])
+        file.gateway = "heartbeat: 200ms"
+        file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+        let nodes = try (0..<count).map { try scene.node(file, ["--node-id", "n\($0)"]) }
+        try LimitTests.reached(nodes)
+        return nodes
+    }
+
+    private func isDown(_ node: SluiceNode, _ url: String) throws -> Bool {
+        let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
+        return rows.contains { $0.contains("\"url\":\"\(url)\"") && $0.contains("\"state\":\"down\"") }
+    }
+
+    @Test(
+        "a backend is killed and no request fails on any node, with Redis restarted in the middle", arguments: [3, 5])
+    func killed(count: Int) throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let dying = try scene.backend(named: "dying")
+            let steady = try scene.backend(named: "steady")
+            let nodes = try cluster(scene, count, [dying.url, steady.url], redis)
+            let traffic = Traffic(nodes)
+            defer { traffic.stop() }
+            try eventually("traffic flows") { traffic.asked > 100 }
+            dying.stop()
+            for node in nodes { try eventually("it is down") { try isDown(node, dying.url) } }
+            #expect(traffic.failed.isEmpty)
+
+            redis.kill()
+            let reborn = try scene.backend(named: "reborn", port: dying.address.port)
+            let before = traffic.asked
+            try eventually("traffic flows without Redis") { traffic.asked > before + 200 }
+            try redis.start()
+            for node in nodes { try eventually("it is up again") { try !isDown(node, dying.url) } }
+            for node in nodes { try eventually("it is used") { try node.ask().text == "reborn" } }
+            #expect(traffic.failed.isEmpty)
+            _ = reborn
+        }
+    }
+
+    @Test("a backend that hangs is out on every node, and no request fails from then on; it comes back when it wakes")
+    func hanging() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let steady = try scene.backend(named: "steady")
+            let port = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false).address.port
+            let process = try ChildProcess(try SluiceNode.binary(), ["backend", "--port", "\(port)"])
+            defer { process.kill() }
+            let url = "http://127.0.0.1:\(port)"
+            let nodes = try cluster(
+                scene, 3, [url, steady.url], redis,
+                "timeouts: {response: 300ms, connect: 300ms}, circuitBreaker: {failures: 1000}")
+            for node in nodes {
+                try eventually("it is used") { try node.ask().text != "steady" }
+            }
+            let traffic = Traffic(nodes)
+            defer { traffic.stop() }
+            try eventually("traffic flows") { traffic.asked > 100 }
+            process.signal(SIGSTOP)
+            for node in nodes { try eventually("it is down") { try isDown(node, url) } }
+            // Those that were under way when the last node stopped may still run into their timeout.
+            try eventually("nothing is under way there") {
+                try nodes.allSatisfy { node in
+                    let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
+                    return rows.contains { $0.contains("\"url\":\"\(url)\"") && $0.contains("\"inFlight\":0") }
+                }
+            }
+            traffic.forget()
+            let before = traffic.asked
+            try eventually("traffic flows") { traffic.asked > before + 500 }
+            #expect(traffic.failed.isEmpty)
+            process.signal(SIGCONT)
+            for node in nodes {
+                try eventually("it is used again") { try node.ask().text != "steady" }
+            }
+        }
+    }
+}

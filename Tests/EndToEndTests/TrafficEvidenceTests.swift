@@ -1,0 +1,98 @@
+import Primitives
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite("The evidence of traffic")
+struct TrafficEvidenceTests {
+    private final class Counter: Sendable {
+        let count = Atomic<Int>(0)
+        var next: Int { count.wrappingAdd(1, ordering: .relaxed).newValue }
+    }
+
+    @Test("a share of failures condemns where failures in a row do not, by option alone")
+    func share() throws {
+        try Scene.play { scene in
+            let counter = Counter()
+            // Every other answer is an error: never two in a row.
+            let sick = try scene.backend {
+                try $0.answer("sick", status: counter.next % 2 == 0 ? "200 OK" : "500 Internal Server Error")
+                return .keep
+            }
+            let well = try scene.backend(named: "well")
+            var file = File([sick, well])
+            file.services[0].health = "active: false, failures: 2, cooldown: 1h"
+            let patient = try scene.node(file)
+            for _ in 0..<100 { _ = try patient.ask() }
+            #expect(Set(try (0..<4).map { _ in try patient.ask().text }) == ["sick", "well"])
+
+            file.services[0].health += ", failureShare: {share: 40%, window: 10s, requests: 10}"
+            let strict = try scene.node(file)
+            try eventually("it gets no more requests") {
+                try (0..<6).allSatisfy { _ in try strict.ask().text == "well" }
+            }
+            #expect(strict.log.contains("requests failed"))
+        }
+    }
+
+    @Test("what a client asks for condemns nobody: 4xx, 501 and 505 are its own choice")
+    func clients() throws {
+        try Scene.play { scene in
+            let statuses = [
+                "400 Bad Request", "404 Not Found", "429 Too Many Requests", "501 Not Implemented",
+                "505 HTTP Version Not Supported",
+            ]
+            let counter = Counter()
+            let picky = try scene.backend {
+                try $0.answer("", status: statuses[counter.next % statuses.count])
+                return .keep
+            }
+            let well = try scene.backend(named: "well")
+            var file = File([picky, well], "circuitBreaker: {failures: 2}")
+            file.services[0].health = "active: false, failures: 2"
+            let node = try scene.node(file)
+            for _ in 0..<40 { _ = try node.ask() }
+            #expect(picky.requests.count == 20)
+            #expect(try node.admin("/api/backends").text.components(of: "\"changes\":0") == 2)
+        }
+    }
+
+    @Test("no more than a share of a service goes by failed requests, and never the last")
+    func maxEjected() throws {
+        try Scene.play { scene in
+            let sick = try (0..<3).map { index in
+                try scene.backend {
+                    try $0.answer("\(index)", status: "500 Internal Server Error")
+                    return .keep
+                }
+            }
+            let well = try scene.backend(named: "well")
+            var file = File(sick + [well], "circuitBreaker: {failures: 1000}")
+            file.services[0].health = "active: false, failures: 2, cooldown: 1h, maxEjected: 50%"
+            let node = try scene.node(file)
+            for _ in 0..<80 { _ = try node.ask() }
+            #expect(Set(try (0..<20).map { _ in try node.ask().text }).count == 2)
+            #expect(try node.admin("/api/backends").text.components(of: "{\"available\":true") == 2)
+        }
+    }
+
+    @Test("a backend that has come back gets its share little by little")
+    func slowStart() throws {
+        try Scene.play { scene in
+            let dying = try scene.backend(named: "dying")
+            let steady = try scene.backend(named: "steady")
+            var file = File([dying, steady])
+            file.services[0].health =
+                "interval: 50ms, warningInterval: 50ms, downInterval: 50ms, failures: 2, successes: 2, slowStart: 1h"
+            let node = try scene.node(file)
+            func down() throws -> Bool { try node.admin("/api/backends").text.contains("\"state\":\"down\"") }
+            dying.stop()
+            try eventually("it is down") { try down() }
+            let reborn = try scene.backend(named: "reborn", port: dying.address.port)
+            try eventually("it is up again") { try !down() }
+            // In the first minutes of the hour less than one in fifty.
+            for _ in 0..<100 { _ = try node.ask() }
+            #expect(reborn.requests.count <= 10)
+        }
+    }
+}
