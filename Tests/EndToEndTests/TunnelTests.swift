@@ -1,4 +1,5 @@
 import Glibc
+import LinuxIO
 import Primitives
 import Synchronization
 import TestSupport
@@ -340,6 +341,46 @@ struct TunnelTests {
             #expect(growth < Self.growthMax, "grew by \(growth) bytes")
         }
     }
+
+    @Test("both directions at once, in random cuts, arrive byte for byte", arguments: [1, 2, 3] as [UInt64])
+    func duplex(seed: UInt64) throws {
+        /// Sends the pattern in pieces of random sizes, many of them tiny.
+        @Sendable func sendCut(_ wire: Wire, _ seed: UInt64) throws {
+            var generator = SplitMix64(seed: seed)
+            var pattern = Pattern()
+            while pattern.offset < Self.duplexSize {
+                let most = generator.next() % 4 == 0 ? 60_000 : 40
+                let size = 1 + Int(generator.next() % UInt64(most))
+                try wire.send(Array(pattern.next(min(size, Self.duplexSize - pattern.offset))))
+            }
+            wire.endSending()
+        }
+        @Sendable func takeAll(_ wire: Wire) throws -> Bool {
+            var pattern = Pattern()
+            var same = true
+            try wire.stream(Self.duplexSize) { if !pattern.matches($0) { same = false } }
+            return try wire.endsHere() && same
+        }
+        try Scene.play { scene in
+            let gotAll = Atomic<Bool>(false)
+            let backend = try TunnelScene.backend(scene) { _, wire in
+                let sender = OSThread(name: "sender") { try? sendCut(wire, seed &+ 100) }
+                defer { sender.join() }
+                let same = try takeAll(wire)
+                gotAll.store(same, ordering: .relaxed)
+            }
+            let node = try scene.node(File([backend]))
+            let before = node.process.descriptorCount
+            let client = try TunnelScene.open(node)
+            let sender = OSThread(name: "sender") { try? sendCut(client, seed) }
+            defer { sender.join() }
+            #expect(try takeAll(client))
+            try eventually("the backend has everything") { gotAll.load(ordering: .relaxed) }
+            try eventually("both connections are closed") { node.process.descriptorCount == before }
+        }
+    }
+
+    private static let duplexSize = 4 << 20
 
     @Test("a tunnel in which nothing moves ends")
     func idle() throws {
