@@ -117,6 +117,21 @@ extension ConformanceTests {
             "RFC 9112 §8: a last chunk without its end", get, forwarded: gotten,
             answer: fine(chunkedField, "3\r\nabc\r\n0\r\n"), closes: true, .broken),
         .init(
+            "RFC 9112 §8: chunks without their end, for HTTP/1.0", "GET /t HTTP/1.0\r\nHost: h\r\n\r\n",
+            forwarded: "GET / HTTP/1.1\r\nHost: h\r\n{added10}{end}", answer: fine(chunkedField, "3\r\nabc\r\n"),
+            closes: true, .broken),
+        .init(
+            "RFC 9112 §9.6: the backend ends its connection, and the client's lives", get, forwarded: gotten,
+            answer: fine("Connection: close\r\nContent-Length: 1\r\n", "x"), closes: true,
+            .bytes(passed("Content-Length: 1\r\n", "", "x"))),
+        .init(
+            "RFC 9110 §15.5.22: what is wanted instead", get, forwarded: gotten,
+            answer: "HTTP/1.1 426 Upgrade Required\r\nDate: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                + "Content-Length: 0\r\n\r\n",
+            .bytes(
+                "HTTP/1.1 426 Upgrade Required\r\nDate: x\r\nContent-Length: 0\r\nVia: 1.1 sluice\r\n"
+                    + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")),
+        .init(
             "RFC 9112 §7.1: a chunk that lies", get, forwarded: gotten,
             answer: fine(chunkedField, "3\r\nabcd\r\n0\r\n\r\n"),
             .broken),

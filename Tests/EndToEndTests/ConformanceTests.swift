@@ -80,7 +80,7 @@ private final class ScriptedBackend: Sendable {
         var answer: [UInt8] = []
         var closes = false
         var early = false
-        var bytewise = false
+        var cuts = ConformanceTests.Cuts.none
     }
 
     private let script = Mutex(Script())
@@ -102,7 +102,7 @@ private final class ScriptedBackend: Sendable {
             }
             let script = script.withLock { $0 }
             if !script.early { try wire.skipBody(of: head) }
-            try ConformanceTests.send(script.answer, bytewise: script.bytewise, on: wire)
+            try ConformanceTests.send(script.answer, script.cuts, on: wire)
             if script.closes { return }
             if script.early { try wire.skipBody(of: head) }
         }
@@ -129,9 +129,28 @@ struct ConformanceTests {
 
     static func bytes(_ text: String) -> [UInt8] { text.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) } }
 
-    static func send(_ bytes: [UInt8], bytewise: Bool, on wire: Wire) throws {
-        guard bytewise else { return try wire.send(bytes) }
-        for byte in bytes { try wire.send([byte]) }
+    /// How bytes are sent: in one piece, byte by byte, or in random pieces of the seed.
+    enum Cuts: Equatable, Sendable {
+        case none
+        case everywhere
+        case random(UInt64)
+    }
+
+    static let cuts: [Cuts] = [.none, .everywhere, .random(.random(in: 0 ... .max)), .random(.random(in: 0 ... .max))]
+
+    static func send(_ bytes: [UInt8], _ cuts: Cuts, on wire: Wire) throws {
+        switch cuts {
+        case .none: try wire.send(bytes)
+        case .everywhere: for byte in bytes { try wire.send([byte]) }
+        case .random(let seed):
+            var random = SplitMix64(seed: seed)
+            var start = 0
+            while start < bytes.count {
+                let end = min(bytes.count, start + Int.random(in: 1...40, using: &random))
+                try wire.send(Array(bytes[start..<end]))
+                start = end
+            }
+        }
     }
 
     /// What the node adds to a request, learned from a plain one.
@@ -156,8 +175,8 @@ struct ConformanceTests {
     }
 
     @Test(
-        "holds row for row at the client and at the backend, whole and byte by byte", arguments: [false, true])
-    func table(bytewise: Bool) throws {
+        "holds row for row at the client and at the backend, whole, byte by byte, and cut by chance", arguments: cuts)
+    func table(cuts: Cuts) throws {
         try Scene.play { scene in
             let scripted = ScriptedBackend()
             let backend = scene.add(try RecordingBackend(serving: { _, wire, _ in try scripted.serve(wire) }))
@@ -180,7 +199,7 @@ struct ConformanceTests {
             for row in Self.requests + Self.answers {
                 let label = "\(row.rule): \(row.request.prefix(200).debugDescription)"
                 do {
-                    try Self.run(row, bytewise, node, scripted, added, label)
+                    try Self.run(row, cuts, node, scripted, added, label)
                 } catch {
                     Issue.record("\(label): \(error)")
                     if let code = node.process.exit {
@@ -195,16 +214,16 @@ struct ConformanceTests {
     private static let health = "active: false, failures: 1000"
 
     private static func run(
-        _ row: Conformance, _ bytewise: Bool, _ node: SluiceNode, _ backend: ScriptedBackend, _ added: Added,
+        _ row: Conformance, _ cuts: Cuts, _ node: SluiceNode, _ backend: ScriptedBackend, _ added: Added,
         _ label: String
     ) throws {
         backend.play(
             .init(
                 answer: bytes(row.answer.replacing("{ok}", with: ok)), closes: row.closes, early: row.early,
-                bytewise: bytewise))
+                cuts: cuts))
         let client = try node.connect()
         // The node may refuse, and stop reading, before all is sent.
-        try? send(bytes(row.request), bytewise: bytewise, on: client)
+        try? send(bytes(row.request), cuts, on: client)
         let method = String(row.request.prefix { $0 != " " })
         let lives = try receive(row.received, method, on: client, label)
         if case .refused = row.received, let forwarded = row.forwarded {
@@ -214,7 +233,7 @@ struct ConformanceTests {
         } else if let forwarded = row.forwarded {
             let wanted = added.fill(forwarded)
             // In pieces, chunks are cut as they came: what they carry counts.
-            let same = { bytewise ? joined(backend.received) == joined(wanted) : backend.received == wanted }
+            let same = { cuts == .none ? backend.received == wanted : joined(backend.received) == joined(wanted) }
             try? eventually("the backend has all") { same() }
             #expect(same(), "\(label): the backend got \(text(backend.received)) and not \(text(wanted))")
         }
