@@ -49,6 +49,7 @@ let package = Package(
         module("HTTP1", ["Primitives", "LinuxIO"]),
         module("Hiredis", ["CHiredis", "Primitives", "LinuxIO"]),
         module("TLS", ["COpenSSL", "Primitives", "LinuxIO"]),
+        module("ProxyProtocol", ["Primitives"]),
         module("EventLoop", ["Primitives", "LinuxIO"]),
         module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
         module("Balancing", ["Primitives"]),
@@ -60,8 +61,8 @@ let package = Package(
         module(
             "Gateway",
             [
-                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "EventLoop", "RedisClient", "Balancing", "Identity",
-                "Configuration", "RateLimiting", "Health", "Membership",
+                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "ProxyProtocol", "EventLoop", "RedisClient",
+                "Balancing", "Identity", "Configuration", "RateLimiting", "Health", "Membership",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         module(
@@ -84,6 +85,7 @@ let package = Package(
         tests(of: "LinuxIO", ["Primitives"]),
         tests(of: "HTTP1", ["Primitives", "LinuxIO", "TestSupport"]),
         tests(of: "Hiredis", ["Primitives", "LinuxIO"]),
+        tests(of: "ProxyProtocol", ["Primitives"]),
         tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
         tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),
         tests(of: "Balancing", ["Primitives"]),
@@ -95,7 +97,7 @@ let package = Package(
         tests(of: "Membership", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "TestSupport"]),
         tests(
             of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),
-        tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Configuration", "TestSupport"]),
+        tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Identity", "Configuration", "TestSupport"]),
         .testTarget(
             name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport"],
             swiftSettings: strict),

@@ -22,7 +22,7 @@ package enum AdminServer {
         case "/readyz":
             let ready = Readiness(
                 ready: control.isReady, reason: control.isReady ? "serving" : "draining or starting",
-                cluster: control.clusterState.rawValue)
+                cluster: control.clusterState.rawValue, connections: .init(control.connections))
             return encode(ready, status: control.isReady ? 200 : 503)
         case "/api/backends": return encode(Backends(backends: control.backendRows.map { Backends.Row($0) }))
         case "/api/nodes": return encode(nodes(control))
@@ -60,6 +60,23 @@ package enum AdminServer {
         var ready: Bool
         var reason: String
         var cluster: String
+        var connections: Connections
+    }
+
+    private struct Connections: Encodable {
+        var open: Int
+        var max: Int
+        var scarce: Bool
+        var shed: Int
+        var refused: Int
+
+        init(_ status: ConnectionStatus) {
+            open = status.open
+            max = status.max
+            scarce = status.scarce
+            shed = status.shed
+            refused = status.refused
+        }
     }
 
     private struct Backends: Encodable {

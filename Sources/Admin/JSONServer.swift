@@ -54,8 +54,9 @@ package final class JSONServer: ListenerHandler {
         listener = try loop.listen(on: socket, handler: self)
     }
 
+    package func takePlace(_ listener: Listener, certain: Bool) -> Bool { open < Self.connectionsMax }
+
     package func accepted(_ connection: consuming Accepted, by listener: Listener) {
-        guard open < Self.connectionsMax else { return }
         Socket.setNoDelay(connection.descriptor)
         let handler = JSONConnection(answer) { [weak self] in self?.open -= 1 }
         guard let stream = try? loop.adopt(connection.take(), handler: handler) else { return }

@@ -30,8 +30,12 @@ extension Configuration {
         package let logLevel: LogLevel
         /// The name that this gateway gives itself in `Via` (RFC 9110 §7.6.3).
         package let via: String
-        /// Whose `X-Forwarded-For` is believed.
+        /// Whose word on the client is believed: the header below, and the PROXY protocol.
         package let trustedProxies: [CIDR]
+        /// The header of theirs that is believed, and continued to backends.
+        package let forwardedHeader: ForwardedHeader
+        /// Whether a connection of theirs begins with a PROXY header.
+        package let proxyProtocol: Bool
         /// How often a node announces itself; it is gone after three missed beats.
         package let heartbeat: TimeSpan
         package let drain: Drain
@@ -51,6 +55,13 @@ extension Configuration {
     }
 
     package enum LogFormat: String, CaseIterable, Hashable, Sendable { case text, json }
+
+    /// Only one of the two: a proxy that continues the one passes the other on as the client wrote it.
+    package enum ForwardedHeader: String, CaseIterable, Hashable, Sendable {
+        case xForwardedFor = "x-forwarded-for"
+        /// RFC 7239.
+        case forwarded
+    }
 
     /// The raw values are also swift-log's names of its levels.
     package enum LogLevel: String, CaseIterable, Hashable, Sendable {

@@ -22,6 +22,11 @@ extension Configuration.Gateway {
             try token(text, max: Bounds.viaBytesMax)
         }
         trustedProxies = map.readList("trustedProxies", default: [], max: Bounds.trustedProxiesMax, cidr)
+        forwardedHeader = map.read("forwardedHeader", default: .xForwardedFor, choice)
+        proxyProtocol = map.read("proxyProtocol", default: false, boolean)
+        if proxyProtocol, !map.has("trustedProxies") {
+            map.report("is believed of trusted peers only; name them in gateway.trustedProxies", at: "proxyProtocol")
+        }
         heartbeat = map.read("heartbeat", default: Defaults.heartbeat) { text throws(Invalid) in
             try duration(text, in: .milliseconds(50) ... .seconds(60))
         }

@@ -3,10 +3,21 @@ package import Primitives
 
 /// Who takes the connections that a listener accepts.
 package protocol ListenerHandler: AnyObject {
+    /// Asked before each connection is taken: whether there is a place for it, which is taken then. Otherwise all wait
+    /// in the kernel's queue for a moment. `certain` says that somebody waits, for whom it is worth making room.
+    func takePlace(_ listener: Listener, certain: Bool) -> Bool
+    /// No connection came for the place.
+    func returnPlace(_ listener: Listener)
     /// Owns the descriptor from here on.
     func accepted(_ connection: consuming Accepted, by listener: Listener)
     /// Accepting has paused because descriptors or memory ran out; it goes on by itself.
     func acceptPaused(_ listener: Listener, _ error: SystemError)
+}
+
+/// Who counts no connections takes all.
+extension ListenerHandler {
+    package func takePlace(_ listener: Listener, certain: Bool) -> Bool { true }
+    package func returnPlace(_ listener: Listener) {}
 }
 
 /// A listening socket on a loop.
@@ -39,18 +50,27 @@ package final class Listener {
     }
 
     package func acceptReady() {
-        for _ in 0..<Self.acceptsPerTurn {
-            guard acceptNext() else { return }
+        for index in 0..<Self.acceptsPerTurn {
+            // Watched level-triggered: the event tells of one connection at least, and comes again for more.
+            guard acceptNext(certain: index == 0) else { return }
         }
     }
 
-    private func acceptNext() -> Bool {
+    private func acceptNext(certain: Bool) -> Bool {
         guard watching, let handler else { return false }
+        guard handler.takePlace(self, certain: certain) else {
+            if certain { suspend() }
+            return false
+        }
         do throws(SystemError) {
-            guard let connection = try socket.accept() else { return false }
+            guard let connection = try socket.accept() else {
+                handler.returnPlace(self)
+                return false
+            }
             handler.accepted(connection, by: self)
             return true
         } catch {
+            handler.returnPlace(self)
             suspend()
             handler.acceptPaused(self, error)
             return false
@@ -60,14 +80,19 @@ package final class Listener {
     /// Takes the connections that wait, which were promised an answer, and refuses all that come later.
     package func drain() {
         for _ in 0..<ListeningSocket.queueMax {
-            guard acceptNext() else { break }
+            guard acceptNext(certain: false) else { break }
         }
         socket.stopListening()
         close()
     }
 
+    /// Accepts again before the pause is over, where there is one.
+    package func resumeAccepting() {
+        if !watching, handler != nil { goOn() }
+    }
+
     /// Stops accepting for a moment. Waiting clients stay in the kernel's queue.
-    package func suspend() {
+    private func suspend() {
         guard watching else { return }
         watching = false
         loop.unwatch(socket)

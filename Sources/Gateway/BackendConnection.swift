@@ -46,7 +46,7 @@ final class BackendConnection: StreamHandler {
             address = (pool.preferredAddress + attempts) % addresses.count
             attempts += 1
             let target = SocketAddress(ip: addresses[address], port: pool.backend.port)
-            if let stream = try? pool.worker.loop.connect(to: .tcp(target), handler: self) {
+            if let stream = connect(to: target) {
                 // Each address gets its share of the time, so that one that is silent leaves some to the next.
                 let now = pool.worker.loop.now
                 stream.deadline = now + (connectDeadline - now) / Int64(addresses.count - attempts + 1)
@@ -55,6 +55,18 @@ final class BackendConnection: StreamHandler {
             }
         }
         return false
+    }
+
+    private func connect(to target: SocketAddress) -> Stream? {
+        let worker = pool.worker
+        do throws(SystemError) {
+            return try worker.loop.connect(to: .tcp(target), handler: self)
+        } catch {
+            guard error.isOutOfDescriptors else { return nil }
+            // A request in hand goes before connections that lie idle.
+            worker.pressure.freeDescriptor(error.reason)
+            return try? worker.loop.connect(to: .tcp(target), handler: self)
+        }
     }
 
     var isConnected: Bool { stream.isOpen }

@@ -100,8 +100,9 @@ extension ClientConnection: LimitRequester {
         }
         hash = node.hashing[index].hash(head, bytes, client: client)
         let rewrite = RequestRewrite(
-            stripped: service.settings.stripPrefix ? prefixLength : 0, peer: peer, peerTrusted: peerTrusted,
-            replacesHost: service.settings.hostHeader == .backend, via: node.via,
+            stripped: service.settings.stripPrefix ? prefixLength : 0,
+            identity: ClientIdentity(peer: peer, peerTrusted: peerTrusted, client: client, scheme: clientScheme),
+            believed: node.believedHeader, replacesHost: service.settings.hostHeader == .backend, via: node.via,
             upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft)
         outboundSent = 0
         replayable = true
@@ -123,23 +124,6 @@ extension ClientConnection: LimitRequester {
         case .dotSegment, .backslash, .encodedNUL, .malformedEscape: true
         case .none, .encodedSlash: false
         }
-    }
-
-    private func resolveClient(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
-        client = peer
-        guard peerTrusted, head.fields.contains(.xForwardedFor) else { return }
-        var walk = ForwardedWalk(peer: peer, trusted: worker.node.trusted)
-        var index = head.fields.count
-        while index > 0 {
-            index -= 1
-            let field = head.fields[index]
-            guard field.id == .xForwardedFor else { continue }
-            switch walk.read(bytes.extracting(field.value), trusted: worker.node.trusted) {
-            case .more: continue
-            case .done: index = 0
-            }
-        }
-        client = walk.client
     }
 
     private func limit() {

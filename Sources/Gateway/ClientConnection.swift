@@ -33,8 +33,13 @@ final class ClientConnection: StreamHandler {
 
     let worker: Worker
     let stream: Stream
-    let peer: IPAddress
-    let peerTrusted: Bool
+    /// Whose connection this is: the socket's peer, or whom that names by the PROXY protocol.
+    var peer: IPAddress
+    var peerTrusted: Bool
+    /// Whether the PROXY header is still to come.
+    var awaitsProxyHeader = false
+    /// The client against whose limit the connection counts.
+    var countedClient: IPAddress?
 
     var phase = Phase.head
     /// Its place in the worker's list of clients.
@@ -55,6 +60,7 @@ final class ClientConnection: StreamHandler {
     var backend: BackendConnection?
     var backendIndex = 0
     var client: IPAddress
+    var clientScheme: ForwardedScheme?
     var hash: UInt64 = 0
     var method = Method.get
     var version = HTTPVersion.http11
@@ -151,11 +157,15 @@ final class ClientConnection: StreamHandler {
     /// A body that nobody wants is read up to here to keep the connection; beyond it, closing is cheaper.
     static let discardBytesMax = 256 << 10
 
-    init(_ connection: consuming Accepted, worker: Worker) throws(SystemError) {
+    init(
+        _ connection: consuming Accepted, peer: IPAddress, trusted: Bool, worker: Worker
+    ) throws(SystemError) {
         self.worker = worker
-        peer = connection.peer.ip.unmapped
+        self.peer = peer
         client = peer
-        peerTrusted = worker.node.trusted.contains(peer)
+        peerTrusted = trusted
+        awaitsProxyHeader = trusted && worker.node.proxyProtocol
+        startedAt = worker.loop.now
         stream = worker.loop.prepare(connection.take())
         try worker.loop.start(stream, self)
         let limits = worker.node.limits
@@ -170,6 +180,19 @@ final class ClientConnection: StreamHandler {
     var isIdle: Bool {
         phase == .head && !headBegun && exchange > 0 && stream.pendingOutput == 0 && held.isEmpty
             && !stream.mayHaveBytes
+    }
+
+    /// Whether no whole request has arrived: the connection has just been made, or a head is on its way.
+    var bringsRequest: Bool { phase == .head && (headBegun || exchange == 0) && stream.pendingOutput == 0 }
+
+    /// Since when it is idle, or brings a request.
+    var quietSince: MonotonicTime {
+        let limits = worker.node.limits
+        let deadline = stream.deadline
+        guard let span = bringsRequest ? limits.headerTimeout : limits.idleTimeout, deadline < .distantFuture else {
+            return startedAt
+        }
+        return deadline - span
     }
 
     // MARK: Reading
@@ -290,6 +313,7 @@ final class ClientConnection: StreamHandler {
     }
 
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
+        if awaitsProxyHeader { return takeProxyHeader(bytes) }
         let limits = worker.node.limits
         if headBegun, !progress.hasNews(in: bytes) { return 0 }
         var head = RequestHead()

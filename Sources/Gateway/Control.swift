@@ -167,8 +167,17 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .trialEnded(let service, let backend, let succeeded, let status):
                 trialEnded(service, backend, succeeded: succeeded, status: status)
             case .limiter(let worker, let event): limiterEvent(worker, event)
-            case .acceptPaused(let worker, let reason):
-                logger.warning("accepting paused", metadata: ["worker": "\(worker)", "reason": "\(reason)"])
+            case .connectionsScarce(let worker, let reason):
+                logger.warning(
+                    "connections are scarce: the idle are closed, new ones may have to wait",
+                    metadata: ["worker": "\(worker)", "reason": "\(reason)"])
+            case .connectionsSuffice(let worker):
+                logger.notice(
+                    "connections suffice again", metadata: ["worker": "\(worker)", "shed": "\(connections.shed)"])
+            case .makeRoom(let worker, let scarcity):
+                for (index, other) in workers.enumerated() where index != worker { other.post(.makeRoom(of: scarcity)) }
+            case .note(let message, let details):
+                logger.warning("\(message)", metadata: .init(uniqueKeysWithValues: details.map { ($0, "\($1)") }))
             case .drained(let worker):
                 drained.insert(worker)
                 if drained.count == workers.count { whenDrained?() }
@@ -392,6 +401,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     // MARK: For the admin listener
 
+    package var connections: ConnectionStatus { node.connections.status }
     package var members: [Member] { membership.members.filter(\.isAlive) }
     package var isAlone: Bool { link == nil }
 

@@ -1,26 +1,42 @@
 // Heads on their way through: kept lines are copied as whole runs, and only what a gateway must change is written anew.
 
+import Configuration
 import HTTP1
+import Identity
 import LinuxIO
 import Primitives
 
-/// The forwarding fields that a gateway writes itself.
+/// The forwarding fields of a request that are not passed on as they came.
 enum Forwarding {
     /// From a peer that is not trusted these are claims, not facts: they are replaced (RFC 7239 §8.1).
     static let untrusted: FieldSet = [
-        .xForwardedFor, .xForwardedHost, .xForwardedProto, .xForwardedPort, .xRealIP, .forwarded, .xOriginHost,
+        .xForwardedFor, .xForwardedHost, .xForwardedProto, .xForwardedPort, .xForwardedPrefix, .xForwardedServer,
+        .xForwardedScheme, .xForwardedSsl, .xRealIP, .xClientIP, .trueClientIP, .forwarded, .xOriginHost,
     ]
-    /// A trusted proxy's list of addresses is continued; what it says of host and scheme stands.
-    static let trusted: FieldSet = [.xForwardedFor, .xOriginHost]
+    /// A trusted proxy's list of addresses is continued; what it says of host and scheme stands. It knows nothing of
+    /// `Forwarded`, which is therefore the client's own, and so may be a single address.
+    static let trusted: FieldSet = [.xForwardedFor, .xOriginHost, .forwarded, .xRealIP, .xClientIP, .trueClientIP]
+}
+
+/// Who asked: the one answer for limits, hashing, logs and headers.
+struct ClientIdentity {
+    /// Whose connection it is: its peer, or whom a trusted peer named by the PROXY protocol.
+    var peer: IPAddress
+    /// Whether that peer's word on others is believed.
+    var peerTrusted: Bool
+    /// Whom the walk through the believed header found; the peer where there was none.
+    var client: IPAddress
+    /// How the client asked a trusted proxy, as its `Forwarded` says.
+    var scheme: ForwardedScheme?
 }
 
 /// What the rewriting of one request depends on.
 struct RequestRewrite {
     /// Bytes of the path to leave out at its front.
     var stripped: Int
-    /// The peer of the connection.
-    var peer: IPAddress
-    var peerTrusted: Bool
+    var identity: ClientIdentity
+    /// The header that trusted proxies are believed, and that is continued.
+    var believed: Configuration.ForwardedHeader
     /// Whether the backend's name replaces the client's Host.
     var replacesHost: Bool
     /// The pseudonym in `Via`.
@@ -33,7 +49,10 @@ struct RequestRewrite {
     /// Writes the head for a backend, all but the tail that depends on which backend it is.
     func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
         appendRequestLine(of: head, from: bytes, strippingPrefix: stripped, to: &output)
-        var dropped = peerTrusted ? Forwarding.trusted : Forwarding.untrusted
+        let peerTrusted = identity.peerTrusted
+        let stands = peerTrusted && believed == .xForwardedFor
+        // Where `Forwarded` is believed nobody vouches for the X- fields.
+        var dropped = stands ? Forwarding.trusted : Forwarding.untrusted
         let writesHost = !replacesHost && head.form == .absolute
         if replacesHost || writesHost { dropped.insert(.host) }
         if head.version == .http10 { dropped.insert(.expect) }
@@ -47,16 +66,16 @@ struct RequestRewrite {
         }
         copyFields(of: head, from: bytes, to: &output, dropping: dropped)
 
-        output.append("X-Forwarded-For: ")
-        if peerTrusted { copyForwardedFor(head, bytes, to: &output) }
-        output.append(peer)
-        output.append("\r\n")
-        if !peerTrusted || !head.fields.contains(.xForwardedHost), !head.authority.isEmpty {
+        writeAddresses(head, bytes, to: &output)
+        if !stands || !head.fields.contains(.xForwardedHost), !head.authority.isEmpty {
             output.append("X-Forwarded-Host: ")
             output.append(bytes.extracting(head.authority))
             output.append("\r\n")
         }
-        if !peerTrusted || !head.fields.contains(.xForwardedProto) { output.append("X-Forwarded-Proto: http\r\n") }
+        if !stands || !head.fields.contains(.xForwardedProto) {
+            output.append(
+                identity.scheme == .https ? "X-Forwarded-Proto: https\r\n" : "X-Forwarded-Proto: http\r\n")
+        }
         output.append(head.version == .http11 ? "Via: 1.1 " : "Via: 1.0 ")
         output.append(via.span)
         output.append("\r\n")
@@ -77,8 +96,55 @@ struct RequestRewrite {
         }
     }
 
-    private func copyForwardedFor(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
-        for field in head.fields where field.id == .xForwardedFor && !field.value.isEmpty {
+    /// Who the client is, in every spelling that backends ask for.
+    private func writeAddresses(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
+        output.append("X-Forwarded-For: ")
+        switch believed {
+        case .xForwardedFor:
+            if identity.peerTrusted { copyList(.xForwardedFor, head, bytes, to: &output) }
+        case .forwarded:
+            if identity.client != identity.peer {
+                output.append(identity.client)
+                output.append(", ")
+            }
+        }
+        output.append(identity.peer)
+        output.append("\r\n")
+        if identity.peerTrusted, head.fields.contains(.xRealIP) {
+            // A backend behind such a proxy may go by it.
+            output.append("X-Real-IP: ")
+            output.append(identity.client)
+            output.append("\r\n")
+        }
+        if believed == .forwarded { writeForwarded(head, bytes, to: &output) }
+    }
+
+    /// RFC 7239 §4: this hop's element, behind those that are believed.
+    private func writeForwarded(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
+        output.append("Forwarded: ")
+        if identity.peerTrusted { copyList(.forwarded, head, bytes, to: &output) }
+        switch identity.peer.family {
+        case .v4:
+            output.append("for=")
+            output.append(identity.peer)
+        case .v6:
+            output.append("for=\"[")
+            output.append(identity.peer)
+            output.append("]\"")
+        }
+        if !head.authority.isEmpty {
+            // No quote and no backslash is part of an authority that the parser lets through.
+            output.append(";host=\"")
+            output.append(bytes.extracting(head.authority))
+            output.append("\"")
+        }
+        output.append(";proto=http\r\n")
+    }
+
+    private func copyList(
+        _ name: FieldName, _ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer
+    ) {
+        for field in head.fields where field.id == name && !field.value.isEmpty {
             output.append(bytes.extracting(field.value))
             output.append(", ")
         }

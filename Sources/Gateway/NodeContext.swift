@@ -91,7 +91,11 @@ final class NodeContext: Sendable {
     let headLimits: HeadLimits
     let via: [UInt8]
     let trusted: TrustedProxies
+    let believedHeader: Configuration.ForwardedHeader
+    let proxyProtocol: Bool
     let connections: ConnectionLimits
+    /// The process's limit, as it was at the start.
+    let descriptors: Int
     let accessLogSink: LogSink?
     let accessLogFormat: LogFormat
     let limiterSetup: LimiterSetup
@@ -118,6 +122,9 @@ final class NodeContext: Sendable {
         hashing = configuration.services.map { HashSource($0) }
         via = Array(gateway.via.utf8)
         trusted = TrustedProxies(gateway.trustedProxies)
+        believedHeader = gateway.forwardedHeader
+        proxyProtocol = gateway.proxyProtocol
+        self.descriptors = descriptors
         connections = ConnectionLimits(
             total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
         accessLogFormat = gateway.logFormat == .json ? .json : .text

@@ -5,6 +5,7 @@ import Balancing
 import Configuration
 import EventLoop
 import HTTP1
+import Identity
 import LinuxIO
 import Primitives
 import RateLimiting
@@ -16,6 +17,8 @@ enum WorkerMessage: Sendable {
     case balancer(service: Int, BalancerSnapshot)
     /// Whether the request that asked may try the backend.
     case trial(service: Int, backend: Int, granted: Bool)
+    /// Another worker lacks places or descriptors, and this one may have some to spare.
+    case makeRoom(of: Scarcity)
     /// Finish what is in flight and accept nothing more.
     case drain
     case stop
@@ -27,7 +30,7 @@ final class Worker: ListenerHandler, WakeHandler {
     let index: Int
     var count: Int { node.workerCount }
     let mailbox: Mailbox<WorkerMessage>
-    private let control: Mailbox<ControlMessage>
+    let control: Mailbox<ControlMessage>
 
     /// Shared scratch: bytes stay here within one call only, so an idle connection holds no buffer.
     var input = ByteBuffer(capacity: Worker.readSize)
@@ -44,19 +47,17 @@ final class Worker: ListenerHandler, WakeHandler {
     private(set) var limiter: Limiter?
     let tokenBuckets: TokenBucketStore?
     private(set) var draining = false
-    private var listeners: [Listener] = []
-    private var clients: [ClientConnection] = []
+    private(set) var listeners: [Listener] = []
+    private(set) var clients: [ClientConnection] = []
+    private(set) var pressure: Pressure!
     let tunnels = Tunnels()
     private var accessLog: AccessLog?
-    private var pausedLogged = false
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.
     private var dateEnd = MonotonicTime(nanoseconds: 0)
 
     /// One read: as much as a loopback segment train holds; more would only push caches aside.
     static let readSize = 64 << 10
-    /// Idle connections that are closed at once when descriptors run out.
-    private static let shedCount = 64
 
     init(
         node: NodeContext, index: Int, loop: Loop, mailbox: Mailbox<WorkerMessage>, control: Mailbox<ControlMessage>,
@@ -80,6 +81,7 @@ final class Worker: ListenerHandler, WakeHandler {
         case .none, .redis: tokenBuckets = nil
         }
         loop.addWakeHandler(self)
+        pressure = Pressure(self)
         pools = node.services.map { service in
             service.backends.map { BackendPool($0, service: service, worker: self) }
         }
@@ -93,59 +95,45 @@ final class Worker: ListenerHandler, WakeHandler {
 
     // MARK: Connections
 
+    func takePlace(_ listener: Listener, certain: Bool) -> Bool { pressure.takePlace(certain: certain) }
+    func returnPlace(_ listener: Listener) { node.connections.release() }
+
     func accepted(_ connection: consuming Accepted, by listener: Listener) {
-        let peer = connection.peer.ip
-        var admission = node.connections.admit(peer)
-        if admission == .tooMany {
-            // One more would take what others need: the idle make room.
-            shedIdle()
-            admission = node.connections.admit(peer)
-        }
-        switch admission {
-        case .admitted: pausedLogged = false
-        case .tooManyOfClient: return
-        case .tooMany:
-            pause(listener, reason: "the limit on connections is reached")
+        let peer = connection.peer.ip.unmapped
+        let trusted = node.trusted.contains(peer)
+        // A proxy's own connection carries many clients and counts for none of them.
+        let counted = trusted ? nil : peer
+        if let counted, !node.connections.enter(counted) {
+            node.connections.release()
+            pressure.refused(counted)
             return
         }
         Socket.setNoDelay(connection.descriptor)
-        guard let client = try? ClientConnection(connection, worker: self) else {
-            node.connections.left(peer)
+        let client: ClientConnection
+        do throws(SystemError) {
+            client = try ClientConnection(connection, peer: peer, trusted: trusted, worker: self)
+        } catch {
+            if let counted { node.connections.leave(counted) }
+            node.connections.release()
             return
         }
+        client.countedClient = counted
         client.place = clients.count
         clients.append(client)
     }
 
-    func acceptPaused(_ listener: Listener, _ error: SystemError) {
-        shedIdle()
-        if !pausedLogged { control.post(.acceptPaused(worker: index, reason: error.reason)) }
-        pausedLogged = true
-    }
-
-    private func pause(_ listener: Listener, reason: String) {
-        listener.suspend()
-        if !pausedLogged { control.post(.acceptPaused(worker: index, reason: reason)) }
-        pausedLogged = true
-    }
-
-    private func shedIdle() {
-        for pool in pools.joined() { pool.closeIdle() }
-        var shed = 0
-        for client in clients where client.isIdle && shed < Self.shedCount {
-            shed += 1
-            client.close()
-        }
-    }
+    func acceptPaused(_ listener: Listener, _ error: SystemError) { pressure.acceptFailed(error) }
 
     func closed(_ client: ClientConnection) {
-        node.connections.left(client.peer)
+        node.connections.release()
+        if let counted = client.countedClient { node.connections.leave(counted) }
         let last = clients.count - 1
         let place = client.place
         guard place <= last, clients[place] === client else { return }
         clients.swapAt(place, last)
         clients[place].place = place
         clients.removeLast()
+        pressure.connectionClosed()
         if draining, clients.isEmpty { finishDraining() }
     }
 
@@ -162,6 +150,7 @@ final class Worker: ListenerHandler, WakeHandler {
                     tunnels.viewChanged(node.services[service], at: loop.now) { snapshot.isAvailable($0) }
                 }
             case .trial(let service, let backend, let granted): trialDecided(service, backend, granted)
+            case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
             case .drain: drain()
             case .stop: loop.stop()
             }

@@ -13,6 +13,7 @@ public enum FieldName: UInt8, CaseIterable, Sendable {
     case proxyConnection, proxyAuthenticate, proxyAuthorization
     case expect, forwarded, via, maxForwards
     case xForwardedFor, xForwardedHost, xForwardedProto, xForwardedPort, xForwardedPrefix, xRealIP, xOriginHost
+    case xForwardedServer, xForwardedScheme, xForwardedSsl, xClientIP, trueClientIP
     case authorization, cookie, setCookie, xAPIKey, xRequestID, userAgent
     case date, server, contentType, location, cacheControl
     case retryAfter, rateLimit, rateLimitPolicy
@@ -43,6 +44,11 @@ public enum FieldName: UInt8, CaseIterable, Sendable {
         case .xForwardedPrefix: "X-Forwarded-Prefix"
         case .xRealIP: "X-Real-IP"
         case .xOriginHost: "X-Origin-Host"
+        case .xForwardedServer: "X-Forwarded-Server"
+        case .xForwardedScheme: "X-Forwarded-Scheme"
+        case .xForwardedSsl: "X-Forwarded-Ssl"
+        case .xClientIP: "X-Client-IP"
+        case .trueClientIP: "True-Client-IP"
         case .authorization: "Authorization"
         case .cookie: "Cookie"
         case .setCookie: "Set-Cookie"
@@ -111,6 +117,7 @@ extension FieldSet {
     public static let connectionProof: FieldSet = [
         .host, .contentLength, .expect, .forwarded, .via, .maxForwards,
         .xForwardedFor, .xForwardedHost, .xForwardedProto, .xForwardedPort, .xForwardedPrefix, .xRealIP, .xOriginHost,
+        .xForwardedServer, .xForwardedScheme, .xForwardedSsl, .xClientIP, .trueClientIP,
         .authorization, .cookie, .setCookie, .xAPIKey, .xRequestID, .userAgent,
         .date, .server, .contentType, .location, .cacheControl, .retryAfter, .rateLimit, .rateLimitPolicy,
     ]

@@ -2,15 +2,17 @@
 //
 // `X-Forwarded-For` grows on the right: each proxy appends the address that connected to it. What stands on the left
 // was sent by the client and can be anything, so the list is walked from the right and only as far as each hop is one
-// of ours. Rejected: the left-most entry, as many gateways take it; anybody can write that one.
+// of ours. Rejected: the left-most entry, as many gateways take it; anybody can write that one. `Forwarded` (RFC 7239)
+// grows the same way, and only one of the two is read: a proxy that continues the one lets the other pass as the client
+// wrote it.
 
 package import Primitives
 
-/// A walk through the `X-Forwarded-For` lines of one request, from the last to the first.
+/// A walk through the `X-Forwarded-For` lines of one request, or those of `Forwarded`, from the last to the first.
 ///
 ///     var walk = ForwardedWalk(peer: peer, trusted: proxies)
 ///     // the last field line first, until the walk is done
-///     if walk.step == .more { walk.read(line, trusted: proxies) }
+///     if walk.step == .more { walk.readForwardedFor(line, trusted: proxies) }
 ///     walk.client
 package struct ForwardedWalk: Sendable {
     package enum Step: Hashable, Sendable {
@@ -23,6 +25,8 @@ package struct ForwardedWalk: Sendable {
     /// The client as far as the walk went, unmapped and without a port.
     package private(set) var client: IPAddress
     package private(set) var step: Step
+    /// How the client asked the outermost proxy that is believed; `Forwarded` alone says it.
+    package private(set) var scheme: ForwardedScheme?
 
     /// Done at once where the peer is not trusted: nothing it says about others is believed.
     package init(peer: IPAddress, trusted: TrustedProxies) {
@@ -30,13 +34,13 @@ package struct ForwardedWalk: Sendable {
         step = trusted.contains(client) ? .more : .done
     }
 
-    /// Reads one field value from its right end.
+    /// Reads one value of `X-Forwarded-For` from its right end.
     ///
     /// The right-most address that is not trusted is the client. Where every address is trusted it is the left-most
     /// one. An entry that is no address (`unknown`, an obfuscated name, garbage) ends the walk, and the client is the
     /// hop that reported it.
     @discardableResult
-    package mutating func read(_ line: Span<UInt8>, trusted: TrustedProxies) -> Step {
+    package mutating func readForwardedFor(_ line: Span<UInt8>, trusted: TrustedProxies) -> Step {
         var end = line.count
         while step == .more, end >= 0 {
             var start = end
@@ -45,6 +49,38 @@ package struct ForwardedWalk: Sendable {
             end = start - 1
         }
         return step
+    }
+
+    /// Reads one value of `Forwarded` from its right end, by the same rules. An element that breaks the grammar ends the
+    /// walk like one without an address.
+    @discardableResult
+    package mutating func readForwarded(_ line: Span<UInt8>, trusted: TrustedProxies) -> Step {
+        var end = line.count
+        while step == .more, end >= 0 {
+            guard let start = elementStart(line, before: end) else {
+                step = .done
+                break
+            }
+            takeElement(line.extracting(start..<end), trusted)
+            end = start - 1
+        }
+        return step
+    }
+
+    private mutating func takeElement(_ bytes: Span<UInt8>, _ trusted: TrustedProxies) {
+        let bytes = trimmed(bytes)
+        if bytes.isEmpty { return }
+        guard let element = ForwardedElement(bytes) else {
+            step = .done
+            return
+        }
+        scheme = element.scheme ?? scheme
+        guard let address = element.address else {
+            step = .done
+            return
+        }
+        client = address
+        if !trusted.contains(address) { step = .done }
     }
 
     private mutating func take(_ entry: Span<UInt8>, _ trusted: TrustedProxies) {
@@ -71,12 +107,15 @@ func forwardedAddress(_ entry: Span<UInt8>) -> IPAddress? {
     return unquotedAddress(entry)
 }
 
-private func unquotedAddress(_ entry: Span<UInt8>) -> IPAddress? {
+/// Reads the node of a `Forwarded` element: as above, and the port may be obfuscated (RFC 7239 §6.2, `:_x`).
+func nodeAddress(_ node: Span<UInt8>) -> IPAddress? { unquotedAddress(node, obfuscatedPort: true) }
+
+private func unquotedAddress(_ entry: Span<UInt8>, obfuscatedPort: Bool = false) -> IPAddress? {
     if entry.isEmpty { return nil }
     if entry[0] == UInt8(ascii: "[") {
         var close = 1
         while close < entry.count, entry[close] != UInt8(ascii: "]") { close += 1 }
-        guard close < entry.count, hasPortOrNothing(entry, from: close + 1),
+        guard close < entry.count, hasPortOrNothing(entry, from: close + 1, obfuscatedPort),
             let address = IPAddress(ascii: entry.extracting(1..<close)), address.family == .v6
         else { return nil }
         return address.unmapped
@@ -89,19 +128,34 @@ private func unquotedAddress(_ entry: Span<UInt8>) -> IPAddress? {
     }
     // One colon stands before a port; an IPv6 address has two at least.
     if colons == 1 {
-        guard hasPortOrNothing(entry, from: colon) else { return nil }
+        guard hasPortOrNothing(entry, from: colon, obfuscatedPort) else { return nil }
         return IPAddress(ascii: entry.extracting(0..<colon))
     }
     return IPAddress(ascii: entry)?.unmapped
 }
 
 /// Whether nothing is left, or a colon and one to five digits.
-private func hasPortOrNothing(_ entry: Span<UInt8>, from start: Int) -> Bool {
+private func hasPortOrNothing(_ entry: Span<UInt8>, from start: Int, _ obfuscated: Bool) -> Bool {
     let digits = entry.count - start - 1
     if digits < 0 { return true }
-    guard entry[start] == UInt8(ascii: ":"), digits >= 1, digits <= 5 else { return false }
+    guard entry[start] == UInt8(ascii: ":"), digits >= 1 else { return false }
+    if obfuscated, digits >= 2, entry[start + 1] == UInt8(ascii: "_") {
+        for i in (start + 2)..<entry.count where !isObfuscatedByte(entry[i]) { return false }
+        return true
+    }
+    guard digits <= 5 else { return false }
     for i in (start + 1)..<entry.count where entry[i] < 0x30 || entry[i] > 0x39 { return false }
     return true
+}
+
+/// RFC 7239 §6.3.
+private func isObfuscatedByte(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+        true
+    default: false
+    }
 }
 
 /// Without optional white space around it (RFC 9110 §5.6.3).

@@ -29,6 +29,18 @@ public struct Descriptor: ~Copyable, Sendable {
     public consuming func release() -> Int32 { number.exchange(-1, ordering: .relaxed) }
 }
 
+/// A descriptor that is kept so that its place in the process's table can be had back when all are taken.
+package final class SpareDescriptor {
+    private let descriptor: Descriptor
+
+    /// `nil` where there is none left.
+    package init?() {
+        let raw = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard raw >= 0 else { return nil }
+        descriptor = Descriptor(adopting: raw)
+    }
+}
+
 /// The process's limit on open descriptors.
 public struct DescriptorLimit: Sendable {
     public var soft: Int

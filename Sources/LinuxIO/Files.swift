@@ -3,7 +3,6 @@ import Glibc
 /// Files that are only written to: logs.
 public enum OutputFile {
     public static func standardOutput() throws(SystemError) -> Descriptor { try duplicate(1) }
-    public static func standardError() throws(SystemError) -> Descriptor { try duplicate(2) }
 
     private static func duplicate(_ number: Int32) throws(SystemError) -> Descriptor {
         let raw = dup(number)
@@ -20,10 +19,16 @@ public enum OutputFile {
 
     /// Writes all bytes, waiting where the file is a slow pipe. Never call it on a loop.
     public static func write(_ file: borrowing Descriptor, _ bytes: Span<UInt8>) throws(SystemError) {
+        try write(file.raw, bytes)
+    }
+
+    /// Writes to standard error, without a descriptor of its own: what is to be said may be that there is none left.
+    public static func writeError(_ bytes: Span<UInt8>) throws(SystemError) { try write(2, bytes) }
+
+    private static func write(_ raw: Int32, _ bytes: Span<UInt8>) throws(SystemError) {
         var offset = 0
         while offset < bytes.count {
             let rest = bytes.extracting(offset..<bytes.count)
-            let raw = file.raw
             let n = unsafe rest.withUnsafeBufferPointer { source in
                 retryingInterrupts { unsafe Glibc.write(raw, source.baseAddress, source.count) }
             }

@@ -101,6 +101,5 @@ struct Check: ParsableCommand {
 
 /// Writes a line to standard error.
 func printError(_ text: String) {
-    guard let file = try? OutputFile.standardError() else { return }
-    try? OutputFile.write(file, Array("\(text)\n".utf8).span)
+    try? OutputFile.writeError(Array("\(text)\n".utf8).span)
 }

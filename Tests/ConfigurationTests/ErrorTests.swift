@@ -36,7 +36,7 @@ struct ErrorTests {
                 file(gateway: "  \"a b\\e\": 1"),
                 """
                 f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, adminToken, workers, accessLog, \
-                logFormat, logLevel, via, trustedProxies, heartbeat, drain, limits
+                logFormat, logLevel, via, trustedProxies, forwardedHeader, proxyProtocol, heartbeat, drain, limits
                 """
             ),
             // Wrong types.
@@ -64,6 +64,23 @@ struct ErrorTests {
                 """
                 f:2:20: gateway.trustedProxies[0]: `localhost` is not a block of addresses; write one such as \
                 10.0.0.0/8 or 2001:db8::/32
+                """
+            ),
+            Row(
+                file(gateway: "  proxyProtocol: true"),
+                """
+                f:2:18: gateway.proxyProtocol: is believed of trusted peers only; name them in gateway.trustedProxies
+                """
+            ),
+            Row(
+                file(gateway: "  proxyProtocol: on"),
+                "f:2:18: gateway.proxyProtocol: `on` is not one of true, false (did you mean true?)"
+            ),
+            Row(
+                file(gateway: "  forwardedHeader: forward"),
+                """
+                f:2:20: gateway.forwardedHeader: `forward` is not one of x-forwarded-for, forwarded (did you mean \
+                forwarded?)
                 """
             ),
             // Values.

@@ -18,6 +18,8 @@ struct KeyTests {
         #expect(gateway.logLevel == .info)
         #expect(gateway.via == "sluice")
         #expect(gateway.trustedProxies == [])
+        #expect(gateway.forwardedHeader == .xForwardedFor)
+        #expect(!gateway.proxyProtocol)
         #expect(gateway.heartbeat == .milliseconds(500))
         #expect(gateway.drain.delay == .zero)
         #expect(gateway.drain.timeout == .seconds(30))
@@ -90,6 +92,8 @@ struct KeyTests {
                       logLevel: warning
                       via: edge-1
                       trustedProxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.7]
+                      forwardedHeader: forwarded
+                      proxyProtocol: true
                       heartbeat: 250ms
                       drain: {delay: 5s, timeout: 1m}
                       limits:
@@ -114,6 +118,8 @@ struct KeyTests {
         #expect(gateway.logLevel == .warning)
         #expect(gateway.via == "edge-1")
         #expect(gateway.trustedProxies.map(\.description) == ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"])
+        #expect(gateway.forwardedHeader == .forwarded)
+        #expect(gateway.proxyProtocol)
         #expect(gateway.heartbeat == .milliseconds(250))
         #expect(gateway.drain == Configuration.Drain(delay: .seconds(5), timeout: .seconds(60)))
         #expect(gateway.limits.requestLineBytes == .kibibytes(4))

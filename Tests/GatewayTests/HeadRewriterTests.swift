@@ -1,4 +1,6 @@
+import Configuration
 import HTTP1
+import Identity
 import LinuxIO
 import Primitives
 import Testing
@@ -13,6 +15,10 @@ struct HeadRewriterTests {
         var stripped = 0
         var peer = "192.0.2.7"
         var trusted = false
+        var believed = Configuration.ForwardedHeader.xForwardedFor
+        /// Whom the walk found; the peer where there is none.
+        var client: String?
+        var https = false
         var replacesHost = false
         var hopsLeft: Int?
         /// What a backend gets, without the tail that names it.
@@ -42,7 +48,9 @@ struct HeadRewriterTests {
         Row(
             description: "claims of an untrusted peer go",
             head: "GET / HTTP/1.1\r\nX-Forwarded-For: 1.2.3.4\r\nHost: h\r\nForwarded: for=x\r\nx-real-ip: 1.2.3.4\r\n"
-                + "X-Forwarded-Proto: https\r\nX-Forwarded-Host: e\r\nX-Forwarded-Port: 1\r\nX-Origin-Host: e\r\n\r\n",
+                + "X-Forwarded-Proto: https\r\nX-Forwarded-Host: e\r\nX-Forwarded-Port: 1\r\nX-Origin-Host: e\r\n"
+                + "X-Forwarded-Prefix: /e\r\nX-Forwarded-Server: e\r\nX-Forwarded-Scheme: e\r\nX-Forwarded-Ssl: on\r\n"
+                + "X-Client-IP: 1.2.3.4\r\nTrue-Client-IP: 1.2.3.4\r\nX_Forwarded_For: 1.2.3.4\r\n\r\n",
             written: "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n"
                 + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
         Row(
@@ -52,6 +60,28 @@ struct HeadRewriterTests {
             trusted: true,
             written: "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: e\r\n"
                 + "X-Forwarded-For: 1.2.3.4, 5.6.7.8, ::1, 192.0.2.7\r\nVia: 1.1 us\r\n"),
+        Row(
+            description: "a trusted peer that continues X-Forwarded-For vouches for no other address",
+            head:
+                "GET / HTTP/1.1\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\nHost: h\r\nX-Real-IP: 6.6.6.6\r\n"
+                + "X-Client-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\n\r\n",
+            trusted: true, client: "1.2.3.4",
+            written: "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.2.3.4, 192.0.2.7\r\nX-Real-IP: 1.2.3.4\r\n"
+                + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
+        Row(
+            description: "where Forwarded is believed it is continued, and the X- fields say what it says",
+            head: "GET / HTTP/1.1\r\nForwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 6.6.6.6\r\nHost: h:81\r\n"
+                + "X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: e\r\nForwarded: for=5.6.7.8\r\n\r\n",
+            trusted: true, believed: .forwarded, client: "1.2.3.4", https: true,
+            written: "GET / HTTP/1.1\r\nHost: h:81\r\nX-Forwarded-For: 1.2.3.4, 192.0.2.7\r\n"
+                + "Forwarded: for=1.2.3.4;proto=https, for=5.6.7.8, for=192.0.2.7;host=\"h:81\";proto=http\r\n"
+                + "X-Forwarded-Host: h:81\r\nX-Forwarded-Proto: https\r\nVia: 1.1 us\r\n"),
+        Row(
+            description: "an untrusted peer's Forwarded is replaced",
+            head: "GET / HTTP/1.0\r\nForwarded: for=6.6.6.6;proto=https\r\n\r\n", peer: "2001:db8::7",
+            believed: .forwarded,
+            written: "GET / HTTP/1.1\r\nX-Forwarded-For: 2001:db8::7\r\n"
+                + "Forwarded: for=\"[2001:db8::7]\";proto=http\r\nX-Forwarded-Proto: http\r\nVia: 1.0 us\r\n"),
         Row(
             description: "an IPv6 peer", head: "GET / HTTP/1.1\r\nHost: h\r\n\r\n", peer: "2001:db8::7",
             written: "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 2001:db8::7\r\n"
@@ -102,9 +132,13 @@ struct HeadRewriterTests {
         let bytes = Array(row.head.utf8)
         var head = RequestHead()
         try #require(head.parse(bytes.span, limits: HeadLimits()) == .complete(length: bytes.count))
+        let peer = try #require(IPAddress(row.peer))
+        let identity = ClientIdentity(
+            peer: peer, peerTrusted: row.trusted, client: row.client.flatMap { IPAddress($0) } ?? peer,
+            scheme: row.https ? .https : nil)
         let rewrite = RequestRewrite(
-            stripped: row.stripped, peer: try #require(IPAddress(row.peer)), peerTrusted: row.trusted,
-            replacesHost: row.replacesHost, via: Array("us".utf8), hopsLeft: row.hopsLeft)
+            stripped: row.stripped, identity: identity, believed: row.believed, replacesHost: row.replacesHost,
+            via: Array("us".utf8), hopsLeft: row.hopsLeft)
         var output = ByteBuffer()
         rewrite.write(head, bytes.span, to: &output)
         #expect(text(output) == row.written)

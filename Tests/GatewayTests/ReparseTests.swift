@@ -1,4 +1,6 @@
+import Configuration
 import HTTP1
+import Identity
 import LinuxIO
 import Primitives
 import Testing
@@ -96,7 +98,10 @@ struct ReparseTests {
 
     private static func check(_ head: RequestHead, _ input: [UInt8], _ random: inout SplitMix64) {
         var rewrite = RequestRewrite(
-            stripped: 0, peer: IPAddress.v4Loopback, peerTrusted: Bool.random(using: &random),
+            stripped: 0,
+            identity: ClientIdentity(
+                peer: .v4Loopback, peerTrusted: Bool.random(using: &random), client: .v6Loopback, scheme: .https),
+            believed: Bool.random(using: &random) ? .forwarded : .xForwardedFor,
             replacesHost: Bool.random(using: &random), via: Array("us".utf8))
         switch head.maxForwards(in: input.span) {
         case .hops(let hops): rewrite.hopsLeft = max(0, hops - 1)
@@ -122,8 +127,10 @@ struct ReparseTests {
             #expect(!again.fields.contains(name), "\(text(written))")
         }
         #expect(again.fields.contains(.transferEncoding) == (head.framing == .chunked))
-        if !rewrite.peerTrusted {
-            #expect(!again.fields.contains(.forwarded) && !again.fields.repeated.contains(.xForwardedFor))
+        if !rewrite.identity.peerTrusted {
+            #expect(again.fields.contains(.forwarded) == (rewrite.believed == .forwarded))
+            let repeated = again.fields.repeated
+            #expect(!repeated.contains(.forwarded) && !repeated.contains(.xForwardedFor))
         }
     }
 

@@ -5,7 +5,7 @@
 let layers: [[String]] = [
     ["Primitives"],
     ["LinuxIO"],
-    ["HTTP1", "Hiredis", "TLS"],
+    ["HTTP1", "Hiredis", "TLS", "ProxyProtocol"],
     ["EventLoop"],
     ["RedisClient"],
     ["Balancing", "Identity", "Configuration"],

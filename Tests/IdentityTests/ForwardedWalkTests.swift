@@ -10,7 +10,7 @@ struct ForwardedWalkTests {
         var walk = ForwardedWalk(peer: try address(peer), trusted: trusted)
         for line in lines.reversed() where walk.step == .more {
             let bytes = Array(line.utf8)
-            walk.read(bytes.span, trusted: trusted)
+            walk.readForwardedFor(bytes.span, trusted: trusted)
         }
         return walk.client.description
     }
@@ -97,8 +97,8 @@ struct ForwardedWalkTests {
         var walk = ForwardedWalk(peer: try address("10.0.0.1"), trusted: trusted)
         let first = Array("198.51.100.7".utf8)
         let second = Array("203.0.113.1".utf8)
-        #expect(walk.read(first.span, trusted: trusted) == .done)
-        #expect(walk.read(second.span, trusted: trusted) == .done)
+        #expect(walk.readForwardedFor(first.span, trusted: trusted) == .done)
+        #expect(walk.readForwardedFor(second.span, trusted: trusted) == .done)
         #expect(walk.client == (try address("198.51.100.7")))
     }
 
@@ -124,11 +124,11 @@ struct ForwardedWalkTests {
                 alphabet[Int.random(in: 0..<alphabet.count, using: &random)]
             }
             var walk = ForwardedWalk(peer: .v4Loopback, trusted: trusted)
-            walk.read(bytes.span, trusted: trusted)
+            walk.readForwardedFor(bytes.span, trusted: trusted)
             if bytes.isEmpty { #expect(walk.client == .v4Loopback, "seed \(seed)") }
         }
         var longest = ForwardedWalk(peer: .v4Loopback, trusted: trusted)
         let commas = [UInt8](repeating: UInt8(ascii: ","), count: 100_000)
-        #expect(longest.read(commas.span, trusted: trusted) == .more)
+        #expect(longest.readForwardedFor(commas.span, trusted: trusted) == .more)
     }
 }

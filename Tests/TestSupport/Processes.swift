@@ -167,6 +167,12 @@ package final class ChildProcess {
         return 0
     }
 
+    /// Lowers or raises how many descriptors it may have open, while it runs.
+    package func limitDescriptors(to count: Int) throws {
+        let tool = try ChildProcess("/usr/bin/prlimit", ["--pid", "\(pid)", "--nofile=\(count):"])
+        guard try tool.waitForExit() == 0 else { throw ProcessError("prlimit: \(tool.errors)") }
+    }
+
     /// Descriptors that it has open.
     package var descriptorCount: Int {
         guard let listing = unsafe opendir("/proc/\(pid)/fd") else { return 0 }
