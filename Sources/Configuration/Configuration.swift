@@ -86,6 +86,12 @@ extension Configuration {
         package let headerTimeout: TimeSpan?
         /// Without a byte of the body; then 408.
         package let bodyTimeout: TimeSpan?
+        /// Bytes a second that a client has to send of a body, and to read of an answer, after the grace.
+        package let minBodyRate: ByteCount?
+        package let minReadRate: ByteCount?
+        package let rateGrace: TimeSpan
+        /// After so long a connection's next answer is its last.
+        package let keepAliveTimeout: TimeSpan?
         /// Between requests on a kept connection.
         package let idleTimeout: TimeSpan?
         package let requestsPerConnection: Int?

@@ -107,6 +107,12 @@ extension Configuration.Limits {
         bodyBytes = bytes("bodyBytes", Defaults.bodyBytes, min: 1, max: Bounds.bytesMax)
         headerTimeout = span("headerTimeout", Defaults.headerTimeout)
         bodyTimeout = span("bodyTimeout", Defaults.bodyTimeout)
+        minBodyRate = bytes("minBodyRate", Defaults.minBodyRate, min: 1, max: .mebibytes(16))
+        minReadRate = bytes("minReadRate", Defaults.minReadRate, min: 1, max: .mebibytes(16))
+        rateGrace = map.read("rateGrace", default: Defaults.rateGrace) { text throws(Invalid) in
+            try duration(text, in: .milliseconds(10)...Bounds.timeoutMax)
+        }
+        keepAliveTimeout = span("keepAliveTimeout", Defaults.keepAliveTimeout)
         idleTimeout = span("idleTimeout", Defaults.idleTimeout)
         requestsPerConnection = count("requestsPerConnection", Defaults.requestsPerConnection)
         connections = count("connections", Defaults.connections)

@@ -87,6 +87,14 @@ enum Defaults {
     static let headerTimeout = TimeSpan.seconds(10)
     /// Counted without progress, so a slow upload lives as long as it moves.
     static let bodyTimeout = TimeSpan.seconds(30)
+    /// A modem of 1980 sends 30 bytes a second, a phone at the edge of its cell some hundred: what is slower for longer
+    /// than the grace does not want to be served.
+    static let minBodyRate: ByteCount? = .bytes(240)
+    static let minReadRate: ByteCount? = .bytes(240)
+    /// As long as a body may stand still.
+    static let rateGrace = TimeSpan.seconds(30)
+    /// So that clients ask the DNS anew and new nodes get their part; nobody notices one handshake an hour.
+    static let keepAliveTimeout: TimeSpan? = .seconds(3_600)
     /// Longer than the 60 s of common load balancers, so that they close first and no request is lost in between.
     static let idleTimeout = TimeSpan.seconds(75)
     static let requestsPerConnection: Int? = nil

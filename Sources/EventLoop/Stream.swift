@@ -203,6 +203,9 @@ package final class Stream {
         }
     }
 
+    /// Bytes that the peer has not taken: those kept here, and those that the kernel holds. A system call.
+    package var unread: Int { pending + Socket.unacknowledged(descriptor) }
+
     /// Tells the peer that nothing more will come. Call when nothing is pending.
     package func shutdownWriting() {
         Socket.shutdownWriting(descriptor)

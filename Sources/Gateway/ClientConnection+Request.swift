@@ -31,6 +31,7 @@ extension ClientConnection: LimitRequester {
         if !requestTrailers.isEmpty { requestTrailers.release() }
         if !responseTrailers.isEmpty { responseTrailers.release() }
         requestBytes = 0
+        if !requestComplete { upload = UploadPace(node.bodyFloor) }
         responseStarted = false
         interims = 0
         responseBytes = 0
@@ -42,7 +43,7 @@ extension ClientConnection: LimitRequester {
         tried = 0
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
-        keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining
+        keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining && startedAt < keptUntil
         if node.accessLog {
             var line = logged.take()
             line.clear()

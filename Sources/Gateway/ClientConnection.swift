@@ -53,7 +53,11 @@ final class ClientConnection: StreamHandler {
     private var progress = HeadProgress()
     private var peerEnded = false
     private var discarded = 0
-    var stalledOutput = 0
+    private var reading: ReadingPace
+    private var readerWatched = false
+    var upload = UploadPace(nil)
+    /// When the next answer becomes the last one.
+    let keptUntil: MonotonicTime
 
     // The exchange at hand; set by `begin`, read until it is logged.
     var service: Service?
@@ -166,6 +170,8 @@ final class ClientConnection: StreamHandler {
         peerTrusted = trusted
         awaitsProxyHeader = trusted && worker.node.proxyProtocol
         startedAt = worker.loop.now
+        reading = worker.node.readingPace
+        keptUntil = Self.deadline(worker.loop.now, worker.node.limits.keepAliveTimeout)
         stream = worker.loop.prepare(connection.take())
         try worker.loop.start(stream, self)
         let limits = worker.node.limits
@@ -386,6 +392,7 @@ final class ClientConnection: StreamHandler {
     /// The exchange is over and logged, and the connection may serve another.
     func ready() {
         phase = .head
+        readerWatched = false
         headBegun = false
         discarded = 0
         let limits = worker.node.limits
@@ -484,12 +491,8 @@ final class ClientConnection: StreamHandler {
 
     func streamDeadlinePassed(_ stream: Stream) {
         if stream.pendingOutput > 0, phase == .exchanging || phase == .lingering || phase == .head {
-            // The client reads slowly. As long as something moves it may.
-            if stream.pendingOutput < stalledOutput {
-                watchOutput()
-            } else {
-                aborted()
-            }
+            // The client reads slowly, which it may within bounds.
+            lookAtReader()
             return
         }
         switch phase {
@@ -498,6 +501,8 @@ final class ClientConnection: StreamHandler {
                 exchange += 1
                 prepareRefusalWithoutHead()
                 refuse(.headTimedOut, keepAlive: false)
+            } else if exchange > 0, stream.unread > 0, keptForReader() {
+                return
             } else {
                 close()
             }
@@ -515,14 +520,39 @@ final class ClientConnection: StreamHandler {
 
     /// Bounds how long the client may leave everything unread.
     func watchOutput() {
-        stalledOutput = stream.pendingOutput
-        stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+        stream.deadline = reading.begin(at: worker.loop.now)
+    }
+
+    /// The kernel still holds the end of an answer. A reader gets its time; who does not read gets a reset, or the kernel
+    /// would keep it all for long.
+    private func keptForReader() -> Bool {
+        if readerWatched {
+            lookAtReader()
+            return true
+        }
+        readerWatched = true
+        let look = reading.begin(at: worker.loop.now)
+        if look < .distantFuture { stream.deadline = look }
+        return look < .distantFuture
+    }
+
+    private func lookAtReader() {
+        switch reading.look(unread: stream.unread, at: worker.loop.now) {
+        case .look(let time): stream.deadline = time
+        case .tooSlow: aborted()
+        }
     }
 
     func armRequestDeadline() {
         guard phase == .exchanging, stream.pendingOutput == 0 else { return }
-        stream.deadline =
-            requestComplete || !backendTakesBody
-            ? .distantFuture : Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+        let now = worker.loop.now
+        let floor = worker.node.bodyFloor
+        guard !requestComplete, backendTakesBody else {
+            if let floor, !requestComplete { upload.pause(total: requestBytes, at: now, floor) }
+            stream.deadline = .distantFuture
+            return
+        }
+        let silence = Self.deadline(now, worker.node.limits.bodyTimeout)
+        stream.deadline = floor.map { min(silence, upload.bound(total: requestBytes, at: now, $0)) } ?? silence
     }
 }

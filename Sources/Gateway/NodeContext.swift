@@ -89,6 +89,10 @@ final class NodeContext: Sendable {
     let hashing: [HashSource]
     let limits: Configuration.Limits
     let headLimits: HeadLimits
+    /// How slowly a client may send bodies.
+    let bodyFloor: PaceFloor?
+    /// How slowly it may read; what each connection's own begins as.
+    let readingPace: ReadingPace
     let via: [UInt8]
     let trusted: TrustedProxies
     let believedHeader: Configuration.ForwardedHeader
@@ -114,6 +118,9 @@ final class NodeContext: Sendable {
         self.limiterSetup = limiterSetup
         let gateway = configuration.gateway
         limits = gateway.limits
+        bodyFloor = PaceFloor(limits.minBodyRate, grace: limits.rateGrace)
+        readingPace = ReadingPace(
+            silence: limits.bodyTimeout, floor: PaceFloor(limits.minReadRate, grace: limits.rateGrace))
         headLimits = HeadLimits(
             requestLineBytes: limits.requestLineBytes?.bytes ?? 0, headerBytes: limits.headerBytes?.bytes ?? 0,
             headerCount: limits.headerCount ?? 0)

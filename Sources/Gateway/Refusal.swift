@@ -81,7 +81,7 @@ enum Refusal {
             "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
         case .methodNotAllowed: "the service does not take this method; Allow lists those that it takes"
         case .headTimedOut: "the request head did not arrive in time"
-        case .bodyTimedOut: "the request body made no progress"
+        case .bodyTimedOut: "the request body made too little progress"
         case .backendFailed: "the backend could not be reached or closed the connection before its answer"
         case .backendMalformed: "the backend's answer breaks HTTP/1.1"
         case .backendTimedOut: "the backend did not answer in time"

@@ -225,6 +225,13 @@ public enum Socket {
         return outcome(result, "sendmsg", zeroIsEnd: false)
     }
 
+    /// Bytes that the peer has not acknowledged yet (SIOCOUTQ, tcp(7)).
+    public static func unacknowledged(_ socket: borrowing Descriptor) -> Int {
+        var count: Int32 = 0
+        guard unsafe ioctl(socket.raw, UInt(TIOCOUTQ), &count) == 0 else { return 0 }
+        return Int(count)
+    }
+
     /// Tells the peer that nothing more will be sent.
     public static func shutdownWriting(_ socket: borrowing Descriptor) {
         _ = shutdown(socket.raw, Int32(SHUT_WR))

@@ -30,6 +30,10 @@ struct KeyTests {
         #expect(limits.bodyBytes == nil)
         #expect(limits.headerTimeout == .seconds(10))
         #expect(limits.bodyTimeout == .seconds(30))
+        #expect(limits.minBodyRate == .bytes(240))
+        #expect(limits.minReadRate == .bytes(240))
+        #expect(limits.rateGrace == .seconds(30))
+        #expect(limits.keepAliveTimeout == .seconds(3_600))
         #expect(limits.idleTimeout == .seconds(75))
         #expect(limits.requestsPerConnection == nil)
         #expect(limits.connections == nil)
@@ -103,6 +107,10 @@ struct KeyTests {
                         bodyBytes: 10MiB
                         headerTimeout: 5s
                         bodyTimeout: 15s
+                        minBodyRate: 1KiB
+                        minReadRate: 0
+                        rateGrace: 5s
+                        keepAliveTimeout: 10m
                         idleTimeout: 2m
                         requestsPerConnection: 1000
                         connections: 20000
@@ -128,6 +136,10 @@ struct KeyTests {
         #expect(gateway.limits.bodyBytes == .mebibytes(10))
         #expect(gateway.limits.headerTimeout == .seconds(5))
         #expect(gateway.limits.bodyTimeout == .seconds(15))
+        #expect(gateway.limits.minBodyRate == .kibibytes(1))
+        #expect(gateway.limits.minReadRate == nil)
+        #expect(gateway.limits.rateGrace == .seconds(5))
+        #expect(gateway.limits.keepAliveTimeout == .seconds(600))
         #expect(gateway.limits.idleTimeout == .seconds(120))
         #expect(gateway.limits.requestsPerConnection == 1000)
         #expect(gateway.limits.connections == 20_000)
