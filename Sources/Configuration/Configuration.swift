@@ -111,6 +111,8 @@ extension Configuration {
         /// The longest wait for Redis before `onRedisLoss` applies.
         package let timeout: TimeSpan
         package let onRedisLoss: RedisLossRule
+        /// A file for what was admitted, and when by Redis's clock; `nil`: nobody writes it down.
+        package let decisionLog: String?
     }
 
     package enum RedisLossRule: String, CaseIterable, Hashable, Sendable {

@@ -137,6 +137,12 @@ extension Configuration.RateLimit {
             try duration(text, in: .milliseconds(1) ... .seconds(10))
         }
         onRedisLoss = map.read("onRedisLoss", default: .share, choice)
+        decisionLog = map.read("decisionLog", default: nil) { text throws(Invalid) in
+            guard text.isEmpty || text.contains("/") else {
+                throw Invalid("\(quoted(text)) is not a path with a slash; write one such as ./decisions.log")
+            }
+            return text.isEmpty ? nil : text
+        }
         if let policies = map.takeList("policies", max: .max), !policies.isEmpty {
             map.report(
                 "policies are not supported yet; limit with requestsPerSecond and remove them", at: "policies")

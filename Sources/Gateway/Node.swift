@@ -70,7 +70,8 @@ package final class Node: Sendable {
             if let redis {
                 let context = LimiterContext(
                     policy, lossRule: Self.lossRule(settings.onRedisLoss), timeout: settings.timeout, boot: boot,
-                    seed: seed, onCluster: redis.isCluster)
+                    seed: seed, onCluster: redis.isCluster,
+                    decisions: try Self.openDecisionLog(settings.decisionLog, policy))
                 limiterContext = context
                 limiterSetup = .redis(context, redis, resolver)
             } else {
@@ -112,6 +113,16 @@ package final class Node: Sendable {
         case .share: .share
         case .open: .open
         case .closed: .closed
+        }
+    }
+
+    private static func openDecisionLog(_ path: String?, _ policy: Policy) throws(NodeStartError) -> DecisionLog? {
+        guard let path else { return nil }
+        do throws(SystemError) {
+            return DecisionLog(LogSink(try OutputFile.append(path: path)), policy)
+        } catch {
+            throw NodeStartError(
+                description: "rateLimit.decisionLog: \(error.reason): give a path that can be written")
         }
     }
 
@@ -284,5 +295,6 @@ package final class Node: Sendable {
     package func wait() {
         for thread in threads.withLock({ $0 }) { thread.join() }
         context.accessLogSink?.close()
+        (setup.limiterContext?.decisions as? DecisionLog)?.close()
     }
 }

@@ -1,3 +1,4 @@
+package import Identity
 package import Primitives
 package import RedisClient
 package import Synchronization
@@ -25,6 +26,11 @@ package enum LimiterEvent: Equatable, Sendable {
     case anomaly(String)
 }
 
+/// Who writes down what was admitted, and when by the server's clock: for checking the promise from outside.
+package protocol DecisionRecorder: AnyObject, Sendable {
+    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime)
+}
+
 /// What the limiters of a node's workers share.
 package final class LimiterContext: Sendable {
     package let policy: Policy
@@ -40,15 +46,20 @@ package final class LimiterContext: Sendable {
     package let liveNodes = Atomic<Int>(1)
     package let boot: UInt64
     package let seed: UInt64
+    /// `nil`: nobody asks.
+    package let decisions: (any DecisionRecorder)?
 
     /// - Parameters:
     ///   - timeout: at least a millisecond.
     ///   - boot: 64 random bits, new with every start of the process.
     ///   - seed: a secret, for the hashing of clients' addresses.
     ///   - onCluster: whether keys need hash tags.
+    ///   - decisions: who is told of each admission.
     package init(
-        _ policy: Policy, lossRule: LossRule, timeout: TimeSpan, boot: UInt64, seed: UInt64, onCluster: Bool = false
+        _ policy: Policy, lossRule: LossRule, timeout: TimeSpan, boot: UInt64, seed: UInt64, onCluster: Bool = false,
+        decisions: (any DecisionRecorder)? = nil
     ) {
+        self.decisions = decisions
         self.policy = policy
         key = WindowKey(policy, onCluster: onCluster)
         self.lossRule = lossRule

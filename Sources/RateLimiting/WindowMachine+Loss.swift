@@ -177,6 +177,10 @@ extension WindowMachine {
         case .share: (verdict, source) = (context.memory.admit(subject, share: context.share, at: now), .share)
         }
         context.counts.count(verdict, by: source)
+        if case .admit = verdict, let log = context.decisions {
+            // As near as the server's clock is known; before it ever was, there is nothing to say.
+            if clock.isKnown { log.admitted(1, subject, by: source, at: clock.upper(at: now)) }
+        }
         if charging, case .admit = verdict {
             putRight(Entries(subject: subject, first: names.take(1), count: 1, at: now, isCharged: true))
         }

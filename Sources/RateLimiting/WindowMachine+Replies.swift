@@ -46,7 +46,7 @@ extension WindowMachine {
             switch decision.timing {
             case .early: decideAgain(flight, admitted: decision.admitted, at: now)
             case .late where decision.admitted > 0: confirm(flight, decision, at: now)
-            case .late, .withinBounds: settle(flight, admitted: decision.admitted, at: now)
+            case .late, .withinBounds: settle(flight, admitted: decision.admitted, time: decision.time, at: now)
             }
             landed(subject, at: now)
         }
@@ -93,7 +93,7 @@ extension WindowMachine {
     }
 
     /// Answers everyone of a decided transaction: the first `admitted` are in.
-    private mutating func settle(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
+    private mutating func settle(_ flight: WindowFlight, admitted: Int, time: RedisTime, at now: MonotonicTime) {
         let subject = flight.transaction.subject
         var retryAfter: TimeSpan?
         var position = 0
@@ -121,6 +121,9 @@ extension WindowMachine {
             }
             index = request.next
             position += 1
+        }
+        if recorded > 0, let log = context.decisions {
+            log.admitted(recorded, subject, by: .window, at: time)
         }
         if recorded > 0, context.lossRule == .share { context.memory.record(recorded, of: subject, at: now) }
     }
@@ -172,13 +175,18 @@ extension WindowMachine {
     private mutating func confirmationReplied(
         _ flight: WindowFlight, admitted: Int, time: RedisTime, _ reply: Reply, at now: MonotonicTime
     ) {
-        guard reply.kind(0) == .integer, let changed = reply.integer(0) else {
-            distrust("a confirmation of another shape")
+        guard reply.elementCount(0) == 1, reply.count == 2, reply.kind(1) == .integer, let changed = reply.integer(1)
+        else {
+            if let refusal = reply.firstError {
+                report(.anomaly("\(context.policy.keyPrefix)\(flight.transaction.subject): \(refusal)"))
+            } else {
+                distrust("a confirmation of another shape")
+            }
             settleByLossRule(flight, mayHaveEntries: true, at: now)
             return
         }
         if changed == Int64(admitted) {
-            settle(flight, admitted: admitted, at: now)
+            settle(flight, admitted: admitted, time: time, at: now)
         } else {
             // Somebody has dropped them, and may have given their slots away.
             decideAgain(flight, admitted: admitted, at: now)

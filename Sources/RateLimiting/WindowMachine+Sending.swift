@@ -37,7 +37,9 @@ extension WindowMachine {
             case .window: .transaction(commands: WindowTransaction.commandCount)
             case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
             case .probe: .transaction(commands: Self.probeCommands)
-            case .confirmation, .cleanup: .command
+            // What admits is never a bare command: out of step, any number would be taken for its answer.
+            case .confirmation: .transaction(commands: 1)
+            case .cleanup: .command
             }
         return Transmission(token: UInt64(flights.insert(flight)), form: form)
     }

@@ -240,6 +240,7 @@ struct KeyTests {
                           redisURL: redis://redis:6380/2
                           timeout: 20ms
                           onRedisLoss: closed
+                          decisionLog: ./decisions.log
                           policies: []
                         """)
             ).rateLimit)
@@ -249,6 +250,7 @@ struct KeyTests {
         #expect(rateLimit.redisURL?.database == 2)
         #expect(rateLimit.timeout == .milliseconds(20))
         #expect(rateLimit.onRedisLoss == .closed)
+        #expect(rateLimit.decisionLog == "./decisions.log")
     }
 
     @Test("a burst that is not given is one second's requests")
@@ -258,6 +260,7 @@ struct KeyTests {
         #expect(rateLimit.redisURL == nil)
         #expect(rateLimit.timeout == .milliseconds(50))
         #expect(rateLimit.onRedisLoss == .share)
+        #expect(rateLimit.decisionLog == nil)
     }
 
     @Test("a section that only names the Redis limits nothing")

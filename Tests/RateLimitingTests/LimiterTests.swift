@@ -186,6 +186,43 @@ struct LimiterTests {
         #expect(try redis("EXISTS", key) == "0")
     }
 
+    @Test("under a flush a client gets its limit once more at most, and then nothing until its window has passed")
+    func flushUnderLoad() throws {
+        let server = try RedisServer()
+        let limit = 200
+        let workers = try (0..<2).map { index in
+            try Worker(
+                context(limit, .closed, window: .seconds(60)), RedisEndpoint(.unix(path: server.socketPath)),
+                index: index)
+        }
+        for worker in workers { worker.connect() }
+        let redis = try server.client()
+        func hammer(until done: () throws -> Bool) rethrows {
+            for _ in 0..<4_000 {
+                if try done() { return }
+                for worker in workers {
+                    worker.ask(times: 5)
+                    worker.loop.turn(waitMax: .milliseconds(1))
+                }
+            }
+            Issue.record("waited in vain")
+        }
+        var admitted: Int { workers.reduce(0) { $0 + $1.admitted } }
+        hammer { admitted == limit }
+        try redis("CONFIG", "RESETSTAT")
+        try hammer { try redis("INFO", "commandstats").contains("cmdstat_setnx:calls=4") }
+        try redis("FLUSHALL")
+        hammer { workers.allSatisfy { $0.events.contains(.dataLost) } }
+        let begin = SystemClock.monotonic()
+        hammer { SystemClock.monotonic() - begin > .milliseconds(300) }
+        for worker in workers { worker.run { worker.pending == 0 } }
+        #expect(admitted <= 2 * limit)
+        let before = admitted
+        let rest = SystemClock.monotonic()
+        hammer { SystemClock.monotonic() - rest > .milliseconds(300) }
+        #expect(admitted == before)
+    }
+
     @Test(
         "a server that takes no writes is told once, and used again when it does",
         arguments: [

@@ -1,0 +1,31 @@
+// What was admitted, by whom, and when by Redis's own clock: `TIME SOURCE COUNT KEY`, a line for each transaction. With
+// the logs of all nodes together anybody can check that no window holds more than its limit.
+
+import Identity
+import Primitives
+import RateLimiting
+
+final class DecisionLog: DecisionRecorder {
+    private let sink: LogSink
+    private let prefix: String
+
+    init(_ sink: LogSink, _ policy: Policy) {
+        self.sink = sink
+        prefix = policy.keyPrefix
+    }
+
+    /// Writes what waits; nothing more may come.
+    func close() { sink.close() }
+
+    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime) {
+        let name =
+            switch source {
+            case .window, .fullWindow: "window"
+            case .share: "share"
+            case .open: "open"
+            case .closed: "closed"
+            case .bucket: "bucket"
+            }
+        sink.write(Array("\(time.microseconds) \(name) \(count) \(prefix)\(subject)\n".utf8), count: 1)
+    }
+}
