@@ -145,6 +145,8 @@ struct GarbledStreamTests {
         let seed = SystemClock.random64()
         var random = SplitMix64(seed: seed)
         let server = try RedisServer()
+        // The loop keeps the garbler, and that the server.
+        defer { server.kill() }
         let loop = try Loop(waker: Waker())
         let garbler = Garbler(loop, server, seed: seed)
         let listener = try loop.listen(
