@@ -197,7 +197,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
             previousBoot = before.boot
         }
         var lastSeen: [(id: NodeID, time: RedisTime)] = []
-        let seenCount = Int(clamping: reply.nodes[7].number)
+        let seenCount = reply.elementCount(7) ?? 0
         var index = 8
         for _ in 0..<seenCount / 2 {
             if let node = try? NodeID(reply.text(index)), let score = Double(reply.text(index + 1)), abs(score) < 9e15 {
@@ -209,7 +209,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         }
         var infos: [NodeID: NodeInfo] = [:]
         if reply.kind(index) == .array {
-            let count = Int(clamping: reply.nodes[index].number)
+            let count = reply.elementCount(index) ?? 0
             index += 1
             for _ in 0..<count / 2 {
                 if let node = try? NodeID(reply.text(index)),

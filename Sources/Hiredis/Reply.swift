@@ -13,51 +13,75 @@ package struct ReplyNode: Equatable, Sendable {
 
 /// A whole reply, flat: its values in the order of their arrival, an array before what it holds.
 ///
-/// A tree of objects would cost an allocation a value; these are two arrays that are used again for every reply. What
-/// is read holds until the reader goes on to the next reply, so nobody keeps it.
+/// A tree of objects would cost an allocation a value; these are two blocks of memory that are used again for every
+/// reply. What is read holds until the reader goes on to the next reply, so nobody keeps it. The blocks are kept by hand:
+/// a decision reads nine replies, and arrays in an object are checked at run time with each look at them.
+@safe
 package final class Reply {
-    /// All that changes, in one place: each call is one access to it.
-    fileprivate struct Contents {
-        var nodes: [ReplyNode] = []
-        var storage: [UInt8] = []
-        /// Why the reader must stop: what a bound or a rule was broken by.
-        var violation: RedisProtocolError?
-    }
-
-    private var contents = Contents()
+    private var nodes: UnsafeMutablePointer<ReplyNode>
+    private var nodeCount = 0
+    private var nodesAllocated: Int
+    private var storage: UnsafeMutablePointer<UInt8>
+    private var storageCount = 0
+    private var storageAllocated: Int
+    /// Why the reader must stop: what a bound or a rule was broken by.
+    private(set) var violation: RedisProtocolError?
     let bounds: ReplyBounds
 
-    /// What one large reply may leave behind as kept memory.
-    fileprivate static let valuesKept = 4_096
-    fileprivate static let bytesKept = 64 << 10
+    /// What there is room for at first, and what one large reply may leave behind as kept memory.
+    private static let valuesAtFirst = 64
+    private static let valuesKept = 4_096
+    private static let bytesAtFirst = 512
+    private static let bytesKept = 64 << 10
 
-    package init(bounds: ReplyBounds = ReplyBounds()) { self.bounds = bounds }
+    package init(bounds: ReplyBounds = ReplyBounds()) {
+        self.bounds = bounds
+        nodesAllocated = Self.valuesAtFirst
+        storageAllocated = Self.bytesAtFirst
+        unsafe nodes = .allocate(capacity: Self.valuesAtFirst)
+        unsafe storage = .allocate(capacity: Self.bytesAtFirst)
+    }
 
-    package var nodes: [ReplyNode] { contents.nodes }
-    private var storage: [UInt8] { contents.storage }
-    var violation: RedisProtocolError? { contents.violation }
+    deinit {
+        unsafe nodes.deallocate()
+        unsafe storage.deallocate()
+    }
+
+    /// Value `index`; `nil` where there is none.
+    @inline(__always)
+    private func node(_ index: Int) -> ReplyNode? {
+        guard index >= 0, index < nodeCount else { return nil }
+        return unsafe nodes[index]
+    }
+
+    /// The byte at `index` of all text; in bounds, because every range of a node is.
+    @inline(__always)
+    private func byte(_ index: Int) -> UInt8 {
+        precondition(index >= 0 && index < storageCount)
+        return unsafe storage[index]
+    }
 
     /// How many values there are, nested ones included.
-    package var count: Int { nodes.count }
+    package var count: Int { nodeCount }
 
     /// The kind of value `index`; `null` where there is none.
     package func kind(_ index: Int) -> ReplyNode.Kind {
-        let nodes = self.nodes
-        return nodes.indices.contains(index) ? nodes[index].kind : .null
+        node(index)?.kind ?? .null
     }
 
     /// How many elements the array at `index` has, the first of which follows at `index + 1`; `nil` for anything else.
     package func elementCount(_ index: Int) -> Int? {
-        kind(index) == .array ? Int(clamping: nodes[index].number) : nil
+        guard let node = node(index), node.kind == .array else { return nil }
+        return Int(clamping: node.number)
     }
 
     /// The index behind value `index` and everything in it.
     package func end(of index: Int) -> Int {
         var open: Int64 = 1
         var i = max(0, index)
-        while open > 0, i < nodes.count {
+        while open > 0, let node = node(i) {
             open -= 1
-            if nodes[i].kind == .array { open += nodes[i].number }
+            if node.kind == .array { open += node.number }
             i += 1
         }
         return i
@@ -66,27 +90,26 @@ package final class Reply {
     /// The integer at `index`, or one that is spelled there in decimal digits; `nil` for anything else. Strict: `+5`,
     /// ` 5` and what does not fit are no integers.
     package func integer(_ index: Int) -> Int64? {
-        let nodes = self.nodes
-        guard nodes.indices.contains(index) else { return nil }
-        switch nodes[index].kind {
-        case .integer: return nodes[index].number
-        case .bulk, .status: return spelled(nodes[index].text)
+        guard let node = node(index) else { return nil }
+        switch node.kind {
+        case .integer: return node.number
+        case .bulk, .status: return spelled(node.text)
         case .error, .null, .array: return nil
         }
     }
 
     private func spelled(_ text: Range<Int>) -> Int64? {
-        let storage = self.storage
         var i = text.lowerBound
-        let negative = i < text.upperBound && storage[i] == UInt8(ascii: "-")
+        let negative = i < text.upperBound && byte(i) == UInt8(ascii: "-")
         if negative { i += 1 }
         guard i < text.upperBound else { return nil }
         var value: Int64 = 0
         while i < text.upperBound {
-            guard storage[i] >= 0x30, storage[i] <= 0x39 else { return nil }
+            let digit = byte(i) &- 0x30
+            guard digit <= 9 else { return nil }
             // On the negative side, which reaches one further.
             let (shifted, overflowed) = value.multipliedReportingOverflow(by: 10)
-            let (next, overflow) = shifted.subtractingReportingOverflow(Int64(storage[i] - 0x30))
+            let (next, overflow) = shifted.subtractingReportingOverflow(Int64(digit))
             if overflowed || overflow { return nil }
             value = next
             i += 1
@@ -101,8 +124,9 @@ package final class Reply {
     }
 
     /// The bytes of the text at `index`.
-    package func bytes(_ index: Int) -> ArraySlice<UInt8> {
-        nodes.indices.contains(index) ? storage[nodes[index].text] : []
+    package func bytes(_ index: Int) -> [UInt8] {
+        guard let node = node(index) else { return [] }
+        return node.text.map { byte($0) }
     }
 
     /// The first error anywhere in the reply.
@@ -112,70 +136,72 @@ package final class Reply {
 
     /// Whether the text at `index` is exactly `word`.
     package func isText(_ index: Int, _ word: [UInt8]) -> Bool {
-        let (nodes, storage) = (self.nodes, self.storage)
-        guard nodes.indices.contains(index), nodes[index].text.count == word.count else { return false }
-        let start = nodes[index].text.lowerBound
-        for i in word.indices where storage[start + i] != word[i] { return false }
+        guard let node = node(index), node.text.count == word.count else { return false }
+        let start = node.text.lowerBound
+        for i in word.indices where byte(start &+ i) != word[i] { return false }
         return true
     }
 
     /// Whether the reply is a status of exactly these bytes.
-    package func isStatus(_ word: [UInt8]) -> Bool { Self.isStatus(contents, word) }
-
-    private static func isStatus(_ contents: Contents, _ word: [UInt8]) -> Bool {
-        guard contents.nodes.count == 1, contents.nodes[0].kind == .status,
-            contents.storage.count == word.count
-        else { return false }
-        for i in word.indices where contents.storage[i] != word[i] { return false }
-        return true
-    }
+    package func isStatus(_ word: [UInt8]) -> Bool { nodeCount == 1 && kind(0) == .status && isText(0, word) }
 
     // MARK: Filled by the reader
 
-    func clear() { Self.clear(&contents) }
-
-    /// Out of line, so that it is one access.
-    @inline(never)
-    private static func clear(_ contents: inout Contents) { contents.clear() }
+    func clear() {
+        if nodesAllocated > Self.valuesKept { resizeNodes(Self.valuesAtFirst, keeping: 0) }
+        if storageAllocated > Self.bytesKept { resizeStorage(Self.bytesAtFirst, keeping: 0) }
+        nodeCount = 0
+        storageCount = 0
+    }
 
     /// Refuses the reply; the reader stops at the next chance.
-    func refuse(_ error: RedisProtocolError) { contents.violation = error }
+    func refuse(_ error: RedisProtocolError) { violation = error }
 
     /// Adds a value. Returns whether there was room.
     func append(_ kind: ReplyNode.Kind, number: Int64 = 0, text: Span<UInt8> = Span()) -> Bool {
-        Self.append(&contents, kind, number, text, bounds)
-    }
-
-    @inline(never)
-    private static func append(
-        _ contents: inout Contents, _ kind: ReplyNode.Kind, _ number: Int64, _ text: Span<UInt8>, _ bounds: ReplyBounds
-    ) -> Bool {
-        contents.append(kind, number: number, text: text, bounds)
-    }
-}
-
-extension Reply.Contents {
-    fileprivate mutating func clear() {
-        if !nodes.isEmpty { nodes.removeAll(keepingCapacity: nodes.capacity <= Reply.valuesKept) }
-        if !storage.isEmpty { storage.removeAll(keepingCapacity: storage.capacity <= Reply.bytesKept) }
-    }
-
-    @inline(__always)
-    fileprivate mutating func append(
-        _ kind: ReplyNode.Kind, number: Int64, text: Span<UInt8>, _ bounds: ReplyBounds
-    ) -> Bool {
-        guard nodes.count < bounds.valuesMax else {
+        guard nodeCount < bounds.valuesMax else {
             violation = .tooManyValues(max: bounds.valuesMax)
             return false
         }
-        let start = storage.count
-        guard text.count <= bounds.bytesMax - start else {
+        let start = storageCount
+        let length = text.count
+        guard length <= bounds.bytesMax - start else {
             violation = .tooManyBytes(max: bounds.bytesMax)
             return false
         }
-        if !text.isEmpty { unsafe text.withUnsafeBufferPointer { unsafe storage.append(contentsOf: $0) } }
-        nodes.append(ReplyNode(kind: kind, number: number, text: start..<storage.count))
+        if length > storageAllocated - start {
+            resizeStorage(max(start + length, 2 * storageAllocated), keeping: start)
+        }
+        if nodeCount == nodesAllocated { resizeNodes(2 * nodesAllocated, keeping: nodeCount) }
+        if length > 0 {
+            unsafe text.withUnsafeBufferPointer {
+                guard let from = $0.baseAddress else { return }
+                unsafe (storage + start).update(from: from, count: length)
+            }
+        }
+        storageCount = start + length
+        unsafe (nodes + nodeCount).initialize(
+            to: ReplyNode(kind: kind, number: number, text: start..<storageCount))
+        nodeCount += 1
         return true
+    }
+
+    @inline(never)
+    private func resizeNodes(_ count: Int, keeping kept: Int) {
+        let moved = UnsafeMutablePointer<ReplyNode>.allocate(capacity: count)
+        unsafe moved.update(from: nodes, count: kept)
+        unsafe nodes.deallocate()
+        unsafe nodes = moved
+        nodesAllocated = count
+    }
+
+    @inline(never)
+    private func resizeStorage(_ count: Int, keeping kept: Int) {
+        let moved = UnsafeMutablePointer<UInt8>.allocate(capacity: count)
+        unsafe moved.update(from: storage, count: kept)
+        unsafe storage.deallocate()
+        unsafe storage = moved
+        storageAllocated = count
     }
 }
 

@@ -23,10 +23,10 @@ extension WindowMachine {
 
     /// What the server's marker reads now. Another value than before: its data was lost under us (`FLUSHALL`, or a server
     /// in another's place), and with it what had been admitted.
-    mutating func markerFound(_ value: ArraySlice<UInt8>) {
-        guard !value.elementsEqual(epoch) else { return }
+    mutating func markerFound(_ value: [UInt8]) {
+        guard value != epoch else { return }
         let isFirst = epoch.isEmpty
-        epoch = Array(value)
+        epoch = value
         guard !isFirst else { return }
         context.failures.countDataLoss()
         report(.dataLost)
