@@ -31,6 +31,25 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = [], exclude: [
         swiftSettings: strict)
 }
 
+/// What is fuzzed: as tests that replay the corpus, or, for scripts/fuzz, as a program that libFuzzer drives. One set of
+/// sources, which sees the insides of modules as tests do.
+let fuzzed: [Target.Dependency] = [
+    "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "Identity", "Configuration", "Gateway",
+]
+let fuzzing: [Target] =
+    Context.environment["SLUICE_FUZZ"] == nil
+    ? [
+        .testTarget(
+            name: "FuzzingTests", dependencies: fuzzed, path: "Tests/Fuzzing",
+            exclude: ["CFuzzer", "Corpus", "Driver", "Words"], swiftSettings: strict)
+    ]
+    : [
+        .systemLibrary(name: "CFuzzer", path: "Tests/Fuzzing/CFuzzer"),
+        .executableTarget(
+            name: "fuzz", dependencies: fuzzed + ["CFuzzer"], path: "Tests/Fuzzing",
+            exclude: ["CFuzzer", "Corpus", "Replay", "Words"], swiftSettings: strict),
+    ]
+
 // Listed from the bottom layer up: a module may import only what stands above it in this list.
 let package = Package(
     name: "sluice",
@@ -102,5 +121,5 @@ let package = Package(
             name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport"],
             swiftSettings: strict),
         .testTarget(name: "HouseRulesTests", swiftSettings: strict),
-    ]
+    ] + fuzzing
 )

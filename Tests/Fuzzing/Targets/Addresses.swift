@@ -1,0 +1,42 @@
+// Who the client is, by what proxies say.
+
+import Identity
+import Primitives
+
+/// The first byte chooses the peer; each line of the rest is a field value.
+func checkForwarded(_ input: [UInt8]) throws {
+    guard let first = input.first else { return }
+    let trusted = TrustedProxies([
+        try block("10.0.0.0/8"), try block("192.0.2.1/32"), try block("2001:db8::/32"),
+    ])
+    let peers = [try address("10.0.0.1"), try address("203.0.113.9"), try address("2001:db8::1")]
+    let peer = peers[Int(first) % peers.count]
+    let lines = input.dropFirst().split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map(Array.init)
+
+    let walk = walked(lines, peer, trusted)
+    if !trusted.contains(peer) { try require(walk.client == peer, "a stranger is believed: \(shown(input))") }
+    try require(walk.client == walk.client.unmapped, "an address in another family's clothes: \(shown(input))")
+    // RFC 9110 §5.3: a list in one line is the same list in several.
+    let entries = lines.flatMap {
+        $0.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map(Array.init)
+    }
+    try require(walked(entries, peer, trusted).client == walk.client, "split otherwise: \(shown(input))")
+    let joined = Array(lines.joined(separator: [UInt8(ascii: ",")]))
+    try require(walked([joined], peer, trusted).client == walk.client, "joined otherwise: \(shown(input))")
+}
+
+private func walked(_ lines: [[UInt8]], _ peer: IPAddress, _ trusted: TrustedProxies) -> ForwardedWalk {
+    var walk = ForwardedWalk(peer: peer, trusted: trusted)
+    for line in lines.reversed() where walk.step == .more { walk.read(line.span, trusted: trusted) }
+    return walk
+}
+
+private func address(_ text: String) throws -> IPAddress {
+    guard let address = IPAddress(text) else { throw Finding(text) }
+    return address
+}
+
+private func block(_ text: String) throws -> CIDR {
+    guard let block = CIDR(text) else { throw Finding(text) }
+    return block
+}
