@@ -34,7 +34,7 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = [], exclude: [
 /// What is fuzzed: as tests that replay the corpus, or, for scripts/fuzz, as a program that libFuzzer drives. One set of
 /// sources, which sees the insides of modules as tests do.
 let fuzzed: [Target.Dependency] = [
-    "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "Identity", "Configuration", "Gateway",
+    "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "Identity", "ProxyProtocol", "Configuration", "Gateway",
 ]
 let fuzzing: [Target] =
     Context.environment["SLUICE_FUZZ"] == nil

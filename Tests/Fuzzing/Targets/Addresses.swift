@@ -2,6 +2,7 @@
 
 import Identity
 import Primitives
+import ProxyProtocol
 
 /// The first byte chooses the peer; each line of the rest is a field value.
 func checkForwarded(_ input: [UInt8]) throws {
@@ -14,8 +15,12 @@ func checkForwarded(_ input: [UInt8]) throws {
     let lines = input.dropFirst().split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map(Array.init)
 
     let walk = walked(lines, peer, trusted)
-    if !trusted.contains(peer) { try require(walk.client == peer, "a stranger is believed: \(shown(input))") }
-    try require(walk.client == walk.client.unmapped, "an address in another family's clothes: \(shown(input))")
+    var other = ForwardedWalk(peer: peer, trusted: trusted)
+    for line in lines.reversed() where other.step == .more { other.readForwarded(line.span, trusted: trusted) }
+    for walk in [walk, other] {
+        if !trusted.contains(peer) { try require(walk.client == peer, "a stranger is believed: \(shown(input))") }
+        try require(walk.client == walk.client.unmapped, "an address in another family's clothes: \(shown(input))")
+    }
     // RFC 9110 §5.3: a list in one line is the same list in several.
     let entries = lines.flatMap {
         $0.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map(Array.init)
@@ -27,8 +32,28 @@ func checkForwarded(_ input: [UInt8]) throws {
 
 private func walked(_ lines: [[UInt8]], _ peer: IPAddress, _ trusted: TrustedProxies) -> ForwardedWalk {
     var walk = ForwardedWalk(peer: peer, trusted: trusted)
-    for line in lines.reversed() where walk.step == .more { walk.read(line.span, trusted: trusted) }
+    for line in lines.reversed() where walk.step == .more { walk.readForwardedFor(line.span, trusted: trusted) }
     return walk
+}
+
+/// The header of the PROXY protocol: a verdict may come later, and may not differ, and what follows changes nothing.
+func checkProxyHeader(_ input: [UInt8]) throws {
+    let whole = ProxyHeader.parse(input.span)
+    for length in cuts(of: input.count, seed: stableHash(input.span), everywhereUpTo: 256) {
+        let progress = ProxyHeader.parse(input.span.extracting(first: length))
+        guard progress != .needMore else { continue }
+        try require(progress == whole, "\(length) bytes of \(shown(input)): \(progress), the whole: \(whole)")
+    }
+    guard case .complete(let source, let length) = whole else { return }
+    try require(length > 0 && length <= input.count, "a length outside: \(shown(input))")
+    try require(ProxyHeader.parse(input.span.extracting(first: length)) == whole, "not enough: \(shown(input))")
+    if length > 1 {
+        try require(
+            ProxyHeader.parse(input.span.extracting(first: length - 1)) == .needMore, "too much: \(shown(input))")
+    }
+    if case .client(let address) = source {
+        try require(address.ip == address.ip.unmapped, "an address in another family's clothes: \(shown(input))")
+    }
 }
 
 private func address(_ text: String) throws -> IPAddress {
