@@ -44,6 +44,8 @@ private func checkInside(_ reply: Reply) throws {
 }
 
 private func description(_ reply: Reply) -> String {
-    reply.nodes.indices.map { "\(reply.nodes[$0].kind) \(reply.nodes[$0].number) \(shown(reply.bytes($0)))" }
-        .joined(separator: "; ")
+    (0..<reply.count).map { index in
+        let number = reply.elementCount(index).map(Int64.init) ?? reply.integer(index)
+        return "\(reply.kind(index)) \(number.map(String.init) ?? "") \(shown(reply.bytes(index)))"
+    }.joined(separator: "; ")
 }
