@@ -85,7 +85,11 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]),
         module(
-            "Admin", ["Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "Health", "Membership", "Gateway"]),
+            "Admin",
+            [
+                "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "RateLimiting", "Health", "Membership",
+                "Gateway",
+            ]),
         .executableTarget(
             name: "sluice",
             dependencies: [

@@ -6,6 +6,7 @@ import Health
 package import LinuxIO
 import Membership
 import Primitives
+import RateLimiting
 import RedisClient
 
 package enum AdminServer {
@@ -27,7 +28,10 @@ package enum AdminServer {
         case "/api/backends": return encode(Backends(backends: control.backendRows.map { Backends.Row($0) }))
         case "/api/nodes": return encode(nodes(control))
         case "/api/redis": return encode(RedisState(control))
-        default: return .problem(404, "No such page: try /healthz, /readyz, /api/backends, /api/nodes or /api/redis")
+        case "/api/limits": return encode(Limits(control.limitStatus))
+        default:
+            return .problem(
+                404, "No such page: try /healthz, /readyz, /api/backends, /api/nodes, /api/limits or /api/redis")
         }
     }
 
@@ -145,6 +149,35 @@ package enum AdminServer {
                 uniqueKeysWithValues: RedisCause.allCases.map { ($0.name, counts.count(of: $0)) })
             dataLosses = counts.dataLosses
             clockSteps = counts.clockSteps
+        }
+    }
+
+    private struct Limits: Encodable {
+        struct Row: Encodable {
+            var name: String
+            var limit: Int
+            var window: String
+            var key: String
+            var mode: String
+            var admitted: Int
+            var refused: Int
+        }
+        var policies: [Row]
+
+        init(_ status: LimitStatus) {
+            policies = status.policies.enumerated().map { index, policy in
+                let key =
+                    switch policy.key {
+                    case .ip: "ip"
+                    case .service: "service"
+                    case .global: "global"
+                    case .header(let name): "header:\(name)"
+                    }
+                return Row(
+                    name: policy.name, limit: policy.limit, window: "\(policy.window)", key: key,
+                    mode: policy.mode == .shadow ? "shadow" : "enforce", admitted: status.admitted(by: index),
+                    refused: status.refused(by: index))
+            }
         }
     }
 

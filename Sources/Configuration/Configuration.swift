@@ -113,6 +113,54 @@ extension Configuration {
         package let onRedisLoss: RedisLossRule
         /// A file for what was admitted, and when by Redis's clock; `nil`: nobody writes it down.
         package let decisionLog: String?
+        /// Which answers carry `RateLimit-Policy` and `RateLimit`.
+        package let headers: RateLimitHeaders
+        /// Whether they carry `X-RateLimit-*` too.
+        package let legacyHeaders: Bool
+        /// Beside the one of `requestsPerSecond`, in the order of the file.
+        package let policies: [Policy]
+    }
+
+    package enum RateLimitHeaders: String, CaseIterable, Hashable, Sendable {
+        case refused
+        case all
+    }
+
+    /// So many requests of a subject in a window.
+    package struct Policy: Hashable, Sendable {
+        package let name: String
+        /// 1...1,000,000,000.
+        package let limit: Int
+        /// 100 ms to 30 days.
+        package let window: TimeSpan
+        package let key: PolicyKey
+        package let scope: PolicyScope
+        package let mode: PolicyMode
+    }
+
+    package enum PolicyKey: Hashable, Sendable {
+        case ip, service, global
+        /// A header's name, in lower case.
+        case header(String)
+    }
+
+    /// What a policy covers: requests that are in both.
+    package struct PolicyScope: Hashable, Sendable {
+        /// Names of services; empty for all.
+        package let services: [String]
+        /// Prefixes of the client's path; empty for all.
+        package let paths: [String]
+
+        package init(services: [String], paths: [String]) {
+            self.services = services
+            self.paths = paths
+        }
+    }
+
+    package enum PolicyMode: String, CaseIterable, Hashable, Sendable {
+        case enforce
+        /// Counts and reports, and never refuses.
+        case shadow
     }
 
     package enum RedisLossRule: String, CaseIterable, Hashable, Sendable {

@@ -143,10 +143,9 @@ extension Configuration.RateLimit {
             }
             return text.isEmpty ? nil : text
         }
-        if let policies = map.takeList("policies", max: .max), !policies.isEmpty {
-            map.report(
-                "policies are not supported yet; limit with requestsPerSecond and remove them", at: "policies")
-        }
+        policies = Configuration.Policy.list(map)
+        headers = map.read("headers", default: map.has("policies") ? .all : .refused, choice)
+        legacyHeaders = map.read("legacyHeaders", default: false, boolean)
         if !map.has("requestsPerSecond") {
             if map.has("burstSize") {
                 map.report("has no effect without requestsPerSecond; set that too, or remove this", at: "burstSize")

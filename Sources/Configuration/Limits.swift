@@ -57,6 +57,14 @@ enum Bounds {
     /// The largest rate that fits the seed's form: one admission each nanosecond.
     static let rateMax = 1_000_000_000
     static let countMax = 1_000_000_000
+    /// A policy has a number of one byte, and a table of recent admissions in each node.
+    static let policiesMax = 32
+    /// Policies over one request: one for each kind of key, and some to spare. Each is a transaction in Redis.
+    static let policiesPerServiceMax = 8
+    static let policyPathsMax = 64
+    /// Shorter than a window of 100 ms, and the error of what a node knows of Redis's clock would be a part of it.
+    static let windowMin = TimeSpan.milliseconds(100)
+    static let windowMax = TimeSpan.seconds(30 * 86_400)
     static let bytesMax = ByteCount(bytes: 1 << 50)
     static let timeoutMax = TimeSpan.seconds(86_400)
 }

@@ -110,6 +110,7 @@ extension Configuration {
             services.append(service)
         }
         self.services = services
+        checkPolicies(map)
         map.finish()
     }
 }

@@ -10,6 +10,8 @@ enum LimiterOutcome {
     case none
     case admitted
     case refused
+    /// Admitted, though a policy in shadow mode would have refused.
+    case refusedInShadow
 }
 
 package enum LogFormat: Sendable {
@@ -129,6 +131,7 @@ final class AccessLog: EndOfTurnHandler {
         case .none: "-"
         case .admitted: "admitted"
         case .refused: "refused"
+        case .refusedInShadow: "shadow"
         }
     }
 

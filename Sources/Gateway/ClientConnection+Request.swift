@@ -115,7 +115,12 @@ extension ClientConnection: LimitRequester {
         tailLength = 0
         pathStart = head.methodBytes.count + 1
         baseLength = 0
-        limit()
+        if let table = node.policyTable {
+            table.collect(head, bytes, service: index, client: client, into: &worker.subjects)
+            limitByAll()
+        } else {
+            limit()
+        }
     }
 
     /// `/api/users/../admin` must not reach what lies beside the service. An encoded slash alone is a legitimate part of a
@@ -165,7 +170,7 @@ extension ClientConnection: LimitRequester {
 
     // MARK: Pick, connect
 
-    private func dispatch(excluding: Int? = nil, fresh: Bool = false) {
+    func dispatch(excluding: Int? = nil, fresh: Bool = false) {
         guard let service, !asksForTrial(service) else { return }
         pickAndConnect(service, excluding: excluding, fresh: fresh)
     }
@@ -470,8 +475,11 @@ extension ClientConnection: LimitRequester {
         status = refusal.status
         var output = worker.output.take()
         output.clear()
+        var fields = ByteBuffer()
+        appendLimits(to: &fields)
         refusal.write(
-            to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: worker.node.rateLimitFields)
+            to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: worker.node.rateLimitFields,
+            report: worker.report, fields: fields)
         sendOwn(&output, keep: keep)
     }
 

@@ -147,6 +147,12 @@ extension ClientConnection {
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
             date: head.fields.contains(.date) ? [] : worker.date())
         rewrite.write(head, bytes, to: &output)
+        if worker.node.tellsLimits {
+            // In front of the line that ends the head.
+            output.truncate(to: output.count - 2)
+            appendLimits(to: &output)
+            output.append("\r\n")
+        }
         // RFC 9110 §15.6.2, §15.6.6: the method or version is one that the backend does not know, so the client chose it.
         // A client must not be able to condemn a backend by what it asks for.
         if status >= 500, status != 501, status != 505 {

@@ -11,6 +11,7 @@ import HTTP1
 import Identity
 import LinuxIO
 import Primitives
+import RateLimiting
 
 final class ClientConnection: StreamHandler {
     enum Phase {
@@ -118,6 +119,8 @@ final class ClientConnection: StreamHandler {
     /// The request line's method and target for the access log; empty when there is none.
     var logged = ByteBuffer()
     var limiterOutcome = LimiterOutcome.none
+    /// What several policies said of the request at hand, once they have admitted it.
+    var limitReport = PolicyReport()
 
     // Asked several times a request, so kept beside the decoders.
     private(set) var requestComplete = true

@@ -66,6 +66,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     private var clusterLoss: RedisCause?
     /// What stood between this node and Redis, counted.
     package let failures: RedisFailureCounts
+    package let limitStatus: LimitStatus
     private var whenDrained: (() -> Void)?
 
     /// How often names are resolved anew. getaddrinfo(3) does not tell how long an answer holds.
@@ -88,6 +89,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         boot = setup.info.boot
         adminToken = setup.adminToken
         failures = setup.limiterContext?.failures ?? RedisFailureCounts()
+        limitStatus = setup.limitStatus
         membership = MembershipView(id: setup.id, info: setup.info)
         clusterState = setup.redis == nil ? .alone : .lost
         let moment = HealthMoment(

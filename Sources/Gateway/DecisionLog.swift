@@ -7,11 +7,12 @@ import RateLimiting
 
 final class DecisionLog: DecisionRecorder {
     private let sink: LogSink
-    private let prefix: String
+    /// By the number of the policy.
+    private let keys: [WindowKey]
 
-    init(_ sink: LogSink, _ policy: Policy) {
+    init(_ sink: LogSink, _ policies: [Policy], _ services: [String]) {
         self.sink = sink
-        prefix = policy.keyPrefix
+        keys = policies.map { WindowKey($0, services: services) }
     }
 
     /// Writes what waits; nothing more may come.
@@ -26,6 +27,7 @@ final class DecisionLog: DecisionRecorder {
             case .closed: "closed"
             case .bucket: "bucket"
             }
-        sink.write(Array("\(time.microseconds) \(name) \(count) \(prefix)\(subject)\n".utf8), count: 1)
+        sink.write(
+            Array("\(time.microseconds) \(name) \(count) \(keys[Int(subject.policy)].text(subject))\n".utf8), count: 1)
     }
 }

@@ -24,6 +24,7 @@ struct ControlSetup: Sendable {
     var resolver: Resolver
     var logger: Logger
     var limiterContext: LimiterContext?
+    var limitStatus: LimitStatus
     var adminToken: String?
     var seed: UInt64
 }
@@ -56,31 +57,29 @@ package final class Node: Sendable {
         let seed = SystemClock.random64()
         let boot = SystemClock.random64()
         let resolver = Resolver()
-        var policy: Policy?
-        if let limit = configuration.rateLimit?.requestsPerSecond {
-            policy = Policy(
-                name: "default", limit: limit, window: .seconds(1),
-                burst: configuration.rateLimit?.burstSize ?? limit)
-        }
+        let policies = configuration.rateLimit.map { Self.policies($0) } ?? []
         var redis: RedisTopology?
         if let url = configuration.rateLimit?.redisURL { redis = try topology(of: url) }
         var limiterSetup = LimiterSetup.none
         var limiterContext: LimiterContext?
-        if let policy, let settings = configuration.rateLimit {
+        if !policies.isEmpty, let settings = configuration.rateLimit {
             if let redis {
                 let context = LimiterContext(
-                    policy, lossRule: Self.lossRule(settings.onRedisLoss), timeout: settings.timeout, boot: boot,
-                    seed: seed, onCluster: redis.isCluster,
-                    decisions: try Self.openDecisionLog(settings.decisionLog, policy))
+                    policies: policies, services: configuration.services.map(\.name),
+                    tellsRemaining: settings.headers == .all,
+                    lossRule: Self.lossRule(settings.onRedisLoss), timeout: settings.timeout, boot: boot, seed: seed,
+                    onCluster: redis.isCluster,
+                    decisions: try Self.openDecisionLog(
+                        settings.decisionLog, policies, configuration.services.map(\.name)))
                 limiterContext = context
                 limiterSetup = .redis(context, redis, resolver)
             } else {
-                limiterSetup = .memory(TokenBucketStore(policy, seed: seed))
+                limiterSetup = .memory(TokenBucketStore(policies: policies, seed: seed))
             }
         }
         context = NodeContext(
             configuration, id: id.text, workerCount: workerCount, descriptors: descriptors.soft,
-            accessLogSink: try Self.openAccessLog(gateway.accessLog), limiterSetup: limiterSetup, policy: policy)
+            accessLogSink: try Self.openAccessLog(gateway.accessLog), limiterSetup: limiterSetup, policies: policies)
         listeners = try Self.listen(gateway.port, workers: workerCount, key: "gateway.port")
         if let address = gateway.admin {
             admin = try Self.listen(address, workers: 1, key: "gateway.admin")[0][0]
@@ -101,12 +100,41 @@ package final class Node: Sendable {
         setup = ControlSetup(
             id: id, info: NodeInfo(address: address.description, boot: BootID(boot), heartbeat: gateway.heartbeat),
             redis: redis, resolver: resolver, logger: logger, limiterContext: limiterContext,
+            limitStatus: LimitStatus(policies, limiterSetup, isSingle: context.policyTable == nil),
             adminToken: gateway.adminToken, seed: seed)
         resolveBackends(logger)
         announce(configuration, descriptors, logger)
     }
 
     // MARK: Parts
+
+    /// The seed's form first, then the others as they stand in the file: their numbers.
+    private static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
+        var policies: [Policy] = []
+        if let rate = limit.requestsPerSecond {
+            policies.append(
+                Policy(name: "default", limit: rate, window: .seconds(1), burst: limit.burstSize ?? rate))
+        }
+        for policy in limit.policies {
+            let key: PolicyKey =
+                switch policy.key {
+                case .ip: .ip
+                case .service: .service
+                case .global: .global
+                case .header(let name): .header(name)
+                }
+            let mode: PolicyMode =
+                switch policy.mode {
+                case .enforce: .enforce
+                case .shadow: .shadow
+                }
+            policies.append(
+                Policy(
+                    name: policy.name, limit: policy.limit, window: policy.window, burst: policy.limit, key: key,
+                    mode: mode))
+        }
+        return policies
+    }
 
     private static func lossRule(_ rule: Configuration.RedisLossRule) -> LossRule {
         switch rule {
@@ -116,10 +144,12 @@ package final class Node: Sendable {
         }
     }
 
-    private static func openDecisionLog(_ path: String?, _ policy: Policy) throws(NodeStartError) -> DecisionLog? {
+    private static func openDecisionLog(
+        _ path: String?, _ policies: [Policy], _ services: [String]
+    ) throws(NodeStartError) -> DecisionLog? {
         guard let path else { return nil }
         do throws(SystemError) {
-            return DecisionLog(LogSink(try OutputFile.append(path: path)), policy)
+            return DecisionLog(LogSink(try OutputFile.append(path: path)), policies, services)
         } catch {
             throw NodeStartError(
                 description: "rateLimit.decisionLog: \(error.reason): give a path that can be written")

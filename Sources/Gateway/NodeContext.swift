@@ -104,13 +104,17 @@ final class NodeContext: Sendable {
     let accessLogFormat: LogFormat
     let limiterSetup: LimiterSetup
     let rateLimitFields: RateLimitFields?
+    /// `nil` where the seed's form is all there is: one policy for everyone, of which only the refused hear.
+    let policyTable: PolicyTable?
+    /// Whether admitted requests are told of their limits too.
+    let tellsLimits: Bool
     let drain: Configuration.Drain
 
     var accessLog: Bool { accessLogSink != nil }
 
     init(
         _ configuration: Configuration, id: String, workerCount: Int, descriptors: Int, accessLogSink: LogSink?,
-        limiterSetup: LimiterSetup, policy: Policy?
+        limiterSetup: LimiterSetup, policies: [Policy]
     ) {
         self.id = id
         self.workerCount = workerCount
@@ -136,7 +140,21 @@ final class NodeContext: Sendable {
             total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
         accessLogFormat = gateway.logFormat == .json ? .json : .text
         drain = gateway.drain
-        rateLimitFields = policy.map { RateLimitFields($0) }
+        rateLimitFields =
+            policies.isEmpty
+            ? nil
+            : RateLimitFields(
+                policies, legacy: configuration.rateLimit?.legacyHeaders ?? false)
+        tellsLimits = configuration.rateLimit?.headers == .all && !policies.isEmpty
+        if let limit = configuration.rateLimit, !policies.isEmpty,
+            !limit.policies.isEmpty || limit.headers == .all || limit.legacyHeaders
+        {
+            let everything = Configuration.PolicyScope(services: [], paths: [])
+            let scopes = (limit.requestsPerSecond == nil ? [] : [everything]) + limit.policies.map(\.scope)
+            policyTable = PolicyTable(policies, scopes: scopes, services: configuration.services.map(\.name))
+        } else {
+            policyTable = nil
+        }
     }
 
     /// A worker's own limiter over Redis; `nil` where limits are in memory, or there are none.

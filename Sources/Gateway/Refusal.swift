@@ -11,6 +11,8 @@ enum Refusal {
     case noHealthyBackend
     /// The time until a slot frees; never earlier than the truth.
     case rateLimited(retryAfter: TimeSpan)
+    /// One of several policies has refused; the worker's report says which.
+    case policiesExceeded
     case malformed(Violation)
     case pathEscapes
     /// The service does not take this method; the whole Allow line (RFC 9110 §15.5.6).
@@ -28,7 +30,7 @@ enum Refusal {
         switch self {
         case .serviceNotFound: 404
         case .noHealthyBackend, .backendsBusy: 503
-        case .rateLimited: 429
+        case .rateLimited, .policiesExceeded: 429
         case .malformed(let violation): violation.rule.status
         case .pathEscapes: 400
         case .methodNotAllowed: 405
@@ -42,7 +44,7 @@ enum Refusal {
         switch self {
         case .serviceNotFound: "Service not found"
         case .noHealthyBackend: "No healthy backends available"
-        case .rateLimited: "Rate limit exceeded"
+        case .rateLimited, .policiesExceeded: "Rate limit exceeded"
         case .malformed(let violation): violation.rule.title
         case .pathEscapes: "Bad request"
         case .methodNotAllowed: "Method not allowed"
@@ -58,7 +60,7 @@ enum Refusal {
         switch self {
         case .serviceNotFound: "service-not-found"
         case .noHealthyBackend: "no-healthy-backend"
-        case .rateLimited: "rate-limited"
+        case .rateLimited, .policiesExceeded: "rate-limited"
         case .malformed(let violation): violation.rule.code
         case .pathEscapes: "path-escapes"
         case .methodNotAllowed: "method-not-allowed"
@@ -76,6 +78,8 @@ enum Refusal {
         case .serviceNotFound: "no service is configured for this path"
         case .noHealthyBackend: "every backend of this service is down"
         case .rateLimited: "this client has used up its limit; Retry-After says when the next request may pass"
+        case .policiesExceeded:
+            "a limit that covers this request is used up; Retry-After says when the next request may pass"
         case .malformed(let violation): violation.rule.detail
         case .pathEscapes:
             "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
@@ -90,24 +94,39 @@ enum Refusal {
     }
 
     /// Writes the whole response.
-    func write(to output: inout ByteBuffer, date: [UInt8], options: ResponseOptions, limit: RateLimitFields?) {
+    ///
+    /// - Parameters:
+    ///   - report: what the policies said, where there are several.
+    ///   - more: whole lines.
+    func write(
+        to output: inout ByteBuffer, date: [UInt8], options: ResponseOptions, limit: RateLimitFields?,
+        report: PolicyReport, fields more: borrowing ByteBuffer
+    ) {
         var fields = ByteBuffer()
+        fields.append(more.bytes)
+        var members = ByteBuffer()
         switch self {
-        case .rateLimited(let retryAfter): limit?.write(retryAfter: retryAfter, to: &fields)
+        case .rateLimited(let retryAfter):
+            limit?.write(retryAfter: retryAfter, to: &fields)
+            limit?.writeViolated(nil, to: &members)
+        case .policiesExceeded:
+            limit?.write(report, to: &fields)
+            limit?.writeViolated(report, to: &members)
         case .methodNotAllowed(let allow): fields.append(allow)
         case .noHealthyBackend, .backendsBusy: fields.append("Retry-After: 1\r\n")
         case .serviceNotFound, .malformed, .pathEscapes, .headTimedOut, .bodyTimedOut, .backendFailed,
             .backendMalformed, .backendTimedOut:
             break
         }
-        write(fields, date, options, to: &output)
+        write(fields, members, date, options, to: &output)
     }
 
     private func write(
-        _ fields: borrowing ByteBuffer, _ date: [UInt8], _ options: ResponseOptions, to output: inout ByteBuffer
+        _ fields: borrowing ByteBuffer, _ members: borrowing ByteBuffer, _ date: [UInt8], _ options: ResponseOptions,
+        to output: inout ByteBuffer
     ) {
         output.appendProblem(
-            status: status, title: title, code: code, detail: detail, fields: fields.bytes, date: date.span,
-            options: options)
+            status: status, title: title, code: code, detail: detail, members: members.bytes, fields: fields.bytes,
+            date: date.span, options: options)
     }
 }

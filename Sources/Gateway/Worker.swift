@@ -46,6 +46,9 @@ final class Worker: ListenerHandler, WakeHandler {
     var retryBudgets: [RetryBudget]
     private(set) var limiter: Limiter?
     let tokenBuckets: TokenBucketStore?
+    /// Whom the policies count of the request at hand, and what they said of the one that is being refused. Reused.
+    var subjects: [SubjectKey] = []
+    var report = PolicyReport()
     private(set) var draining = false
     private(set) var listeners: [Listener] = []
     private(set) var clients: [ClientConnection] = []

@@ -29,10 +29,12 @@ extension ByteBuffer {
 
     /// Appends a complete response with a problem of RFC 9457 as its body. `status`: 100...999. `code` names the problem
     /// for programs, in lower case with hyphens; `title` and `detail` are for people: plain ASCII without quotes,
-    /// backslashes and controls. An empty code or detail is left out. `fields` and `date` are whole lines.
+    /// backslashes and controls. An empty code or detail is left out. `members` follow as they are, each with its comma in
+    /// front; `fields` and `date` are whole lines.
     package mutating func appendProblem(
         status: Int, title: StaticString, code: StaticString = "", detail: StaticString = "",
-        fields: Span<UInt8> = Span(), date: Span<UInt8> = Span(), options: ResponseOptions = []
+        members: Span<UInt8> = Span(), fields: Span<UInt8> = Span(), date: Span<UInt8> = Span(),
+        options: ResponseOptions = []
     ) {
         appendStatusLine(status: status, reason: reasonPhrase(status))
         append(date)
@@ -43,6 +45,7 @@ extension ByteBuffer {
         let name: StaticString = ",\"code\":\""
         let explanation: StaticString = ",\"detail\":\""
         var length = opening.utf8CodeUnitCount + title.utf8CodeUnitCount + middle.utf8CodeUnitCount + 3 + 2
+        length += members.count
         if code.utf8CodeUnitCount > 0 { length += name.utf8CodeUnitCount + code.utf8CodeUnitCount + 1 }
         if detail.utf8CodeUnitCount > 0 {
             length += explanation.utf8CodeUnitCount + detail.utf8CodeUnitCount + 1
@@ -55,6 +58,7 @@ extension ByteBuffer {
         append(decimal: status)
         appendMember(name, code)
         appendMember(explanation, detail)
+        append(members)
         append("}\n")
     }
 

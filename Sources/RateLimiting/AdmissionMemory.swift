@@ -66,6 +66,16 @@ package struct RecentAdmissions: Sendable {
         return .refuse(retryAfter: max(.nanoseconds(1), pool[Int(state.oldest)].latest + window - now))
     }
 
+    /// Takes back the last admission: another policy has refused the request.
+    package mutating func takeBack(_ subject: SubjectKey) {
+        guard let place = table.find(subject) else { return }
+        var state = table[place]
+        guard state.youngest >= 0, pool[Int(state.youngest)].count > 0 else { return }
+        pool[Int(state.youngest)].count -= 1
+        state.total -= 1
+        table[place] = state
+    }
+
     /// The place of a subject, of whom nothing is left that is older than the window.
     private mutating func enter(_ subject: SubjectKey, at now: MonotonicTime) -> Int {
         sweep(1, at: now)
@@ -192,6 +202,11 @@ package final class AdmissionMemory: Sendable {
     /// Decides by this node's memory alone.
     package func admit(_ subject: SubjectKey, share: Int, at now: MonotonicTime) -> Verdict {
         shard(subject).admissions.withLock { $0.admit(subject, share: share, at: now) }
+    }
+
+    /// Takes back the last admission of a subject.
+    package func takeBack(_ subject: SubjectKey) {
+        shard(subject).admissions.withLock { $0.takeBack(subject) }
     }
 
     /// Subjects forgotten too early, for lack of room.

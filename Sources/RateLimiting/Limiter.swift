@@ -114,6 +114,22 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         return decision
     }
 
+    /// Decides a request by several policies, all of whose transactions leave in one write, or promises to call
+    /// `limitsDecided`.
+    ///
+    /// - Parameter subjects: 1...`PolicyReport.countMax`, each of another policy.
+    package func check(
+        all subjects: [SubjectKey], requester: any LimitRequester, token: UInt64
+    ) -> WindowMachine.JointDecision {
+        let decision = machine.ask(all: subjects, requester, token: token, at: loop.now)
+        if case .pending = decision {
+            asked += 1
+            setDeadline(loop.now + context.timeout)
+            askTurn()
+        }
+        return decision
+    }
+
     /// Whether Redis is asked now.
     package var isAsking: Bool { cluster?.isAsking ?? machine.breaker.mayAsk }
 
@@ -185,7 +201,13 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         while machine.hasAnswers, !isDelivering {
             isDelivering = true
             machine.takeAnswers(into: &delivery)
-            for answer in delivery { answer.requester.limitDecided(token: answer.token, verdict: answer.verdict) }
+            for answer in delivery {
+                if let report = machine.takeReport(answer) {
+                    answer.requester.limitsDecided(token: answer.token, report)
+                } else {
+                    answer.requester.limitDecided(token: answer.token, verdict: answer.verdict)
+                }
+            }
             delivery.removeAll(keepingCapacity: true)
             isDelivering = false
         }

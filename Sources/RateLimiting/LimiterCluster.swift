@@ -69,7 +69,7 @@ final class LimiterCluster: ClusterFollower {
 
     private func slot(of subject: SubjectKey) -> Int {
         scratch.clear()
-        context.key.write(subject, to: &scratch)
+        context.key(of: subject).write(subject, to: &scratch)
         return Self.slot(of: scratch)
     }
 

@@ -7,6 +7,14 @@ package import Synchronization
 package protocol LimitRequester: AnyObject {
     /// `token` is what was given with the request, so that an answer to one that is long gone can be told.
     func limitDecided(token: UInt64, verdict: Verdict)
+    /// The same for a request that several policies have decided.
+    func limitsDecided(token: UInt64, _ report: PolicyReport)
+}
+
+extension LimitRequester {
+    package func limitsDecided(token: UInt64, _ report: PolicyReport) {
+        limitDecided(token: token, verdict: report.verdict)
+    }
 }
 
 package enum LimitDecision: Equatable, Sendable {
@@ -31,16 +39,18 @@ package protocol DecisionRecorder: AnyObject, Sendable {
     func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime)
 }
 
-/// What the limiters of a node's workers share.
+/// What the limiters of a node's workers share. Subjects say by their number which of the policies counts.
 package final class LimiterContext: Sendable {
-    package let policy: Policy
-    package let key: WindowKey
+    package let policies: [Policy]
+    package let keys: [WindowKey]
     package let lossRule: LossRule
     /// The longest wait of a request for Redis.
     package let timeout: TimeSpan
-    package let memory: AdmissionMemory
+    package let memories: [AdmissionMemory]
     package let fullWindows: FullWindowMemory
     package let counts = LimiterCounts()
+    /// Of each policy.
+    package let policyCounts: [PolicyCounts]
     package let failures = RedisFailureCounts()
     /// Nodes alive as last known, at least 1.
     package let liveNodes = Atomic<Int>(1)
@@ -48,33 +58,93 @@ package final class LimiterContext: Sendable {
     package let seed: UInt64
     /// `nil`: nobody asks.
     package let decisions: (any DecisionRecorder)?
+    /// The different windows, and which of them each policy has: what is known of the server's clock after a step depends
+    /// on the window.
+    let windows: [TimeSpan]
+    /// Commands of a decision's transaction.
+    let commandCount: Int
+    let windowOf: [Int]
+
+    /// Policies of a node. Numbers of policies fit a byte, and with 64 of them a look at all costs little.
+    package static let policiesMax = 64
 
     /// - Parameters:
+    ///   - policies: 1...`policiesMax`.
+    ///   - services: their names, by their numbers.
+    ///   - tellsRemaining: whether Redis is asked with each decision what remains.
     ///   - timeout: at least a millisecond.
     ///   - boot: 64 random bits, new with every start of the process.
     ///   - seed: a secret, for the hashing of clients' addresses.
     ///   - onCluster: whether keys need hash tags.
     ///   - decisions: who is told of each admission.
     package init(
-        _ policy: Policy, lossRule: LossRule, timeout: TimeSpan, boot: UInt64, seed: UInt64, onCluster: Bool = false,
+        policies: [Policy], services: [String], tellsRemaining: Bool = false, lossRule: LossRule, timeout: TimeSpan,
+        boot: UInt64, seed: UInt64, onCluster: Bool = false,
         decisions: (any DecisionRecorder)? = nil
     ) {
+        precondition((1...Self.policiesMax).contains(policies.count))
+        self.policies = policies
         self.decisions = decisions
-        self.policy = policy
-        key = WindowKey(policy, onCluster: onCluster)
+        keys = policies.map {
+            WindowKey($0, services: services, tellsRemaining: tellsRemaining, onCluster: onCluster)
+        }
+        commandCount = WindowTransaction.commandCount + (tellsRemaining ? 1 : 0)
         self.lossRule = lossRule
         self.timeout = max(timeout, .milliseconds(1))
         self.boot = boot
         self.seed = seed
-        memory = AdmissionMemory(window: policy.window, seed: seed)
+        memories = policies.map { AdmissionMemory(window: $0.window, seed: seed) }
+        policyCounts = policies.map { _ in PolicyCounts() }
         fullWindows = FullWindowMemory(seed: seed)
+        var windows: [TimeSpan] = []
+        windowOf = policies.map { policy in
+            if let index = windows.firstIndex(of: policy.window) { return index }
+            windows.append(policy.window)
+            return windows.count - 1
+        }
+        self.windows = windows
     }
 
-    /// This node's part of the limit while Redis is gone: the limit divided by the live nodes, rounded up.
-    package var share: Int {
-        let nodes = max(1, liveNodes.load(ordering: .relaxed))
-        return (policy.limit - 1) / nodes + 1
+    package convenience init(
+        _ policy: Policy, lossRule: LossRule, timeout: TimeSpan, boot: UInt64, seed: UInt64, onCluster: Bool = false
+    ) {
+        self.init(
+            policies: [policy], services: [], lossRule: lossRule, timeout: timeout, boot: boot, seed: seed,
+            onCluster: onCluster)
     }
+
+    /// The first policy; where there is one, it is the only one.
+    package var policy: Policy { policies[0] }
+
+    @inline(__always)
+    func policy(of subject: SubjectKey) -> Policy { policies[Int(subject.policy)] }
+    @inline(__always)
+    func window(of subject: SubjectKey) -> TimeSpan { policies[Int(subject.policy)].window }
+    @inline(__always)
+    func key(of subject: SubjectKey) -> WindowKey { keys[Int(subject.policy)] }
+    @inline(__always)
+    func memory(of subject: SubjectKey) -> AdmissionMemory { memories[Int(subject.policy)] }
+
+    /// This node's part of the limit while Redis is gone: the limit divided by the live nodes, rounded up.
+    func share(of subject: SubjectKey) -> Int {
+        let nodes = max(1, liveNodes.load(ordering: .relaxed))
+        return (policies[Int(subject.policy)].limit - 1) / nodes + 1
+    }
+}
+
+/// How many requests a policy has let in and refused; of one in shadow mode: would have refused.
+package final class PolicyCounts: Sendable {
+    private let admissions = Atomic<Int>(0)
+    private let refusals = Atomic<Int>(0)
+
+    package init() {}
+
+    package func count(isRefused: Bool) {
+        if isRefused { refusals.add(1, ordering: .relaxed) } else { admissions.add(1, ordering: .relaxed) }
+    }
+
+    package var admitted: Int { admissions.load(ordering: .relaxed) }
+    package var refused: Int { refusals.load(ordering: .relaxed) }
 }
 
 /// How many requests were decided, and by whom: for metrics. Written by all workers of a node.

@@ -41,21 +41,57 @@ package struct MemberNames: Sendable {
 package struct WindowKey: Sendable {
     package let policy: Policy
     private let prefix: [UInt8]
+    /// Whether each transaction also counts what is in the window, so that a client can be told what remains.
+    package let tellsRemaining: Bool
+    /// What stands before a header's value.
+    private let header: [UInt8]
+    private let services: [[UInt8]]
     private let isTagged: Bool
 
-    package init(_ policy: Policy, onCluster: Bool = false) {
+    /// - Parameter services: their names, by their numbers.
+    package init(_ policy: Policy, services: [String] = [], tellsRemaining: Bool = false, onCluster: Bool = false) {
         self.policy = policy
+        self.tellsRemaining = tellsRemaining
         isTagged = onCluster
         let text = policy.keyPrefix
         prefix = Array(onCluster ? "rate_limit:{\(text.dropFirst("rate_limit:".count))".utf8 : text.utf8)
+        switch policy.key {
+        case .header(let name): header = Array("header:\(name):".utf8)
+        case .ip, .service, .global: header = []
+        }
+        self.services = services.map { Array("service:\($0)".utf8) }
     }
 
     package func write(_ subject: SubjectKey, to buffer: inout ByteBuffer) {
         buffer.append(prefix.span)
-        buffer.append("ip:")
-        buffer.append(subject.address)
-        if subject.address.family == .v6 { buffer.append("/64") }
+        if let address = subject.address {
+            buffer.append("ip:")
+            buffer.append(address)
+            if address.family == .v6 { buffer.append("/64") }
+        } else {
+            writeOther(subject, to: &buffer)
+        }
         if isTagged { buffer.append(UInt8(ascii: "}")) }
+    }
+
+    /// Services go by their names: nodes may number them differently.
+    private func writeOther(_ subject: SubjectKey, to buffer: inout ByteBuffer) {
+        if let service = subject.service, services.indices.contains(service) {
+            let text = services[service]
+            buffer.append(text.span)
+            return
+        }
+        var text: [UInt8] = []
+        if header.isEmpty { subject.appendText(to: &text) } else { subject.appendValue(to: &text) }
+        buffer.append(header.span)
+        buffer.append(text.span)
+    }
+
+    /// The key as text, for logs.
+    package func text(_ subject: SubjectKey) -> String {
+        var buffer = ByteBuffer()
+        write(subject, to: &buffer)
+        return String(decoding: buffer.array, as: UTF8.self)
     }
 
     /// A key under which nothing is ever stored: for asking whether the server takes writes.

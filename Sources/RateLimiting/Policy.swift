@@ -10,22 +10,41 @@ package struct Policy: Equatable, Sendable {
     package let window: TimeSpan
     /// The size of the token bucket that stands in for the window when there is no Redis.
     package let burst: Int
+    package let key: PolicyKey
+    package let mode: PolicyMode
 
     /// - Parameters:
     ///   - name: letters, digits, `-`, `_` and `.`.
     ///   - limit: 1...10^15, which scores and ranks in Redis can hold.
     ///   - window: at least a millisecond.
     ///   - burst: at least 1.
-    package init(name: String, limit: Int, window: TimeSpan, burst: Int) {
+    package init(
+        name: String, limit: Int, window: TimeSpan, burst: Int, key: PolicyKey = .ip, mode: PolicyMode = .enforce
+    ) {
         self.name = name
         self.limit = min(max(1, limit), 1_000_000_000_000_000)
         self.window = max(window, .milliseconds(1))
         self.burst = max(1, burst)
+        self.key = key
+        self.mode = mode
     }
 
     /// What comes before the subject in a Redis key. The limit is part of it: two limits on one key would trim each
     /// other's entries.
     package var keyPrefix: String { "rate_limit:\(name):\(limit)/\(window):" }
+}
+
+/// What a policy counts by.
+package enum PolicyKey: Equatable, Sendable {
+    case ip, service, global
+    /// The value of a header, by its name in lower case; the address of who does not send it.
+    case header(String)
+}
+
+package enum PolicyMode: Sendable {
+    case enforce
+    /// Counts and reports, and never refuses.
+    case shadow
 }
 
 /// What a limit says of one request.
@@ -56,30 +75,125 @@ package enum LossRule: Sendable {
     case closed
 }
 
-/// The response fields of a limit (IETF draft-ietf-httpapi-ratelimit-headers).
+/// The response fields of limits (IETF draft-ietf-httpapi-ratelimit-headers).
 package struct RateLimitFields: Sendable {
-    private let policyField: [UInt8]
-    private let limitField: [UInt8]
+    /// `"name";q=100;w=1` of each policy.
+    private let policyItems: [[UInt8]]
+    /// `"name"` of each policy.
+    private let names: [[UInt8]]
+    private let limits: [Int]
+    private let isLegacy: Bool
 
-    package init(_ policy: Policy) {
-        let seconds = max(1, Self.wholeSeconds(policy.window))
-        policyField = Array("RateLimit-Policy: \"\(policy.name)\";q=\(policy.limit);w=\(seconds)\r\n".utf8)
-        limitField = Array("RateLimit: \"\(policy.name)\";r=0;t=".utf8)
+    /// - Parameter legacy: whether `X-RateLimit-*` is written too.
+    package init(_ policies: [Policy], legacy: Bool = false) {
+        isLegacy = legacy
+        limits = policies.map(\.limit)
+        policyItems = policies.map { policy in
+            Array("\"\(policy.name)\";q=\(policy.limit);w=\(max(1, wholeSeconds(policy.window)))".utf8)
+        }
+        names = policies.map { Array("\"\($0.name)\"".utf8) }
     }
 
-    private static func wholeSeconds(_ span: TimeSpan) -> Int {
-        Int(saturatingAdd(max(span, .zero).nanoseconds, 999_999_999) / 1_000_000_000)
-    }
-
-    /// Writes the fields of a refusal. Seconds are rounded up: a client that waits as told must not come too early.
+    /// Writes the fields of a refusal by the only policy there is. Seconds are rounded up: a client that waits as told
+    /// must not come too early.
     package func write(retryAfter: TimeSpan, to output: inout ByteBuffer) {
-        let seconds = max(1, Self.wholeSeconds(retryAfter))
+        let seconds = max(1, wholeSeconds(retryAfter))
+        appendRetryAfter(seconds, to: &output)
+        output.append("RateLimit-Policy: ")
+        let item = policyItems[0]
+        output.append(item.span)
+        output.append("\r\nRateLimit: ")
+        appendItem(0, remaining: 0, seconds: seconds, to: &output)
+        output.append("\r\n")
+    }
+
+    /// Writes what the policies said of a request. Nobody is told of those in shadow mode.
+    package func write(_ report: PolicyReport, to output: inout ByteBuffer) {
+        var count = 0
+        var seconds = 0
+        for index in 0..<report.count where !report[index].isShadow {
+            output.append(count == 0 ? "RateLimit-Policy: " : ", ")
+            let item = policyItems[Int(report[index].policy)]
+            output.append(item.span)
+            count += 1
+            if report[index].isRefused { seconds = max(seconds, Int(report[index].seconds)) }
+        }
+        guard count > 0 else { return }
+        output.append("\r\n")
+        count = 0
+        for index in 0..<report.count where !report[index].isShadow && report[index].remaining >= 0 {
+            let item = report[index]
+            output.append(count == 0 ? "RateLimit: " : ", ")
+            appendItem(
+                Int(item.policy), remaining: Int(item.remaining), seconds: item.isRefused ? Int(item.seconds) : nil,
+                to: &output)
+            count += 1
+        }
+        if count > 0 { output.append("\r\n") }
+        if report.isRefused { appendRetryAfter(seconds, to: &output) }
+        if isLegacy { appendLegacy(report, to: &output) }
+    }
+
+    /// One policy is all that these fields can name: of those that refused the one to wait longest for, else the one
+    /// with the least left. `X-RateLimit-Reset` is in seconds from now, and only known of a refusal.
+    private func appendLegacy(_ report: PolicyReport, to output: inout ByteBuffer) {
+        var chosen: PolicyReport.Item?
+        for index in 0..<report.count where !report[index].isShadow && report[index].remaining >= 0 {
+            let item = report[index]
+            guard let best = chosen else {
+                chosen = item
+                continue
+            }
+            if item.isRefused
+                ? !best.isRefused || item.seconds > best.seconds
+                : !best.isRefused && item.remaining < best.remaining
+            {
+                chosen = item
+            }
+        }
+        guard let chosen else { return }
+        output.append("X-RateLimit-Limit: ")
+        output.append(decimal: limits[Int(chosen.policy)])
+        output.append("\r\nX-RateLimit-Remaining: ")
+        output.append(decimal: Int(chosen.remaining))
+        if chosen.isRefused {
+            output.append("\r\nX-RateLimit-Reset: ")
+            output.append(decimal: Int(chosen.seconds))
+        }
+        output.append("\r\n")
+    }
+
+    private func appendRetryAfter(_ seconds: Int, to output: inout ByteBuffer) {
         output.append("Retry-After: ")
         output.append(decimal: seconds)
         output.append("\r\n")
-        output.append(policyField.span)
-        output.append(limitField.span)
+    }
+
+    private func appendItem(_ policy: Int, remaining: Int, seconds: Int?, to output: inout ByteBuffer) {
+        let name = names[policy]
+        output.append(name.span)
+        output.append(";r=")
+        output.append(decimal: remaining)
+        guard let seconds else { return }
+        output.append(";t=")
         output.append(decimal: seconds)
-        output.append("\r\n")
+    }
+
+    /// Writes `,"violated-policies":["a","b"]`: a member of the problem. `nil` stands for the only policy there is.
+    package func writeViolated(_ report: PolicyReport?, to output: inout ByteBuffer) {
+        output.append(",\"violated-policies\":[")
+        if let report {
+            var count = 0
+            for index in 0..<report.count where report[index].isRefused && !report[index].isShadow {
+                if count > 0 { output.append(",") }
+                let name = names[Int(report[index].policy)]
+                output.append(name.span)
+                count += 1
+            }
+        } else {
+            let name = names[0]
+            output.append(name.span)
+        }
+        output.append("]")
     }
 }

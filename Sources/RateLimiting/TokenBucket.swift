@@ -44,6 +44,9 @@ package struct TokenBucket: Sendable {
         return .admit(remaining: Int(clamping: (rate.capacity - (next - now)) / rate.interval))
     }
 
+    /// Takes back a token: another policy has refused the request.
+    package mutating func giveBack(_ rate: Rate) { fullAt -= rate.interval }
+
     /// A full bucket is as good as none.
     package func isFull(at now: MonotonicTime) -> Bool { fullAt <= Self.attoseconds(now) }
 }
@@ -57,10 +60,14 @@ package final class TokenBucketStore: Sendable {
     }
 
     private let shards: [Shard]
-    private let rate: TokenBucket.Rate
+    /// Of each policy, by the number that is in the subject.
+    private let rates: [TokenBucket.Rate]
+    private let policies: [Policy]
     private let seed: UInt64
     private let evictions = Atomic<Int>(0)
     package let counts = LimiterCounts()
+    /// Of each policy.
+    package let policyCounts: [PolicyCounts]
 
     /// Enough that workers seldom meet.
     private static let shardCount = 64
@@ -69,11 +76,41 @@ package final class TokenBucketStore: Sendable {
 
     /// - Parameter clientsMax: clients remembered at once; a million take about 130 MB. One more takes the place of a
     ///   random one, who then starts with a full bucket: nobody is refused because others are many.
-    package init(_ policy: Policy, seed: UInt64, clientsMax: Int = 1 << 20) {
-        rate = TokenBucket.Rate(tokens: policy.limit, per: policy.window, burst: policy.burst)
+    package init(policies: [Policy], seed: UInt64, clientsMax: Int = 1 << 20) {
+        self.policies = policies
+        rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
+        policyCounts = policies.map { _ in PolicyCounts() }
         self.seed = seed
         shards = (0..<Self.shardCount).map {
             Shard(countMax: max(1, clientsMax / Self.shardCount), seed: seed &+ UInt64($0))
+        }
+    }
+
+    package convenience init(_ policy: Policy, seed: UInt64, clientsMax: Int = 1 << 20) {
+        self.init(policies: [policy], seed: seed, clientsMax: clientsMax)
+    }
+
+    /// Decides a request by several policies: all give a token, or none.
+    ///
+    /// - Parameter subjects: 1...`PolicyReport.countMax`, each of another policy.
+    package func take(all subjects: [SubjectKey], at now: MonotonicTime) -> PolicyReport {
+        var report = PolicyReport()
+        for subject in subjects {
+            let isShadow = policies[Int(subject.policy)].mode == .shadow
+            report.add(take(subject, at: now), of: subject.policy, isShadow: isShadow)
+        }
+        for index in 0..<report.count {
+            if report.isRefused, !report[index].isRefused { giveBack(subjects[index]) }
+            policyCounts[Int(report[index].policy)].count(isRefused: report[index].isRefused)
+        }
+        return report
+    }
+
+    private func giveBack(_ subject: SubjectKey) {
+        let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
+        let rate = rates[Int(subject.policy)]
+        shard.table.withLock { table in
+            if let place = table.find(subject) { table[place].giveBack(rate) }
         }
     }
 
@@ -86,6 +123,7 @@ package final class TokenBucketStore: Sendable {
 
     private func decide(_ subject: SubjectKey, at now: MonotonicTime) -> Verdict {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
+        let rate = rates[Int(subject.policy)]
         return shard.table.withLock { table in
             _ = table.sweep { $0.isFull(at: now) }
             if let place = table.find(subject) { return table[place].take(at: now, rate) }

@@ -13,7 +13,7 @@ extension WindowMachine {
 
     /// Logged in. What was known of another server's clock does not count any more.
     package mutating func connected(_ sample: ServerTimeSample) {
-        clock.reconnected(sample)
+        for index in clocks.indices { clocks[index].reconnected(sample) }
         lastHeardAt = sample.receivedAt
         breaker.connected()
         // A server that was restarted, or has taken over, may know nothing of what was admitted a moment ago. Entries
@@ -104,6 +104,10 @@ extension WindowMachine {
     private mutating func expire(_ index: Int32, at now: MonotonicTime) -> Bool {
         let request = requests[Int(index)]
         let isUnderWay = request.flight >= 0
+        if request.part >= 0 {
+            decideByLoss(joinOf: request.part, at: now, isTimeout: true)
+            return isUnderWay
+        }
         // What is under way is put right when its answer comes, or when the connection is given up.
         let verdict = lossVerdict(request.subject, at: now, charging: !isUnderWay)
         switch verdict {
@@ -120,7 +124,7 @@ extension WindowMachine {
         return isUnderWay
     }
 
-    private mutating func noteTimeout(_ flight: Int) {
+    mutating func noteTimeout(_ flight: Int) {
         guard flights.contains(flight), case .window(var window) = flights[flight], !window.isTimedOut else { return }
         window.isTimedOut = true
         flights[flight] = .window(window)
@@ -139,7 +143,7 @@ extension WindowMachine {
     /// long as that matters; or, when nothing was heard for a while, what time it is.
     package mutating func probe(at now: MonotonicTime) -> Transmission? {
         guard !probeUnderWay else { return nil }
-        while let oldest = recent.first, now - oldest.at >= context.policy.window { _ = recent.popFirst() }
+        while let oldest = recent.first, now - oldest.at >= context.window(of: oldest.subject) { _ = recent.popFirst() }
         switch breaker.state {
         case .disconnected: return nil
         case .asking:
@@ -167,24 +171,35 @@ extension WindowMachine {
 
     /// Decides by the loss rule.
     ///
-    /// - Parameter charging: whether an admission has to be charged to the window later under a name of its own.
-    mutating func lossVerdict(_ subject: SubjectKey, at now: MonotonicTime, charging: Bool) -> Verdict {
+    /// - Parameters:
+    ///   - charging: whether an admission has to be charged to the window later under a name of its own.
+    ///   - isFinal: whether it is admitted by that, and not only if other policies admit it too.
+    mutating func lossVerdict(
+        _ subject: SubjectKey, at now: MonotonicTime, charging: Bool, isFinal: Bool = true
+    ) -> Verdict {
         let verdict: Verdict
         let source: VerdictSource
         switch context.lossRule {
         case .open: (verdict, source) = (.admit(remaining: nil), .open)
         case .closed: (verdict, source) = (.refuse(retryAfter: .seconds(1)), .closed)
-        case .share: (verdict, source) = (context.memory.admit(subject, share: context.share, at: now), .share)
+        case .share:
+            let share = context.share(of: subject)
+            (verdict, source) = (context.memory(of: subject).admit(subject, share: share, at: now), .share)
         }
         context.counts.count(verdict, by: source)
-        if case .admit = verdict, let log = context.decisions {
-            // As near as the server's clock is known; before it ever was, there is nothing to say.
-            if clock.isKnown { log.admitted(1, subject, by: source, at: clock.upper(at: now)) }
-        }
+        if isFinal, case .admit = verdict { log(subject, by: source, at: now) }
         if charging, case .admit = verdict {
             putRight(Entries(subject: subject, first: names.take(1), count: 1, at: now, isCharged: true))
         }
         return verdict
+    }
+
+    /// Writes down an admission without Redis, as near as the server's clock is known; before it ever was, there is
+    /// nothing to say.
+    func log(_ subject: SubjectKey, by source: VerdictSource, at now: MonotonicTime) {
+        let place = context.windowOf[Int(subject.policy)]
+        guard let log = context.decisions, clocks[place].isKnown else { return }
+        log.admitted(1, subject, by: source, at: clocks[place].upper(at: now))
     }
 
     /// Answers everyone of a transaction that Redis did not decide.
@@ -193,7 +208,9 @@ extension WindowMachine {
     mutating func settleByLossRule(_ flight: WindowFlight, mayHaveEntries: Bool, at now: MonotonicTime) {
         var position = 0
         var index = flight.firstRequest
-        while index >= 0, var request = requests.remove(Int(index)) {
+        while index >= 0 {
+            decideByLossIfJoined(index, at: now)
+            guard var request = requests.remove(Int(index)) else { return }
             if request.state == .waiting {
                 let verdict = lossVerdict(request.subject, at: now, charging: false)
                 deliver(verdict, request)
@@ -216,7 +233,9 @@ extension WindowMachine {
     /// Answers a list of requests without entries.
     mutating func answerByLossRule(_ first: Int32, at now: MonotonicTime) {
         var index = first
-        while index >= 0, let request = requests.remove(Int(index)) {
+        while index >= 0 {
+            decideByLossIfJoined(index, at: now)
+            guard let request = requests.remove(Int(index)) else { return }
             if request.state == .waiting {
                 deliver(lossVerdict(request.subject, at: now, charging: true), request)
             }
@@ -279,7 +298,10 @@ extension WindowMachine {
 
     mutating func remember(_ run: Entries, at now: MonotonicTime) {
         if recent.extendLast(with: run) { return }
-        while let oldest = recent.first, recent.count >= Self.entriesMax || now - oldest.at >= context.policy.window {
+        guard context.window(of: run.subject) <= Self.rememberedMax else { return }
+        while let oldest = recent.first,
+            recent.count >= Self.entriesMax || now - oldest.at >= context.window(of: oldest.subject)
+        {
             _ = recent.popFirst()
         }
         recent.append(run)
@@ -287,7 +309,7 @@ extension WindowMachine {
 
     mutating func nextEntries(at now: MonotonicTime) -> Entries? {
         while canSendEntries, let run = entries.popFirst() {
-            if now - run.at < context.policy.window { return run }
+            if now - run.at < context.window(of: run.subject) { return run }
         }
         return nil
     }

@@ -28,13 +28,16 @@ extension WindowMachine {
 
     private mutating func windowReplied(_ flight: WindowFlight, _ reply: Reply, at now: MonotonicTime) {
         let subject = flight.transaction.subject
-        switch flight.transaction.interpret(reply, window: context.policy.window) {
+        switch flight.transaction.interpret(
+            reply, window: context.window(of: subject),
+            tellsRemaining: context.commandCount > WindowTransaction.commandCount)
+        {
         case .malformed:
             distrust("a decision of another shape")
             settleByLossRule(flight, mayHaveEntries: true, at: now)
             landed(subject, at: now)
         case .failed(let reason):
-            report(.anomaly("\(context.policy.keyPrefix)\(subject): \(reason)"))
+            report(.anomaly("\(context.key(of: subject).text(subject)): \(reason)"))
             settleByLossRule(flight, mayHaveEntries: true, at: now)
             landed(subject, at: now)
         case .decided(let decision):
@@ -46,16 +49,23 @@ extension WindowMachine {
             switch decision.timing {
             case .early: decideAgain(flight, admitted: decision.admitted, at: now)
             case .late where decision.admitted > 0: confirm(flight, decision, at: now)
-            case .late, .withinBounds: settle(flight, admitted: decision.admitted, time: decision.time, at: now)
+            case .late, .withinBounds:
+                settle(
+                    flight, admitted: decision.admitted, count: decision.count, time: decision.time, at: now)
             }
             landed(subject, at: now)
         }
     }
 
     private mutating func observe(_ sample: ServerTimeSample) {
-        switch clock.observe(sample) {
-        case .agreed: break
-        case .stepped:
+        var stepped = false
+        for index in clocks.indices {
+            switch clocks[index].observe(sample) {
+            case .agreed: break
+            case .stepped: stepped = true
+            }
+        }
+        if stepped {
             context.failures.countClockStep()
             report(.anomaly("the server's clock was set, or another server answers"))
         }
@@ -64,18 +74,18 @@ extension WindowMachine {
     private mutating func handle(
         _ anomaly: WindowDecision.Anomaly, _ subject: SubjectKey, _ decision: WindowDecision, at now: MonotonicTime
     ) {
-        let key = "\(context.policy.keyPrefix)\(subject)"
+        let key = context.key(of: subject).text(subject)
         switch anomaly {
         case .namesTaken(let count):
             report(.anomaly("\(key): \(count) names were there already: another process has this one's boot value"))
         case .leftovers:
             report(.anomaly("\(key): entries left over by a broken transaction"))
-            ready.append(.cleanup(subject, after: decision.time + context.policy.window))
+            ready.append(.cleanup(subject, after: decision.time + context.window(of: subject)))
         case .entriesFromTheFuture:
             // Set back a moment ago, they may be a moment old: they stay until they have surely left the window.
-            guard clock.isSettled(at: now) else { return }
+            guard clocks[context.windowOf[Int(subject.policy)]].isSettled(at: now) else { return }
             report(.anomaly("\(key): entries from the future: the server's clock was set back"))
-            ready.append(.cleanup(subject, after: decision.time + context.policy.window))
+            ready.append(.cleanup(subject, after: decision.time + context.window(of: subject)))
         }
     }
 
@@ -85,7 +95,8 @@ extension WindowMachine {
         // the future.
         let isLasting = decision.timing != .early && decision.anomaly == nil
         if isLasting, let oldest = decision.fullSince {
-            let freesAt = clock.moment(after: oldest + context.policy.window)
+            let policy = Int(subject.policy)
+            let freesAt = clocks[context.windowOf[policy]].moment(after: oldest + context.policies[policy].window)
             context.fullWindows.remember(subject, freesAt: freesAt, at: now)
         } else if flight.isAsker || !isLasting {
             context.fullWindows.forget(subject)
@@ -93,7 +104,9 @@ extension WindowMachine {
     }
 
     /// Answers everyone of a decided transaction: the first `admitted` are in.
-    private mutating func settle(_ flight: WindowFlight, admitted: Int, time: RedisTime, at now: MonotonicTime) {
+    private mutating func settle(
+        _ flight: WindowFlight, admitted: Int, count: Int? = nil, time: RedisTime, at now: MonotonicTime
+    ) {
         let subject = flight.transaction.subject
         var retryAfter: TimeSpan?
         var position = 0
@@ -103,6 +116,20 @@ extension WindowMachine {
             let isIn = position < admitted
             switch request.state {
             case .waiting:
+                if request.part >= 0 {
+                    if isIn {
+                        let name = flight.transaction.first &+ UInt64(position)
+                        // Of those who were let in together, the first had more left than the last.
+                        let remaining = count.map { context.policy(of: subject).limit - $0 + admitted - 1 - position }
+                        partAdmitted(
+                            request.part, name: name, remaining: remaining.map { max(0, $0) }, time: time, at: now)
+                    } else {
+                        let wait = retryAfter ?? self.retryAfter(subject, at: now)
+                        retryAfter = wait
+                        partRefused(request.part, retryAfter: wait, by: .window, at: now)
+                    }
+                    break
+                }
                 let verdict: Verdict
                 if isIn {
                     recorded += 1
@@ -125,13 +152,15 @@ extension WindowMachine {
         if recorded > 0, let log = context.decisions {
             log.admitted(recorded, subject, by: .window, at: time)
         }
-        if recorded > 0, context.lossRule == .share { context.memory.record(recorded, of: subject, at: now) }
+        if recorded > 0, context.lossRule == .share {
+            context.memory(of: subject).record(recorded, of: subject, at: now)
+        }
     }
 
     private func retryAfter(_ subject: SubjectKey, at now: MonotonicTime) -> TimeSpan {
         switch context.fullWindows.peek(subject, at: now) {
         case .full(let retryAfter): retryAfter
-        case .unknown, .mayAsk: context.policy.window
+        case .unknown, .mayAsk: context.window(of: subject)
         }
     }
 
@@ -161,6 +190,8 @@ extension WindowMachine {
         var index = first
         while index >= 0, let request = requests.remove(Int(index)) {
             switch request.state {
+            case .waiting where request.part >= 0:
+                partRefused(request.part, retryAfter: retryAfter, by: .window, at: now)
             case .waiting:
                 context.counts.count(.refuse(retryAfter: retryAfter), by: .window)
                 deliver(.refuse(retryAfter: retryAfter), request)
@@ -242,7 +273,7 @@ extension WindowMachine {
         subjects[place].flights -= 1
         guard subjects[place].flights == 0 else { return }
         if subjects[place].waiting > 0, case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
-            refuseGathered(place, retryAfter)
+            refuseGathered(place, retryAfter, at: now)
         }
         if subjects[place].waiting > 0 {
             gather(place, subject)
@@ -253,13 +284,15 @@ extension WindowMachine {
     }
 
     /// The window turned out to be full while these waited for their turn.
-    private mutating func refuseGathered(_ place: Int, _ retryAfter: TimeSpan) {
+    private mutating func refuseGathered(_ place: Int, _ retryAfter: TimeSpan, at now: MonotonicTime) {
         var index = subjects[place].first
         subjects[place].first = -1
         subjects[place].last = -1
         subjects[place].waiting = 0
         while index >= 0, let request = requests.remove(Int(index)) {
-            if request.state == .waiting {
+            if request.state == .waiting, request.part >= 0 {
+                partRefused(request.part, retryAfter: retryAfter, by: .fullWindow, at: now)
+            } else if request.state == .waiting {
                 context.counts.count(.refuse(retryAfter: retryAfter), by: .fullWindow)
                 deliver(.refuse(retryAfter: retryAfter), request)
             }

@@ -34,7 +34,7 @@ extension WindowMachine {
     private mutating func launch(_ flight: Flight) -> Transmission {
         let form: Transmission.Form =
             switch flight {
-            case .window: .transaction(commands: WindowTransaction.commandCount)
+            case .window: .transaction(commands: context.commandCount)
             case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
             case .probe: .transaction(commands: Self.probeCommands)
             // What admits is never a bare command: out of step, any number would be taken for its answer.
@@ -56,10 +56,12 @@ extension WindowMachine {
         }
         // More than the limit cannot be admitted, so more entries would only cost; whoever has none is refused with the
         // answer. Beyond the bound on entries, another transaction takes the rest.
-        let count = min(subjects[place].waiting, context.policy.limit, WindowTransaction.entriesMax)
-        let takesAll = count == context.policy.limit || count == subjects[place].waiting
+        let limit = context.policies[Int(subject.policy)].limit
+        let count = min(subjects[place].waiting, limit, WindowTransaction.entriesMax)
+        let takesAll = count == limit || count == subjects[place].waiting
         let first = names.take(count)
-        let transaction = WindowTransaction(subject, first: first, count: count, clock: clock, at: now)
+        let transaction = WindowTransaction(
+            subject, first: first, count: count, clock: clocks[context.windowOf[Int(subject.policy)]], at: now)
         let index = flights.insert(
             .window(WindowFlight(transaction: transaction, firstRequest: -1, isAsker: subjects[place].isAsker)))
         let firstRequest = board(place, flight: Int32(clamping: index), count: takesAll ? .max : count)
@@ -71,7 +73,7 @@ extension WindowMachine {
         }
         subjects[place].flights += 1
         subjects[place].isAsker = false
-        return Transmission(token: UInt64(index), form: .transaction(commands: WindowTransaction.commandCount))
+        return Transmission(token: UInt64(index), form: .transaction(commands: context.commandCount))
     }
 
     /// Moves up to `count` waiting requests from those that gather to a flight. Returns the first.
@@ -113,10 +115,12 @@ extension WindowMachine {
 
     /// Writes the commands of what `next` returned, without `MULTI` and `EXEC`.
     package func write(_ transmission: Transmission, to writer: inout CommandWriter) {
-        let key = context.key
         switch flights[Int(transmission.token)] {
-        case .window(let flight): templates.write(flight.transaction, key, names, to: &writer)
+        case .window(let flight):
+            let subject = flight.transaction.subject
+            templates[Int(subject.policy)].write(flight.transaction, context.key(of: subject), names, to: &writer)
         case .confirmation(let flight, let admitted, let time):
+            let key = context.key(of: flight.transaction.subject)
             // XX: who has been dropped meanwhile must not come back. CH: how many are still there.
             writer.add("ZADD")
             writer.add { key.write(flight.transaction.subject, to: &$0) }
@@ -129,6 +133,7 @@ extension WindowMachine {
             writer.end()
         case .entries(let run): write(run, to: &writer)
         case .cleanup(let subject, let time):
+            let key = context.key(of: subject)
             writer.add("ZREMRANGEBYSCORE")
             writer.add { key.write(subject, to: &$0) }
             writer.add { buffer in
@@ -149,7 +154,7 @@ extension WindowMachine {
     /// is out of memory or forbids one of them must not seem to be back. The marker is lost with the data, and then has
     /// another value for everyone.
     private func writeProbe(to writer: inout CommandWriter) {
-        let key = context.key
+        let key = context.keys[0]
         let tag = probeTag
         writer.time()
         func add(_ command: StaticString, _ arguments: StaticString...) {
@@ -174,9 +179,9 @@ extension WindowMachine {
     }
 
     private func write(_ run: Entries, to writer: inout CommandWriter) {
-        let key = context.key
+        let key = context.key(of: run.subject)
         if run.isCharged {
-            let score = clock.upper(at: run.at)
+            let score = clocks[context.windowOf[Int(run.subject.policy)]].upper(at: run.at)
             // NX: what is there has its time already.
             writer.add("ZADD")
             writer.add { key.write(run.subject, to: &$0) }

@@ -18,6 +18,8 @@ package struct LimitAnswer {
     package let requester: any LimitRequester
     package let token: UInt64
     package let verdict: Verdict
+    /// The place of what several policies said, for `takeReport`; -1 where one was asked.
+    var report: Int32 = -1
 }
 
 /// Something to send: `WindowMachine.write` knows the commands.
@@ -50,6 +52,8 @@ package struct WindowMachine: ~Copyable {
         /// The next request of the same transaction, or of those that gather; -1 for none.
         var next: Int32
         var state: State
+        /// What it is of a request that several policies decide; -1 where it is all of it.
+        var part: Int32 = -1
 
         static let confirming = Int32.max
     }
@@ -98,8 +102,9 @@ package struct WindowMachine: ~Copyable {
     }
 
     let context: LimiterContext
-    package internal(set) var clock: ServerClock
-    let templates = WindowTemplates()
+    /// Of each different window.
+    var clocks: [ServerClock]
+    let templates: [WindowTemplates]
     var names: MemberNames
     package internal(set) var breaker = LossBreaker()
 
@@ -132,6 +137,11 @@ package struct WindowMachine: ~Copyable {
     /// Entries that were not put right, for lack of room.
     package internal(set) var entriesDropped = 0
 
+    /// Requests that several policies decide, what they ask of each, and what was said of those that are decided.
+    var joins = Slots<Join>()
+    var parts = Slots<Part>()
+    var reports = Slots<PolicyReport>()
+
     private var answers: [LimitAnswer] = []
     private var events: [LimiterEvent] = []
 
@@ -142,6 +152,8 @@ package struct WindowMachine: ~Copyable {
     /// keep Redis from answering requests.
     static let entriesMax = 1 << 16
     static let entriesUnderWayMax = 128
+    /// Longer windows are not added back after a loss of data: what was admitted in them would be too much to remember.
+    static let rememberedMax = TimeSpan.seconds(60)
     /// Events nobody has taken; anomalies can come in thousands.
     private static let eventsMax = 64
 
@@ -149,7 +161,8 @@ package struct WindowMachine: ~Copyable {
     ///   - shard: tells the machines of one worker from each other where there is one for each server of a cluster.
     package init(_ context: LimiterContext, worker: Int, shard: Int = 0) {
         self.context = context
-        clock = ServerClock(window: context.policy.window)
+        clocks = context.windows.map { ServerClock(window: $0) }
+        templates = context.policies.map { _ in WindowTemplates() }
         names = MemberNames(boot: context.boot, worker: worker, shard: shard)
         subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
     }
@@ -205,6 +218,19 @@ package struct WindowMachine: ~Copyable {
         answers.append(LimitAnswer(requester: requester, token: request.token, verdict: verdict))
     }
 
+    /// Puts on its way what several policies said.
+    mutating func deliver(_ report: PolicyReport, _ join: Join) {
+        guard let requester = join.requester else { return }
+        let place = Int32(clamping: reports.insert(report))
+        answers.append(
+            LimitAnswer(requester: requester, token: join.token, verdict: report.verdict, report: place))
+    }
+
+    /// What the policies said of a request; once for each answer.
+    package mutating func takeReport(_ answer: LimitAnswer) -> PolicyReport? {
+        answer.report >= 0 ? reports.remove(Int(answer.report)) : nil
+    }
+
     mutating func report(_ event: LimiterEvent) {
         if events.count < Self.eventsMax { events.append(event) }
     }
@@ -216,6 +242,27 @@ package struct WindowMachine: ~Copyable {
         _ subject: SubjectKey, _ requester: any LimitRequester, token: UInt64, at now: MonotonicTime
     ) -> LimitDecision {
         guard breaker.mayAsk else { return .decided(lossVerdict(subject, at: now, charging: true)) }
+        switch enter(subject, requester, token: token, part: -1, at: now) {
+        case .pending: return .pending
+        case .full(let retryAfter):
+            let verdict = Verdict.refuse(retryAfter: retryAfter)
+            context.counts.count(verdict, by: .fullWindow)
+            return .decided(verdict)
+        case .noRoom: return .decided(lossVerdict(subject, at: now, charging: true))
+        }
+    }
+
+    enum Entered {
+        case pending(Int32)
+        case full(retryAfter: TimeSpan)
+        case noRoom
+    }
+
+    /// Takes in a request, or what it asks of one policy.
+    @inline(__always)
+    mutating func enter(
+        _ subject: SubjectKey, _ requester: (any LimitRequester)?, token: UInt64, part: Int32, at now: MonotonicTime
+    ) -> Entered {
         var isAsker = false
         let place: Int
         if let found = subjects.find(subject), subjects[found].flights > 0 || subjects[found].waiting > 0 {
@@ -223,27 +270,22 @@ package struct WindowMachine: ~Copyable {
             place = found
         } else {
             switch context.fullWindows.ask(subject, at: now) {
-            case .full(let retryAfter):
-                let verdict = Verdict.refuse(retryAfter: retryAfter)
-                context.counts.count(verdict, by: .fullWindow)
-                return .decided(verdict)
+            case .full(let retryAfter): return .full(retryAfter: retryAfter)
             case .mayAsk: isAsker = true
             case .unknown: break
             }
             guard let found = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
-                return .decided(lossVerdict(subject, at: now, charging: true))
+                return .noRoom
             }
             place = found
         }
-        guard requests.count < Self.requestsMax else {
-            return .decided(lossVerdict(subject, at: now, charging: true))
-        }
+        guard requests.count < Self.requestsMax else { return .noRoom }
         nextSerial &+= 1
         let index = Int32(
             clamping: requests.insert(
                 Request(
                     requester: requester, token: token, subject: subject, deadline: now + context.timeout,
-                    serial: nextSerial, flight: -1, next: -1, state: .waiting)))
+                    serial: nextSerial, flight: -1, next: -1, state: .waiting, part: part)))
         deadlines.append((index, nextSerial))
         if isAsker { subjects[place].isAsker = true }
         let last = subjects[place].last
@@ -251,7 +293,7 @@ package struct WindowMachine: ~Copyable {
         subjects[place].last = index
         subjects[place].waiting += 1
         gather(place, subject)
-        return .pending
+        return .pending(index)
     }
 
     /// Lets the subject's requests go with the next write, unless a transaction of it is under way.

@@ -40,7 +40,8 @@ struct WindowTemplate: Sendable {
         self.names = Self.places(of: nameText, in: bytes, after: "\n")
         let horizons = Self.places(of: horizonText, in: bytes, after: "(")
         let scores = Self.places(of: scoreText, in: bytes, after: "\n")
-        guard keys.count == 6, self.names.count == 2, horizons.count == 1, scores.count == 1 else { return nil }
+        guard keys.count == (key.tellsRemaining ? 7 : 6), self.names.count == 2, horizons.count == 1, scores.count == 1
+        else { return nil }
         horizon = horizons[0]
         score = scores[0]
     }

@@ -8,6 +8,7 @@
 //   ZADD             key XX CH upper(now) m1 [m2 …] the survivors get their time; says how many they are
 //   ZRANGE           key -limit -limit WITHSCORES   the oldest if the window is full: when the next slot frees
 //   PEXPIRE          key window and margin
+//   ZCARD            key                            where clients are told what remains
 //   EXEC
 //
 // A score is never before the decision's time (`upper`), and an entry is dropped only when its score surely lies a
@@ -36,7 +37,7 @@ package struct WindowTransaction: Equatable, Sendable {
     /// Entries of one transaction. It bounds how long Redis is busy with one of them (half a millisecond) and how much
     /// has to be remembered about it; more requests of a subject make more transactions in the same write.
     package static let entriesMax = 256
-    /// Commands between `MULTI` and `EXEC`.
+    /// Commands between `MULTI` and `EXEC`, without the one that tells what remains.
     package static let commandCount = 7
     /// How long a key outlives its window.
     private static let expiryMargin = TimeSpan.seconds(1)
@@ -93,6 +94,10 @@ package struct WindowTransaction: Equatable, Sendable {
         writer.add("WITHSCORES")
         writer.end()
         Self.writeExpiry(key, subject, to: &writer)
+        guard key.tellsRemaining else { return }
+        writer.add("ZCARD")
+        writer.add { key.write(subject, to: &$0) }
+        writer.end()
     }
 
     /// Writes the command that gives a key its time to live. Counted from the latest transaction on the key, so it
@@ -143,6 +148,8 @@ package struct WindowDecision: Equatable, Sendable {
     package var fullSince: RedisTime?
     package var timing: Timing
     package var anomaly: Anomaly?
+    /// Entries in the window then, where that was asked.
+    package var count: Int?
 
     package init(
         admitted: Int, time: RedisTime, fullSince: RedisTime? = nil, timing: Timing = .withinBounds,
@@ -158,20 +165,23 @@ package struct WindowDecision: Equatable, Sendable {
 
 extension WindowTransaction {
     /// Reads what `EXEC` answered.
-    package func interpret(_ reply: Reply, window: TimeSpan) -> WindowOutcome {
-        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score · expiry
+    package func interpret(_ reply: Reply, window: TimeSpan, tellsRemaining: Bool = false) -> WindowOutcome {
+        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score · expiry · count
+        let extra = tellsRemaining ? 1 : 0
         for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
-        guard reply.elementCount(0) == Self.commandCount, reply.elementCount(1) == 2,
+        guard reply.elementCount(0) == Self.commandCount + extra, reply.elementCount(1) == 2,
             let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
             (0..<1_000_000).contains(microseconds), reply.kind(4) == .integer,
             reply.kind(5) == .integer, let added = reply.integer(5),
             reply.kind(6) == .integer, let trimmed = reply.integer(6), trimmed >= 0,
             reply.kind(7) == .integer, let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
             let range = reply.elementCount(8), range == 0 || range == 2,
-            reply.kind(9 + range) == .integer, reply.count == 10 + range
+            reply.kind(9 + range) == .integer, reply.count == 10 + range + extra,
+            !tellsRemaining || reply.kind(10 + range) == .integer
         else { return .malformed }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
         var decision = WindowDecision(admitted: Int(scored), time: time)
+        if tellsRemaining { decision.count = reply.integer(10 + range).map { Int(clamping: $0) } }
         if range == 2 { decision.fullSince = Self.time(ofScore: reply, 10) ?? time }
         if time > score { decision.timing = .late }
         if time < lower { decision.timing = .early }

@@ -232,7 +232,43 @@ struct ErrorTests {
             ),
             Row(
                 file(rateLimit: "  requestsPerSecond: 1\n  policies: [{name: a}]"),
-                "f:7:13: rateLimit.policies: policies are not supported yet; limit with requestsPerSecond and remove them"
+                """
+                f:7:14: rateLimit.policies[0].limit: missing; write how many requests pass in a window, such as 100
+                f:7:14: rateLimit.policies[0].window: missing; write a duration such as 1m
+                """
+            ),
+            Row(
+                file(rateLimit: "  policies: [{name: default, limit: 0, window: 50ms}]"),
+                """
+                f:6:21: rateLimit.policies[0].name: `default` is the policy of requestsPerSecond; write another name
+                f:6:37: rateLimit.policies[0].limit: `0` is out of range; write a number in 1...1000000000
+                f:6:48: rateLimit.policies[0].window: `50ms` is out of range; write a duration in 100ms...30d
+                """
+            ),
+            Row(
+                file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, key: apiKey}]"),
+                """
+                f:6:51: rateLimit.policies[0].key: `apiKey` needs an identity, and identity is not configured; write \
+                ip or header:NAME
+                """
+            ),
+            Row(
+                file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, key: adress}]"),
+                "f:6:51: rateLimit.policies[0].key: `adress` is not one of ip, service, global, header:NAME"
+            ),
+            Row(
+                file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s}, {name: a, limit: 2, window: 1s}]"),
+                "f:6:54: rateLimit.policies[1].name: `a` is the name of rateLimit.policies[0] already; give it another"
+            ),
+            Row(
+                file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, services: [nobody]}]"),
+                "f:6:13: rateLimit.policies: policy `a` covers `nobody`, which is no service"
+            ),
+            Row(
+                file(
+                    rateLimit: "  policies: ["
+                        + (1...9).map { "{name: p\($0), limit: 1, window: 1s}" }.joined(separator: ", ") + "]"),
+                "f:6:13: rateLimit.policies: 9 policies cover `users`; at most 8 can cover one"
             ),
             // Contradictions.
             Row(

@@ -329,7 +329,7 @@ struct RateLimitFieldsTests {
     func retryAfter(milliseconds: Int64, seconds: Int) {
         let policy = Policy(name: "default", limit: 100, window: .seconds(1), burst: 10)
         var output = ByteBuffer()
-        RateLimitFields(policy).write(retryAfter: .milliseconds(milliseconds), to: &output)
+        RateLimitFields([policy]).write(retryAfter: .milliseconds(milliseconds), to: &output)
         #expect(
             output.text == "Retry-After: \(seconds)\r\nRateLimit-Policy: \"default\";q=100;w=1\r\n"
                 + "RateLimit: \"default\";r=0;t=\(seconds)\r\n")
@@ -338,7 +338,7 @@ struct RateLimitFieldsTests {
     @Test("a wait beyond all bounds is written, not trapped upon")
     func extreme() {
         var output = ByteBuffer()
-        RateLimitFields(Policy(name: "p", limit: 1, window: .max, burst: 1)).write(retryAfter: .max, to: &output)
+        RateLimitFields([Policy(name: "p", limit: 1, window: .max, burst: 1)]).write(retryAfter: .max, to: &output)
         #expect(output.text.contains("Retry-After: 92233720"))
     }
 }

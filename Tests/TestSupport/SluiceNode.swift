@@ -68,6 +68,8 @@ package final class SluiceNode {
     }
 
     package var log: String { process.errors }
+    /// What it wrote to standard output: the access log, where that is on.
+    package var output: String { process.output }
 
     /// A connection to it.
     package func connect(from source: IPAddress? = nil, receiveBuffer: Int32? = nil) throws -> Wire {

@@ -1,0 +1,111 @@
+// `rateLimit.policies`: which keys a policy has, and what each may hold.
+
+import Primitives
+
+extension Configuration.Policy {
+    /// The policies of the section; those with an error are left out.
+    static func list(_ map: MappingReader) -> [Configuration.Policy] {
+        var policies: [Configuration.Policy] = []
+        var names: [String: String] = [:]
+        for (value, path) in map.takeList("policies", max: Bounds.policiesMax) ?? [] {
+            let inner = MappingReader(value, path: path, diagnostics: map.diagnostics)
+            guard let policy = Configuration.Policy(inner) else { continue }
+            if let first = names[policy.name] {
+                inner.report("\(quoted(policy.name)) is the name of \(first) already; give it another", at: "name")
+            }
+            names[policy.name] = names[policy.name] ?? path
+            policies.append(policy)
+        }
+        return policies
+    }
+
+    /// `nil` after an error, which is reported then.
+    private init?(_ map: MappingReader) {
+        let name = map.readRequired("name", hint: "write one such as login") { text throws(Invalid) in
+            try Self.name(text)
+        }
+        let limit = map.readRequired("limit", hint: "write how many requests pass in a window, such as 100") {
+            text throws(Invalid) in
+            try integer(text, in: 1...Bounds.rateMax)
+        }
+        let window = map.readRequired("window", hint: "write a duration such as 1m") { text throws(Invalid) in
+            try duration(text, in: Bounds.windowMin...Bounds.windowMax)
+        }
+        key = map.read("key", default: .ip) { text throws(Invalid) in try Configuration.PolicyKey(parsing: text) }
+        let services = map.readList("services", default: [], max: Bounds.servicesMax) { text throws(Invalid) in text }
+        let paths = map.readList("paths", default: [], max: Bounds.policyPathsMax, pathPrefix)
+        scope = Configuration.PolicyScope(services: services, paths: paths)
+        mode = map.read("mode", default: .enforce, choice)
+        map.finish()
+        guard let name, let limit, let window else { return nil }
+        self.name = name
+        self.limit = limit
+        self.window = window
+    }
+
+    private static func name(_ text: String) throws(Invalid) -> String {
+        guard !text.isEmpty, text.utf8.count <= Bounds.nameBytesMax, text.utf8.allSatisfy(isNameByte) else {
+            throw Invalid(
+                "\(quoted(text)) is not a name; use 1 to \(Bounds.nameBytesMax) letters, digits, `-`, `_` and `.`")
+        }
+        if text == "default" { throw Invalid("`default` is the policy of requestsPerSecond; write another name") }
+        return text
+    }
+}
+
+extension Configuration.PolicyKey {
+    /// Reads `ip`, `service`, `global` or `header:NAME`.
+    init(parsing text: String) throws(Invalid) {
+        switch text {
+        case "ip": self = .ip
+        case "service": self = .service
+        case "global": self = .global
+        case "user", "org", "apiKey":
+            throw Invalid("\(quoted(text)) needs an identity, and identity is not configured; write ip or header:NAME")
+        default:
+            let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, parts[0] == "header" else {
+                throw Invalid(notOneOf(text, ["ip", "service", "global", "header:NAME"]))
+            }
+            // Field names ignore case (RFC 9110 §5.1).
+            self = .header(try token(String(parts[1]), max: Bounds.nameBytesMax).lowercased())
+        }
+    }
+}
+
+extension Configuration {
+    /// What can be told of policies only when all services are known.
+    func checkPolicies(_ map: MappingReader) {
+        guard let rateLimit, !rateLimit.policies.isEmpty || rateLimit.headers == .all || rateLimit.legacyHeaders else {
+            return
+        }
+        let section = map.section("rateLimit")
+        if case .cluster = rateLimit.redisURL?.kind {
+            // What one policy admits and another refuses could not be given back over two servers yet.
+            let hint = "needs one Redis, or Sentinel; on a cluster, limit with requestsPerSecond alone"
+            if !rateLimit.policies.isEmpty { section.report(hint, at: "policies") }
+            if rateLimit.headers == .all, section.has("headers") { section.report(hint, at: "headers") }
+            if rateLimit.legacyHeaders { section.report(hint, at: "legacyHeaders") }
+        }
+        let names = services.map(\.name)
+        for policy in rateLimit.policies {
+            for service in policy.scope.services where !names.contains(service) {
+                let near = suggestion(for: service, among: names).map { " (did you mean \($0)?)" } ?? ""
+                section.report(
+                    "policy \(quoted(policy.name)) covers \(quoted(service)), which is no service\(near)",
+                    at: "policies")
+            }
+        }
+        for service in names {
+            let covering = rateLimit.policies.count { policy in
+                policy.scope.services.isEmpty || policy.scope.services.contains(service)
+            }
+            let count = covering + (rateLimit.requestsPerSecond == nil ? 0 : 1)
+            if count > Bounds.policiesPerServiceMax {
+                section.report(
+                    "\(count) policies cover \(quoted(service)); at most \(Bounds.policiesPerServiceMax) can cover one",
+                    at: "policies")
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+// Limits by several policies.
+
+import EventLoop
+import Identity
+import LinuxIO
+import RateLimiting
+
+extension ClientConnection {
+    /// Asks all policies that cover the request; the worker holds its subjects.
+    func limitByAll() {
+        guard !worker.subjects.isEmpty else {
+            dispatch()
+            return
+        }
+        if let limiter = worker.limiter {
+            switch limiter.check(all: worker.subjects, requester: self, token: exchange) {
+            case .decided(let report): decided(report)
+            case .pending: phase = .deciding
+            }
+        } else if let store = worker.tokenBuckets {
+            decided(store.take(all: worker.subjects, at: worker.loop.now))
+        } else {
+            dispatch()
+        }
+    }
+
+    /// The policies' answer to a request that had to wait for it.
+    package func limitsDecided(token: UInt64, _ report: PolicyReport) {
+        guard phase == .deciding, token == exchange else { return }
+        decided(report)
+        if phase == .exchanging { flushOutbound() }
+        // The body, or the next request, may be here already.
+        if phase != .closed { stream.wakeSoon() }
+    }
+
+    /// Adds what the policies said to the head of an answer, where clients are told.
+    func appendLimits(to output: inout ByteBuffer) {
+        guard limiterOutcome == .admitted || limiterOutcome == .refusedInShadow, worker.node.tellsLimits else { return }
+        worker.node.rateLimitFields?.write(limitReport, to: &output)
+    }
+
+    private func decided(_ report: PolicyReport) {
+        if report.isRefused {
+            limiterOutcome = .refused
+            worker.report = report
+            refuse(.policiesExceeded)
+        } else {
+            limiterOutcome = report.isRefusedInShadow ? .refusedInShadow : .admitted
+            limitReport = report
+            dispatch()
+        }
+    }
+}

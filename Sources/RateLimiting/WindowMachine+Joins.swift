@@ -1,0 +1,250 @@
+// One request, several policies. Each is asked for a slot, all in one write; the request passes only if all admit. What
+// one admitted and another refused is given back with the next write, through the same list as everything that must be
+// put right, which keeps it until it is acknowledged.
+//
+// The transactions stay apart, each with its own `MULTI`: requests of one subject gather in one transaction whatever
+// other policies they have. One `MULTI` around all policies of a request was rejected: it would have to be one for each
+// request, and a refusal inside it could take nothing back without a script.
+//
+// Until a slot is given back, for one round trip, it is missing to others of the same subject. So a refusal by one policy
+// can cost another policy's subject a request at its very limit; nobody ever gets more.
+
+package import Identity
+package import Primitives
+
+extension WindowMachine {
+    /// A request that several policies decide.
+    struct Join {
+        var requester: (any LimitRequester)?
+        var token: UInt64
+        /// Parts without a verdict.
+        var waiting = 0
+        var firstPart: Int32 = -1
+        var report = PolicyReport()
+    }
+
+    /// What a request asks of one policy.
+    struct Part {
+        enum State {
+            case waiting(request: Int32)
+            /// This entry is in the window.
+            case taken(name: UInt64, time: RedisTime, at: MonotonicTime)
+            case refused
+        }
+        var join: Int32
+        var subject: SubjectKey
+        var state: State
+        var next: Int32
+    }
+
+    /// What was decided of a request at once.
+    package enum JointDecision: Sendable {
+        case decided(PolicyReport)
+        case pending
+    }
+
+    /// Decides a request of several subjects, each of another policy, or takes it in.
+    package mutating func ask(
+        all subjects: [SubjectKey], _ requester: any LimitRequester, token: UInt64, at now: MonotonicTime
+    ) -> JointDecision {
+        guard breaker.mayAsk else { return .decided(lossReport(subjects, at: now)) }
+        // Where one is known to be full nobody else is asked.
+        var report = PolicyReport()
+        for subject in subjects where context.policies[Int(subject.policy)].mode == .enforce {
+            if case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
+                context.note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
+            }
+        }
+        if report.isRefused { return .decided(report) }
+        let index = Int32(clamping: joins.insert(Join(requester: requester, token: token)))
+        joins[Int(index)].waiting = subjects.count
+        var hasRoom = true
+        for subject in subjects {
+            let part = Int32(
+                clamping: parts.insert(
+                    Part(join: index, subject: subject, state: .refused, next: joins[Int(index)].firstPart)))
+            joins[Int(index)].firstPart = part
+            switch enter(subject, nil, token: token, part: part, at: now) {
+            case .pending(let request): parts[Int(part)].state = .waiting(request: request)
+            case .full(let retryAfter):
+                joins[Int(index)].waiting -= 1
+                context.note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &joins[Int(index)].report)
+            case .noRoom:
+                joins[Int(index)].waiting -= 1
+                hasRoom = false
+                context.note(.refuse(retryAfter: .seconds(1)), subject, by: .closed, in: &joins[Int(index)].report)
+            }
+        }
+        if !hasRoom {
+            decideByLoss(index, at: now, isTimeout: false)
+        } else if joins[Int(index)].waiting == 0 {
+            complete(index, at: now)
+        }
+        return .pending
+    }
+
+    // MARK: Verdicts
+
+    mutating func partAdmitted(_ part: Int32, name: UInt64, remaining: Int?, time: RedisTime, at now: MonotonicTime) {
+        parts[Int(part)].state = .taken(name: name, time: time, at: now)
+        decided(part, .admit(remaining: remaining), by: .window, at: now)
+    }
+
+    mutating func partRefused(
+        _ part: Int32, retryAfter: TimeSpan, by source: VerdictSource, at now: MonotonicTime
+    ) {
+        parts[Int(part)].state = .refused
+        decided(part, .refuse(retryAfter: retryAfter), by: source, at: now)
+    }
+
+    private mutating func decided(
+        _ part: Int32, _ verdict: Verdict, by source: VerdictSource, at now: MonotonicTime
+    ) {
+        let (join, subject) = (parts[Int(part)].join, parts[Int(part)].subject)
+        context.note(verdict, subject, by: source, in: &joins[Int(join)].report)
+        joins[Int(join)].waiting -= 1
+        if joins[Int(join)].waiting == 0 { complete(join, at: now) }
+    }
+
+    /// All have spoken.
+    private mutating func complete(_ index: Int32, at now: MonotonicTime) {
+        guard let join = joins.remove(Int(index)) else { return }
+        var place = join.firstPart
+        while place >= 0, let part = parts.remove(Int(place)) {
+            place = part.next
+            if case .taken(let name, let time, let at) = part.state {
+                keep(part.subject, name, time, at, !join.report.isRefused, now)
+            }
+        }
+        context.count(join.report)
+        deliver(join.report, join)
+    }
+
+    /// What becomes of an entry when everything is decided.
+    private mutating func keep(
+        _ subject: SubjectKey, _ name: UInt64, _ time: RedisTime, _ at: MonotonicTime, _ isKept: Bool,
+        _ now: MonotonicTime
+    ) {
+        if isKept {
+            context.decisions?.admitted(1, subject, by: .window, at: time)
+            remember(Entries(subject: subject, first: name, count: 1, at: at, isCharged: true), at: now)
+            if context.lossRule == .share { context.memory(of: subject).record(1, of: subject, at: now) }
+        } else {
+            // The entry may be what made the window full.
+            context.fullWindows.forget(subject)
+            putRight(Entries(subject: subject, first: name, count: 1, at: now, isCharged: false))
+        }
+    }
+
+    // MARK: Loss
+
+    /// Decides by the loss rule, at once: all admit, or nothing is taken.
+    private mutating func lossReport(_ subjects: [SubjectKey], at now: MonotonicTime) -> PolicyReport {
+        var report = PolicyReport()
+        for subject in subjects { noteLoss(subject, in: &report, at: now) }
+        for index in 0..<report.count where !report[index].isRefused {
+            let subject = subjects[index]
+            if report.isRefused {
+                takeBack(subject)
+            } else {
+                log(subject, by: lossSource, at: now)
+                putRight(Entries(subject: subject, first: names.take(1), count: 1, at: now, isCharged: true))
+            }
+        }
+        context.count(report)
+        return report
+    }
+
+    private mutating func noteLoss(_ subject: SubjectKey, in report: inout PolicyReport, at now: MonotonicTime) {
+        let verdict = lossVerdict(subject, at: now, charging: false, isFinal: false)
+        report.add(verdict, of: subject.policy, isShadow: context.policies[Int(subject.policy)].mode == .shadow)
+    }
+
+    private var lossSource: VerdictSource {
+        switch context.lossRule {
+        case .open: .open
+        case .closed: .closed
+        case .share: .share
+        }
+    }
+
+    private func takeBack(_ subject: SubjectKey) {
+        if context.lossRule == .share { context.memory(of: subject).takeBack(subject) }
+    }
+
+    mutating func decideByLoss(joinOf part: Int32, at now: MonotonicTime, isTimeout: Bool) {
+        decideByLoss(parts[Int(part)].join, at: now, isTimeout: isTimeout)
+    }
+
+    /// The request at `index` gets no answer from Redis. Call it before the request is removed.
+    mutating func decideByLossIfJoined(_ index: Int32, at now: MonotonicTime) {
+        guard requests.contains(Int(index)), requests[Int(index)].part >= 0, requests[Int(index)].state == .waiting
+        else { return }
+        decideByLoss(joinOf: requests[Int(index)].part, at: now, isTimeout: false)
+    }
+
+    /// The loss rule decides whatever of a request is not decided; what is under way is put right when its answer comes.
+    private mutating func decideByLoss(_ index: Int32, at now: MonotonicTime, isTimeout: Bool) {
+        guard var join = joins.remove(Int(index)) else { return }
+        // First what all of them say, then what follows from it for each.
+        let before = join.report.count
+        var place = join.firstPart
+        while place >= 0 {
+            if case .waiting = parts[Int(place)].state {
+                noteLoss(parts[Int(place)].subject, in: &join.report, at: now)
+            }
+            place = parts[Int(place)].next
+        }
+        let isRefused = join.report.isRefused
+        var item = before
+        place = join.firstPart
+        while place >= 0, let part = parts.remove(Int(place)) {
+            place = part.next
+            switch part.state {
+            case .refused: break
+            case .taken(let name, let time, let at): keep(part.subject, name, time, at, !isRefused, now)
+            case .waiting(let request):
+                let isAdmitted = !join.report[item].isRefused
+                item += 1
+                if isAdmitted, isRefused { takeBack(part.subject) }
+                if isAdmitted, !isRefused { log(part.subject, by: lossSource, at: now) }
+                answered(Int(request), isAdmitted: isAdmitted && !isRefused, at: now, isTimeout: isTimeout)
+            }
+        }
+        context.count(join.report)
+        deliver(join.report, join)
+    }
+
+    /// A request without an answer of its own was answered by the loss rule.
+    private mutating func answered(_ index: Int, isAdmitted: Bool, at now: MonotonicTime, isTimeout: Bool) {
+        let request = requests[index]
+        requests[index].state = isAdmitted ? .admittedByLossRule : .refusedByLossRule
+        requests[index].part = -1
+        requests[index].deadline = now
+        guard request.flight < 0 else {
+            if isTimeout { noteTimeout(Int(request.flight)) }
+            return
+        }
+        if let place = subjects.find(request.subject), subjects[place].waiting > 0 { subjects[place].waiting -= 1 }
+        if isAdmitted {
+            putRight(Entries(subject: request.subject, first: names.take(1), count: 1, at: now, isCharged: true))
+        }
+    }
+}
+
+extension LimiterContext {
+    /// Notes what one policy said of a request.
+    func note(
+        _ verdict: Verdict, _ subject: SubjectKey, by source: VerdictSource, in report: inout PolicyReport
+    ) {
+        counts.count(verdict, by: source)
+        report.add(verdict, of: subject.policy, isShadow: policies[Int(subject.policy)].mode == .shadow)
+    }
+
+    /// Counts what each policy said.
+    func count(_ report: PolicyReport) {
+        for index in 0..<report.count {
+            policyCounts[Int(report[index].policy)].count(isRefused: report[index].isRefused)
+        }
+    }
+}
