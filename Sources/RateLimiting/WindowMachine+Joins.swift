@@ -55,7 +55,10 @@ extension WindowMachine {
                 context.note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
             }
         }
-        if report.isRefused { return .decided(report) }
+        if report.isRefused {
+            context.count(report)
+            return .decided(report)
+        }
         let index = Int32(clamping: joins.insert(Join(requester: requester, token: token)))
         joins[Int(index)].waiting = subjects.count
         var hasRoom = true

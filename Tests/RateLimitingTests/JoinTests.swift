@@ -159,6 +159,7 @@ struct JoinTests {
         }
         #expect(!bench.wantsToSend)
         #expect(try bench.entries() == [2, 2])
+        #expect(bench.context.policyCounts.map(\.refused) == [0, 100])
     }
 
     @Test("of a crowd as many pass as the tightest policy lets in, and nothing of the others remains")

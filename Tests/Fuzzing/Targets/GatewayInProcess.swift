@@ -89,7 +89,7 @@ final class GatewayInProcess {
             """
         context = NodeContext(
             try Configuration.parse(file, file: "fuzzing"), id: "fuzzing", workerCount: 1, descriptors: 1_024,
-            accessLogSink: nil, limiterSetup: .none, policy: nil)
+            accessLogSink: nil, limiterSetup: .none, policies: [])
         for backend in context.services.flatMap(\.backends) { _ = backend.replaceAddresses([.v4Loopback]) }
         let waker = try Waker()
         loop = try Loop(waker: waker)
