@@ -34,7 +34,7 @@ package enum Rule: UInt8, CaseIterable, Sendable {
     case lengthRequired, traceWithBody, misdirected
     // The body
     case malformedChunkSize, chunkSizeTooLarge, malformedChunkExtension, chunkExtensionTooLong, malformedChunkEnd
-    case bodyTooLarge, truncatedBody
+    case bodyTooLarge
     // Time, found by the connection and not by the codec
     case headTimeout, bodyTimeout
 }
@@ -58,7 +58,7 @@ extension Rule {
             .malformedContentLength, .repeatedContentLength, .malformedTransferEncoding, .chunkedNotFinal,
             .transferEncodingWithContentLength, .transferEncodingInHTTP10, .malformedConnection, .malformedMaxForwards,
             .traceWithBody, .malformedChunkSize, .chunkSizeTooLarge, .malformedChunkExtension, .chunkExtensionTooLong,
-            .malformedChunkEnd, .truncatedBody:
+            .malformedChunkEnd:
             400
         }
     }
@@ -109,7 +109,6 @@ extension Rule {
         case .chunkExtensionTooLong: "chunk-extension-too-long"
         case .malformedChunkEnd: "malformed-chunk-end"
         case .bodyTooLarge: "body-too-large"
-        case .truncatedBody: "truncated-body"
         case .headTimeout: "head-timeout"
         case .bodyTimeout: "body-timeout"
         }
@@ -161,7 +160,6 @@ extension Rule {
         case .chunkExtensionTooLong: "Chunk extension too long"
         case .malformedChunkEnd: "Chunk data does not end in a line end"
         case .bodyTooLarge: "Body too large"
-        case .truncatedBody: "Body ended early"
         case .headTimeout: "Request head timed out"
         case .bodyTimeout: "Request body timed out"
         }
@@ -214,7 +212,6 @@ extension Rule {
         case .chunkExtensionTooLong: "The chunk extensions exceed what is accepted (RFC 9112 section 7.1.1)."
         case .malformedChunkEnd: "The data of a chunk ends in CR LF (RFC 9112 section 7.1)."
         case .bodyTooLarge: "The body exceeds the configured limit (RFC 9110 section 15.5.14)."
-        case .truncatedBody: "The connection ended before the body did (RFC 9112 section 8)."
         case .headTimeout: "The head did not arrive in time (RFC 9110 section 15.5.9)."
         case .bodyTimeout: "The body made no progress in time (RFC 9110 section 15.5.9)."
         }
