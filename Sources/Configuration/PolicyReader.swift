@@ -76,17 +76,8 @@ extension Configuration.PolicyKey {
 extension Configuration {
     /// What can be told of policies only when all services are known.
     func checkPolicies(_ map: MappingReader) {
-        guard let rateLimit, !rateLimit.policies.isEmpty || rateLimit.headers == .all || rateLimit.legacyHeaders else {
-            return
-        }
+        guard let rateLimit, !rateLimit.policies.isEmpty else { return }
         let section = map.section("rateLimit")
-        if case .cluster = rateLimit.redisURL?.kind {
-            // What one policy admits and another refuses could not be given back over two servers yet.
-            let hint = "needs one Redis, or Sentinel; on a cluster, limit with requestsPerSecond alone"
-            if !rateLimit.policies.isEmpty { section.report(hint, at: "policies") }
-            if rateLimit.headers == .all, section.has("headers") { section.report(hint, at: "headers") }
-            if rateLimit.legacyHeaders { section.report(hint, at: "legacyHeaders") }
-        }
         let names = services.map(\.name)
         for policy in rateLimit.policies {
             for service in policy.scope.services where !names.contains(service) {

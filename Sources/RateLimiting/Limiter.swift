@@ -121,6 +121,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     package func check(
         all subjects: [SubjectKey], requester: any LimitRequester, token: UInt64
     ) -> WindowMachine.JointDecision {
+        if let cluster { return cluster.check(all: subjects, requester: requester, token: token) }
         let decision = machine.ask(all: subjects, requester, token: token, at: loop.now)
         if case .pending = decision {
             asked += 1
@@ -211,6 +212,9 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             delivery.removeAll(keepingCapacity: true)
             isDelivering = false
         }
+        if machine.hasPartAnswers {
+            for answer in machine.takePartAnswers() { shards?.decided(answer, by: self) }
+        }
         if machine.hasEvents {
             for event in machine.takeEvents() { report(event) }
         }
@@ -294,6 +298,23 @@ extension Limiter {
 
     /// A slot of its server, for questions of its own.
     func setProbeTag(_ tag: String) { machine.setProbeTag(tag) }
+
+    /// Decides a request's part at once, or promises to tell the cluster's limiter.
+    func check(part subject: SubjectKey, token: UInt64) -> WindowMachine.PartDecision {
+        let decision = machine.ask(part: subject, token: token, at: loop.now)
+        if decision == .pending {
+            asked += 1
+            setDeadline(loop.now + context.timeout)
+            askTurn()
+        }
+        return decision
+    }
+
+    /// What became of the whole.
+    func finish(_ part: Int32, isKept: Bool) {
+        machine.finish(part, isKept: isKept, at: loop.now)
+        if machine.wantsToSend { askTurn() }
+    }
 
     func take(_ handover: Handover) {
         machine.take(handover, at: loop.now)

@@ -9,10 +9,10 @@ import Primitives
 import RedisClient
 
 final class LimiterCluster: ClusterFollower {
-    private let context: LimiterContext
+    let context: LimiterContext
     private let seeds: RedisSeeds
     private let worker: Int
-    private let loop: Loop
+    let loop: Loop
     private let resolver: Resolver
     private let name: String
     private let seed: UInt64
@@ -32,6 +32,9 @@ final class LimiterCluster: ClusterFollower {
     private var lossTold: RedisCause?
     private var sweepTimer: LoopTimer!
     private var isClosed = false
+    /// Requests that several policies decide, and what they ask of each.
+    var joins = Slots<ClusterJoin>()
+    var parts = Slots<ClusterPart>()
 
     init(
         _ context: LimiterContext, _ seeds: RedisSeeds, worker: Int, loop: Loop, resolver: Resolver, name: String,
@@ -75,7 +78,7 @@ final class LimiterCluster: ClusterFollower {
 
     private static func slot(of key: borrowing ByteBuffer) -> Int { KeySlot.of(key.bytes) }
 
-    private func owner(of subject: SubjectKey) -> Limiter {
+    func owner(of subject: SubjectKey) -> Limiter {
         map.index(of: slot(of: subject)).map { byIndex[$0] } ?? nobody
     }
 
@@ -139,8 +142,14 @@ final class LimiterCluster: ClusterFollower {
             lost.remove(location)
             shard.close()
             // Its end has answered whoever still waited, by the loss rule.
-            for handover in shard.takeMisplaced({ _ in false }) { owner(of: handover.subject).take(handover) }
+            settleMisplaced(of: shard)
         }
+    }
+
+    /// What one that was taken leave of has yet to put right is for the others.
+    func settleMisplaced(of shard: Limiter) {
+        guard shard !== nobody, let location = shard.location, shards[location] !== shard else { return }
+        for handover in shard.takeMisplaced({ _ in false }) { owner(of: handover.subject).take(handover) }
     }
 
     /// A slot of each server, for the limiter's own questions.

@@ -4,7 +4,7 @@
 //
 // The transactions stay apart, each with its own `MULTI`: requests of one subject gather in one transaction whatever
 // other policies they have. One `MULTI` around all policies of a request was rejected: it would have to be one for each
-// request, and a refusal inside it could take nothing back without a script.
+// request, and a refusal inside it could take nothing back without a script; docs/decisions/policies.md has the figures.
 //
 // Until a slot is given back, for one round trip, it is missing to others of the same subject. So a refusal by one policy
 // can cost another policy's subject a request at its very limit; nobody ever gets more.
@@ -30,11 +30,16 @@ extension WindowMachine {
             /// This entry is in the window.
             case taken(name: UInt64, time: RedisTime, at: MonotonicTime)
             case refused
+            /// Without an entry. Only what another decides as a whole waits in this state.
+            case admittedByLossRule
         }
+        /// -1 where another decides the whole, and gets a `PartAnswer`.
         var join: Int32
         var subject: SubjectKey
         var state: State
         var next: Int32
+        /// Of one whose whole another decides.
+        var token: UInt64 = 0
     }
 
     /// What was decided of a request at once.
@@ -48,17 +53,8 @@ extension WindowMachine {
         all subjects: [SubjectKey], _ requester: any LimitRequester, token: UInt64, at now: MonotonicTime
     ) -> JointDecision {
         guard breaker.mayAsk else { return .decided(lossReport(subjects, at: now)) }
-        // Where one is known to be full nobody else is asked.
-        var report = PolicyReport()
-        for subject in subjects where context.policies[Int(subject.policy)].mode == .enforce {
-            if case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
-                context.note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
-            }
-        }
-        if report.isRefused {
-            context.count(report)
-            return .decided(report)
-        }
+        let known = context.knownFull(subjects, at: now)
+        if known.isRefused { return .decided(known) }
         let index = Int32(clamping: joins.insert(Join(requester: requester, token: token)))
         joins[Int(index)].waiting = subjects.count
         var hasRoom = true
@@ -104,6 +100,10 @@ extension WindowMachine {
         _ part: Int32, _ verdict: Verdict, by source: VerdictSource, at now: MonotonicTime
     ) {
         let (join, subject) = (parts[Int(part)].join, parts[Int(part)].subject)
+        guard join >= 0 else {
+            partDecided(part, verdict, by: source)
+            return
+        }
         context.note(verdict, subject, by: source, in: &joins[Int(join)].report)
         joins[Int(join)].waiting -= 1
         if joins[Int(join)].waiting == 0 { complete(join, at: now) }
@@ -124,7 +124,7 @@ extension WindowMachine {
     }
 
     /// What becomes of an entry when everything is decided.
-    private mutating func keep(
+    mutating func keep(
         _ subject: SubjectKey, _ name: UInt64, _ time: RedisTime, _ at: MonotonicTime, _ isKept: Bool,
         _ now: MonotonicTime
     ) {
@@ -163,7 +163,7 @@ extension WindowMachine {
         report.add(verdict, of: subject.policy, isShadow: context.policies[Int(subject.policy)].mode == .shadow)
     }
 
-    private var lossSource: VerdictSource {
+    var lossSource: VerdictSource {
         switch context.lossRule {
         case .open: .open
         case .closed: .closed
@@ -171,12 +171,17 @@ extension WindowMachine {
         }
     }
 
-    private func takeBack(_ subject: SubjectKey) {
+    func takeBack(_ subject: SubjectKey) {
         if context.lossRule == .share { context.memory(of: subject).takeBack(subject) }
     }
 
     mutating func decideByLoss(joinOf part: Int32, at now: MonotonicTime, isTimeout: Bool) {
-        decideByLoss(parts[Int(part)].join, at: now, isTimeout: isTimeout)
+        let join = parts[Int(part)].join
+        if join >= 0 {
+            decideByLoss(join, at: now, isTimeout: isTimeout)
+        } else {
+            partLost(part, at: now, isTimeout: isTimeout)
+        }
     }
 
     /// The request at `index` gets no answer from Redis. Call it before the request is removed.
@@ -204,7 +209,7 @@ extension WindowMachine {
         while place >= 0, let part = parts.remove(Int(place)) {
             place = part.next
             switch part.state {
-            case .refused: break
+            case .refused, .admittedByLossRule: break
             case .taken(let name, let time, let at): keep(part.subject, name, time, at, !isRefused, now)
             case .waiting(let request):
                 let isAdmitted = !join.report[item].isRefused
@@ -219,7 +224,7 @@ extension WindowMachine {
     }
 
     /// A request without an answer of its own was answered by the loss rule.
-    private mutating func answered(_ index: Int, isAdmitted: Bool, at now: MonotonicTime, isTimeout: Bool) {
+    mutating func answered(_ index: Int, isAdmitted: Bool, at now: MonotonicTime, isTimeout: Bool) {
         let request = requests[index]
         requests[index].state = isAdmitted ? .admittedByLossRule : .refusedByLossRule
         requests[index].part = -1
@@ -236,6 +241,18 @@ extension WindowMachine {
 }
 
 extension LimiterContext {
+    /// Which windows of a request are known to be full; nothing where none is. Nobody else is asked then.
+    func knownFull(_ subjects: [SubjectKey], at now: MonotonicTime) -> PolicyReport {
+        var report = PolicyReport()
+        for subject in subjects where policies[Int(subject.policy)].mode == .enforce {
+            if case .full(let retryAfter) = fullWindows.peek(subject, at: now) {
+                note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
+            }
+        }
+        if report.isRefused { count(report) }
+        return report
+    }
+
     /// Notes what one policy said of a request.
     func note(
         _ verdict: Verdict, _ subject: SubjectKey, by source: VerdictSource, in report: inout PolicyReport

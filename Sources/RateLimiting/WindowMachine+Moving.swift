@@ -11,7 +11,8 @@ import RedisClient
 /// What one machine hands to another.
 package struct Handover {
     struct Asked {
-        var requester: any LimitRequester
+        /// `nil` for a part of a request that another decides as a whole.
+        var requester: (any LimitRequester)?
         var token: UInt64
         var deadline: MonotonicTime
     }
@@ -68,10 +69,9 @@ extension WindowMachine {
             switch request.state {
             case .waiting:
                 if position < admitted { giveBack(flight, position, at: now) }
-                if let requester = request.requester {
-                    handover.requests.append(
-                        Handover.Asked(requester: requester, token: request.token, deadline: request.deadline))
-                }
+                if request.part >= 0 { _ = parts.remove(Int(request.part)) }
+                handover.requests.append(
+                    Handover.Asked(requester: request.requester, token: request.token, deadline: request.deadline))
             case .admittedByLossRule: charge(flight, position, request)
             case .refusedByLossRule: if position < admitted { giveBack(flight, position, at: now) }
             }
@@ -90,26 +90,36 @@ extension WindowMachine {
     }
 
     private mutating func askAgain(_ subject: SubjectKey, _ asked: Handover.Asked, at now: MonotonicTime) {
-        switch ask(subject, asked.requester, token: asked.token, at: now) {
-        case .decided(let verdict):
-            deliver(
-                verdict,
-                Request(
-                    requester: asked.requester, token: asked.token, subject: subject, deadline: now, serial: 0,
-                    flight: -1, next: -1, state: .waiting))
-        case .pending:
-            // Its deadline is nearer than that of those who came before it: it must stand before them.
-            guard let (index, serial) = deadlines.popLast() else { return }
-            requests[Int(index)].deadline = asked.deadline
-            var later: [(index: Int32, serial: UInt64)] = []
-            while let last = deadlines.last, isWaiting(last.index, last.serial),
-                requests[Int(last.index)].deadline > asked.deadline, let moved = deadlines.popLast()
-            {
-                later.append(moved)
+        if let requester = asked.requester {
+            switch ask(subject, requester, token: asked.token, at: now) {
+            case .decided(let verdict):
+                deliver(
+                    verdict,
+                    Request(
+                        requester: requester, token: asked.token, subject: subject, deadline: now, serial: 0,
+                        flight: -1, next: -1, state: .waiting))
+            case .pending: advanceLast(to: asked.deadline)
             }
-            deadlines.append((index, serial))
-            for entry in later.reversed() { deadlines.append(entry) }
+        } else {
+            switch ask(part: subject, token: asked.token, at: now) {
+            case .decided(let answer): report(answer)
+            case .pending: advanceLast(to: asked.deadline)
+            }
         }
+    }
+
+    /// The deadline of who came last is nearer than that of those before: it must stand before them.
+    private mutating func advanceLast(to deadline: MonotonicTime) {
+        guard let (index, serial) = deadlines.popLast() else { return }
+        requests[Int(index)].deadline = deadline
+        var later: [(index: Int32, serial: UInt64)] = []
+        while let last = deadlines.last, isWaiting(last.index, last.serial),
+            requests[Int(last.index)].deadline > deadline, let moved = deadlines.popLast()
+        {
+            later.append(moved)
+        }
+        deadlines.append((index, serial))
+        for entry in later.reversed() { deadlines.append(entry) }
     }
 
     /// Takes out what is remembered of subjects that belong to another server now.

@@ -143,6 +143,7 @@ package struct WindowMachine: ~Copyable {
     var reports = Slots<PolicyReport>()
 
     private var answers: [LimitAnswer] = []
+    private var partAnswers: [PartAnswer] = []
     private var events: [LimiterEvent] = []
 
     /// Requests that wait at once. More than that means that Redis is far too slow; they are decided by the loss rule.
@@ -230,6 +231,15 @@ package struct WindowMachine: ~Copyable {
     package mutating func takeReport(_ answer: LimitAnswer) -> PolicyReport? {
         answer.report >= 0 ? reports.remove(Int(answer.report)) : nil
     }
+
+    /// What was decided of parts that were pending.
+    package mutating func takePartAnswers() -> [PartAnswer] {
+        defer { partAnswers.removeAll(keepingCapacity: true) }
+        return partAnswers
+    }
+    package var hasPartAnswers: Bool { !partAnswers.isEmpty }
+
+    mutating func report(_ answer: PartAnswer) { partAnswers.append(answer) }
 
     mutating func report(_ event: LimiterEvent) {
         if events.count < Self.eventsMax { events.append(event) }

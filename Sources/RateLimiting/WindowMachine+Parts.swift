@@ -1,0 +1,83 @@
+// On a cluster the policies of one request may have their windows on several servers, each with a machine of its own.
+// A machine then decides its part, and keeps what it took until it is told what became of the whole.
+
+package import Identity
+package import Primitives
+
+extension WindowMachine {
+    /// What a machine says of its part of a request.
+    package struct PartAnswer: Equatable, Sendable {
+        /// As it was asked with.
+        package var token: UInt64
+        package var verdict: Verdict
+        /// What was taken, for `finish`; -1 where nothing was.
+        package var part: Int32 = -1
+    }
+
+    package enum PartDecision: Equatable, Sendable {
+        case decided(PartAnswer)
+        case pending
+    }
+
+    /// Decides a part, or takes it in: a `PartAnswer` will follow.
+    package mutating func ask(part subject: SubjectKey, token: UInt64, at now: MonotonicTime) -> PartDecision {
+        guard breaker.mayAsk else { return .decided(lostPart(subject, token, at: now)) }
+        let part = Int32(
+            clamping: parts.insert(Part(join: -1, subject: subject, state: .refused, next: -1, token: token)))
+        switch enter(subject, nil, token: token, part: part, at: now) {
+        case .pending(let request):
+            parts[Int(part)].state = .waiting(request: request)
+            return .pending
+        case .full(let retryAfter):
+            _ = parts.remove(Int(part))
+            let verdict = Verdict.refuse(retryAfter: retryAfter)
+            context.counts.count(verdict, by: .fullWindow)
+            return .decided(PartAnswer(token: token, verdict: verdict))
+        case .noRoom:
+            _ = parts.remove(Int(part))
+            return .decided(lostPart(subject, token, at: now))
+        }
+    }
+
+    /// What has become of the whole: what was taken stays, or is given back.
+    package mutating func finish(_ part: Int32, isKept: Bool, at now: MonotonicTime) {
+        guard let part = parts.remove(Int(part)) else { return }
+        switch part.state {
+        case .taken(let name, let time, let at): keep(part.subject, name, time, at, isKept, now)
+        case .admittedByLossRule:
+            if isKept {
+                log(part.subject, by: lossSource, at: now)
+                putRight(Entries(subject: part.subject, first: names.take(1), count: 1, at: now, isCharged: true))
+            } else {
+                takeBack(part.subject)
+            }
+        case .waiting, .refused: break
+        }
+    }
+
+    /// The window has spoken.
+    mutating func partDecided(_ part: Int32, _ verdict: Verdict, by source: VerdictSource) {
+        context.counts.count(verdict, by: source)
+        var answer = PartAnswer(token: parts[Int(part)].token, verdict: verdict, part: part)
+        if case .refuse = verdict {
+            _ = parts.remove(Int(part))
+            answer.part = -1
+        }
+        report(answer)
+    }
+
+    /// A part that waits gets no answer from Redis. Until it is known what becomes of the whole, its entry counts as one
+    /// to be taken out: if it is to stay after all, another is charged.
+    mutating func partLost(_ part: Int32, at now: MonotonicTime, isTimeout: Bool) {
+        guard case .waiting(let request) = parts[Int(part)].state, let lost = parts.remove(Int(part)) else { return }
+        answered(Int(request), isAdmitted: false, at: now, isTimeout: isTimeout)
+        report(lostPart(lost.subject, lost.token, at: now))
+    }
+
+    private mutating func lostPart(_ subject: SubjectKey, _ token: UInt64, at now: MonotonicTime) -> PartAnswer {
+        let verdict = lossVerdict(subject, at: now, charging: false, isFinal: false)
+        guard case .admit = verdict else { return PartAnswer(token: token, verdict: verdict) }
+        let part = parts.insert(Part(join: -1, subject: subject, state: .admittedByLossRule, next: -1, token: token))
+        return PartAnswer(token: token, verdict: verdict, part: Int32(clamping: part))
+    }
+}
