@@ -80,9 +80,13 @@ package final class Loop {
         Stream(descriptor, loop: self, connecting: false)
     }
 
+    package func prepare(connectingTo endpoint: Endpoint) throws(SystemError) -> Stream {
+        Stream(try Socket.connect(to: endpoint), loop: self, connecting: true)
+    }
+
     /// Starts a connection; `streamConnected` or `streamFailed` tells how it went. Set a deadline.
     package func connect(to endpoint: Endpoint, handler: any StreamHandler) throws(SystemError) -> Stream {
-        try start(Stream(try Socket.connect(to: endpoint), loop: self, connecting: true), handler)
+        try start(prepare(connectingTo: endpoint), handler)
     }
 
     @discardableResult

@@ -8,15 +8,15 @@ import Primitives
 
 final class BackendConnection: StreamHandler {
     let pool: BackendPool
-    private(set) var stream: Stream!
+    let timeouts: Configuration.Timeouts
+    private let worker: Worker
+    private let loop: Loop
+    let stream: Stream
     /// The exchange that this connection serves; none while it lies idle.
     var client: ClientConnection?
     /// Whether it has served an exchange before: then the backend may have closed it meanwhile.
     private(set) var exchangesServed = 0
-    private var address = 0
-    private var addresses: [IPAddress]
-    private var attempts = 0
-    private var connectDeadline: MonotonicTime
+    private let walk: AddressWalk
     /// The part of a response head that has arrived; empty otherwise.
     private var held = ByteBuffer()
     private var progress = HeadProgress()
@@ -26,47 +26,41 @@ final class BackendConnection: StreamHandler {
     /// Reads of a turn: what one fast backend may take before the others have their turn.
     private static let readsPerTurn = 4
 
-    private init(_ pool: BackendPool, _ client: ClientConnection) {
+    private init(_ walk: AddressWalk, in pool: BackendPool, for client: ClientConnection) throws(SystemError) {
         self.pool = pool
         self.client = client
-        addresses = pool.backend.addresses
-        connectDeadline = pool.worker.loop.now + pool.timeouts.connect
+        self.walk = walk
+        timeouts = pool.timeouts
+        worker = pool.worker
+        loop = worker.loop
+        stream = try loop.prepare(connectingTo: .tcp(walk.target))
+        try loop.start(stream, self)
+        stream.deadline = walk.deadline(from: loop.now)
     }
 
     /// Starts a connection, trying the backend's addresses in turn. `nil` where none can even be tried.
     static func connect(in pool: BackendPool, for client: ClientConnection) -> BackendConnection? {
-        let connection = BackendConnection(pool, client)
-        guard connection.tryNextAddress() else { return nil }
+        let walk = AddressWalk(pool)
+        guard let connection = connect(along: walk, in: pool, for: client) else { return nil }
         pool.opened()
         return connection
     }
 
-    private func tryNextAddress() -> Bool {
-        while attempts < addresses.count {
-            address = (pool.preferredAddress + attempts) % addresses.count
-            attempts += 1
-            let target = SocketAddress(ip: addresses[address], port: pool.backend.port)
-            if let stream = connect(to: target) {
-                // Each address gets its share of the time, so that one that is silent leaves some to the next.
-                let now = pool.worker.loop.now
-                stream.deadline = now + (connectDeadline - now) / Int64(addresses.count - attempts + 1)
-                self.stream = stream
-                return true
+    private static func connect(
+        along walk: AddressWalk, in pool: BackendPool, for client: ClientConnection
+    ) -> BackendConnection? {
+        var walk = walk
+        while walk.next() {
+            do throws(SystemError) {
+                return try BackendConnection(walk, in: pool, for: client)
+            } catch {
+                guard error.isOutOfDescriptors else { continue }
+                // A request in hand goes before connections that lie idle.
+                pool.worker.pressure.freeDescriptor(error.reason)
+                if let connection = try? BackendConnection(walk, in: pool, for: client) { return connection }
             }
         }
-        return false
-    }
-
-    private func connect(to target: SocketAddress) -> Stream? {
-        let worker = pool.worker
-        do throws(SystemError) {
-            return try worker.loop.connect(to: .tcp(target), handler: self)
-        } catch {
-            guard error.isOutOfDescriptors else { return nil }
-            // A request in hand goes before connections that lie idle.
-            worker.pressure.freeDescriptor(error.reason)
-            return try? worker.loop.connect(to: .tcp(target), handler: self)
-        }
+        return nil
     }
 
     var isConnected: Bool { stream.isOpen }
@@ -78,14 +72,14 @@ final class BackendConnection: StreamHandler {
     /// worth the call: the news of the end may still be on its way through epoll.
     var isStillOpen: Bool {
         // Not into `input`, which whoever called may be reading.
-        pool.worker.surplus.clear()
-        return stream.receive(into: &pool.worker.surplus, room: 1) == .wouldBlock
+        worker.surplus.clear()
+        return stream.receive(into: &worker.surplus, room: 1) == .wouldBlock
     }
 
     /// Begins an exchange on a connection that is open.
     func serve(_ client: ClientConnection) {
         self.client = client
-        turnTaken = pool.worker.loop.turns
+        turnTaken = loop.turns
     }
 
     /// Ends the exchange. `reusable` says that both sides agree where the next message begins.
@@ -93,7 +87,7 @@ final class BackendConnection: StreamHandler {
         client = nil
         exchangesServed += 1
         _ = held.take()
-        guard reusable, stream.isOpen, !pool.worker.draining else {
+        guard reusable, stream.isOpen, !worker.draining else {
             close()
             return
         }
@@ -126,10 +120,10 @@ final class BackendConnection: StreamHandler {
     // MARK: Stream
 
     func streamConnected(_ stream: Stream) {
-        pool.preferredAddress = address
+        pool.preferredAddress = walk.address
         stream.deadline = .distantFuture
         if let client {
-            turnTaken = pool.worker.loop.turns
+            turnTaken = loop.turns
             client.backendConnected(self)
         } else {
             pool.release(self)
@@ -144,7 +138,7 @@ final class BackendConnection: StreamHandler {
                 close()
                 return
             }
-            guard turnTaken != pool.worker.loop.turns else {
+            guard turnTaken != loop.turns else {
                 // RFC 9112 §9.2: this turn's events were there before the request was sent, so what they announce is
                 // no answer to it. Bytes that a backend sends behind a complete answer would be taken for the next
                 // client's (response queue poisoning).
@@ -163,7 +157,6 @@ final class BackendConnection: StreamHandler {
 
     /// Reads once and hands the bytes on. Returns whether reading may go on.
     private func receive(_ client: ClientConnection) -> Bool {
-        let worker = pool.worker
         var input = worker.input.take()
         input.clear()
         let outcome = stream.receive(into: &input, room: Worker.readSize)
@@ -232,11 +225,18 @@ final class BackendConnection: StreamHandler {
 
     private func connectFailed(_ fault: BackendFault) {
         stream.close()
-        if tryNextAddress() { return }
-        pool.closed(self)
-        let client = self.client
+        guard let client else {
+            pool.closed(self)
+            return
+        }
         self.client = nil
-        client?.backendFailed(self, fault)
+        if let next = Self.connect(along: walk, in: pool, for: client) {
+            // It has this one's place.
+            client.backendReplaced(self, by: next)
+        } else {
+            pool.closed(self)
+            client.backendFailed(self, fault)
+        }
     }
 
     func streamDeadlinePassed(_ stream: Stream) {
@@ -247,6 +247,38 @@ final class BackendConnection: StreamHandler {
         let client = self.client
         close()
         client?.backendFailed(self, .responseTimeout)
+    }
+}
+
+/// The way through a backend's addresses: each gets its share of the time, so that one that is silent leaves some to the
+/// next.
+private struct AddressWalk {
+    private let addresses: [IPAddress]
+    private let port: UInt16
+    private let first: Int
+    private let end: MonotonicTime
+    private var attempts = 0
+
+    init(_ pool: BackendPool) {
+        addresses = pool.backend.addresses
+        port = pool.backend.port
+        first = pool.preferredAddress
+        end = pool.worker.loop.now + pool.timeouts.connect
+    }
+
+    /// Goes on to the next address; `false` where all have been tried.
+    mutating func next() -> Bool {
+        guard attempts < addresses.count else { return false }
+        attempts += 1
+        return true
+    }
+
+    /// Which one is tried, from the first `next` on.
+    var address: Int { (first + attempts - 1) % addresses.count }
+    var target: SocketAddress { SocketAddress(ip: addresses[address], port: port) }
+
+    func deadline(from now: MonotonicTime) -> MonotonicTime {
+        now + (end - now) / Int64(addresses.count - attempts + 1)
     }
 }
 

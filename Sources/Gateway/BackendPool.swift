@@ -8,18 +8,21 @@ import Primitives
 
 final class BackendPool {
     let backend: Backend
-    let service: Service
     /// A worker lives as long as the process.
     let worker: Worker
+    private let loop: Loop
     let timeouts: Configuration.Timeouts
-    /// The most recently used last: the others grow old and are closed.
+    /// Idle connections, the most recently used last: the others grow old and are closed. Those behind the first `settled`
+    /// became idle in this turn of the loop: what a backend has sent behind its answer shows in the next turn's events, so
+    /// these are used only where there are no others, and not without asking the socket.
+    ///
+    /// The list is taken out while it is worked on, as buffers are (`ByteBuffer.take`).
     private var idle: [BackendConnection] = []
-    /// Those that became idle in this turn of the loop. What a backend has sent behind its answer shows in the next
-    /// turn's events, so these are used only where there are no others, and not without asking the socket.
-    private var resting: [BackendConnection] = []
+    private var settled = 0
     private var restingTurn: UInt64 = 0
     private(set) var open = 0
-    private var waiting: [Waiting] = []
+    /// Those who wait for a place; made for the first of them.
+    private var waiting: WaitingList?
     private let idleMax: Int
     private let openMax: Int
     /// The address that answered last; the others are tried after it.
@@ -31,10 +34,14 @@ final class BackendPool {
         var deadline: MonotonicTime
     }
 
+    private final class WaitingList {
+        var entries: [Waiting] = []
+    }
+
     init(_ backend: Backend, service: Service, worker: Worker) {
         self.backend = backend
-        self.service = service
         self.worker = worker
+        loop = worker.loop
         timeouts = service.settings.timeouts
         // A node's limits are shared out over its workers; a worker may always have one connection.
         let pool = service.settings.pool
@@ -52,70 +59,101 @@ final class BackendPool {
     }
 
     func acquire(for client: ClientConnection, exchange: UInt64, fresh: Bool) -> Acquired {
-        settle()
         if !fresh {
-            while let connection = idle.popLast() {
+            settle()
+            while settled > 0 {
+                let connection = takeSettled()
                 // A request that fails once more is not sent a third time, so its connection had better be alive.
                 if connection.isUsable, client.mayFindStale || connection.isStillOpen {
                     return .reused(connection)
                 }
                 connection.close()
             }
-            while let connection = resting.popLast() {
+            while !idle.isEmpty {
+                let connection = takeLast()
                 if connection.isUsable, connection.isStillOpen { return .reused(connection) }
                 connection.close()
             }
         }
         if open >= openMax {
-            if fresh, let oldest = idle.first ?? resting.first {
-                // A fresh connection is wanted and idle ones hold the places: one of them makes room.
-                oldest.close()
-            } else {
-                let now = worker.loop.now
-                // Those who have given up, in the order of their coming.
-                let expired = waiting.firstIndex { $0.deadline >= now } ?? waiting.count
-                waiting.removeSubrange(0..<expired)
-                let deadline = now + timeouts.connect
-                waiting.append(Waiting(client: client, exchange: exchange, deadline: deadline))
-                client.stream.deadline = deadline
-                return .queued
-            }
+            guard fresh, let oldest = idle.first else { return queue(client, exchange) }
+            // A fresh connection is wanted and idle ones hold the places: one of them makes room.
+            oldest.close()
         }
         guard let connection = BackendConnection.connect(in: self, for: client) else { return .failed }
         return .connecting(connection)
     }
 
+    private func queue(_ client: ClientConnection, _ exchange: UInt64) -> Acquired {
+        let list = waiting ?? WaitingList()
+        waiting = list
+        let now = loop.now
+        // Those who have given up, in the order of their coming.
+        let expired = list.entries.firstIndex { $0.deadline >= now } ?? list.entries.count
+        list.entries.removeSubrange(0..<expired)
+        let deadline = now + timeouts.connect
+        list.entries.append(Waiting(client: client, exchange: exchange, deadline: deadline))
+        client.stream.deadline = deadline
+        return .queued
+    }
+
+    /// The last one that was idle before this turn; one that became idle in it takes its place in the list.
+    private func takeSettled() -> BackendConnection {
+        var list: [BackendConnection] = []
+        swap(&list, &idle)
+        settled -= 1
+        list.swapAt(settled, list.count - 1)
+        let connection = list.removeLast()
+        swap(&list, &idle)
+        return connection
+    }
+
+    private func takeLast() -> BackendConnection {
+        var list: [BackendConnection] = []
+        swap(&list, &idle)
+        let connection = list.removeLast()
+        swap(&list, &idle)
+        return connection
+    }
+
     /// Takes back a connection that has finished an exchange and can serve another.
     func release(_ connection: BackendConnection) {
-        while !waiting.isEmpty {
-            let next = waiting.removeFirst()
-            if let client = next.client, client.isWaiting(exchange: next.exchange) {
-                guard connection.isUsable, connection.isStillOpen else {
-                    // Its place is free for a new one.
-                    waiting.insert(next, at: 0)
-                    connection.close()
-                    return
-                }
-                client.backendAvailable(connection)
-                return
-            }
-        }
+        if let waiting, handOver(connection, to: waiting) { return }
         settle()
-        guard idle.count + resting.count < idleMax else {
+        guard idle.count < idleMax else {
             connection.close()
             return
         }
-        connection.stream.deadline = ClientConnection.deadline(worker.loop.now, timeouts.idle)
-        resting.append(connection)
+        connection.stream.deadline = ClientConnection.deadline(loop.now, timeouts.idle)
+        var list: [BackendConnection] = []
+        swap(&list, &idle)
+        list.append(connection)
+        swap(&list, &idle)
     }
 
-    /// In a new turn, whatever had arrived on resting connections has been announced.
+    /// Gives a connection, or where it is of no more use its place, to the first who waits; `false` where nobody does.
+    private func handOver(_ connection: BackendConnection, to list: WaitingList) -> Bool {
+        while !list.entries.isEmpty {
+            let next = list.entries.removeFirst()
+            guard let client = next.client, client.isWaiting(exchange: next.exchange) else { continue }
+            if connection.isUsable, connection.isStillOpen {
+                client.backendAvailable(connection)
+            } else {
+                // Its place is free for a new one.
+                list.entries.insert(next, at: 0)
+                connection.close()
+            }
+            return true
+        }
+        return false
+    }
+
+    /// In a new turn, whatever had arrived on connections that were idle before it has been announced.
     private func settle() {
-        guard restingTurn != worker.loop.turns else { return }
-        restingTurn = worker.loop.turns
-        guard !resting.isEmpty else { return }
-        idle.append(contentsOf: resting)
-        resting.removeAll(keepingCapacity: true)
+        let turn = loop.turns
+        guard restingTurn != turn else { return }
+        restingTurn = turn
+        settled = idle.count
     }
 
     func opened() { open += 1 }
@@ -123,10 +161,16 @@ final class BackendPool {
     /// A connection has closed: whoever waits may open one.
     func closed(_ connection: BackendConnection) {
         open -= 1
-        if let index = idle.lastIndex(where: { $0 === connection }) { idle.remove(at: index) }
-        if let index = resting.lastIndex(where: { $0 === connection }) { resting.remove(at: index) }
-        while open < openMax, !waiting.isEmpty {
-            let next = waiting.removeFirst()
+        var list: [BackendConnection] = []
+        swap(&list, &idle)
+        if let index = list.lastIndex(where: { $0 === connection }) {
+            list.remove(at: index)
+            if index < settled { settled -= 1 }
+        }
+        swap(&list, &idle)
+        guard let waiting else { return }
+        while open < openMax, !waiting.entries.isEmpty {
+            let next = waiting.entries.removeFirst()
             if let client = next.client, client.isWaiting(exchange: next.exchange) {
                 client.placeAvailable(in: self)
             }
@@ -134,9 +178,9 @@ final class BackendPool {
     }
 
     func closeIdle() {
-        let connections = idle + resting
-        idle.removeAll()
-        resting.removeAll()
-        for connection in connections { connection.close() }
+        var list: [BackendConnection] = []
+        swap(&list, &idle)
+        settled = 0
+        for connection in list { connection.close() }
     }
 }

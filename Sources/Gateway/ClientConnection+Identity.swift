@@ -30,7 +30,7 @@ extension ClientConnection {
                 close()
                 return length
             }
-            stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.headerTimeout)
+            stream.deadline = Self.deadline(loop.now, worker.node.limits.headerTimeout)
             return length
         case .malformed(let violation):
             // No answer: whoever is there speaks no HTTP, or is not whom the operator takes it for.

@@ -18,7 +18,7 @@ extension ClientConnection {
             case .pending: phase = .deciding
             }
         } else if let store = worker.tokenBuckets {
-            decided(store.take(all: worker.subjects, at: worker.loop.now))
+            decided(store.take(all: worker.subjects, at: loop.now))
         } else {
             dispatch()
         }

@@ -19,7 +19,7 @@ extension ClientConnection: LimitRequester {
     /// Takes up the request whose head is complete.
     func begin(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
         let node = worker.node
-        startedAt = worker.loop.now
+        startedAt = loop.now
         stream.deadline = .distantFuture
         method = head.method
         version = head.version
@@ -28,8 +28,7 @@ extension ClientConnection: LimitRequester {
         setRequest(BodyDecoder(head.framing, limits: node.headLimits))
         requestChunked = head.framing == .chunked
         acceptsTrailers = head.acceptsTrailers
-        if !requestTrailers.isEmpty { requestTrailers.release() }
-        if !responseTrailers.isEmpty { responseTrailers.release() }
+        if trailers != nil { trailers = nil }
         requestBytes = 0
         if !requestComplete { upload = UploadPace(node.bodyFloor) }
         responseStarted = false
@@ -137,7 +136,7 @@ extension ClientConnection: LimitRequester {
         if let limiter = worker.limiter {
             decision = limiter.check(SubjectKey(client), requester: self, token: exchange)
         } else if let store = worker.tokenBuckets {
-            decision = .decided(store.take(SubjectKey(client), at: worker.loop.now))
+            decision = .decided(store.take(SubjectKey(client), at: loop.now))
         } else {
             dispatch()
             return
@@ -180,7 +179,7 @@ extension ClientConnection: LimitRequester {
             refuse(.noHealthyBackend)
             return
         }
-        worker.retryBudgets[service.index].requested(at: worker.loop.now)
+        worker.retryBudgets[service.index].requested(at: loop.now)
         connect(index, fresh: fresh)
     }
 
@@ -233,6 +232,11 @@ extension ClientConnection: LimitRequester {
     func backendConnected(_ connection: BackendConnection) {
         flushOutbound()
         if !requestComplete { stream.wakeSoon() }
+    }
+
+    /// The backend has another address, which is tried instead.
+    func backendReplaced(_ connection: BackendConnection, by next: BackendConnection) {
+        if backend === connection { backend = next }
     }
 
     /// Puts the fields that name the backend behind the head, in the place of another's.
@@ -309,19 +313,26 @@ extension ClientConnection: LimitRequester {
                 offset = range.upperBound
             case .needMore(let consumed), .end(let consumed):
                 offset = consumed
-                if !request.trailer.isEmpty { requestTrailers.append(bytes.extracting(request.trailer)) }
+                if !request.trailer.isEmpty { keptTrailers.request.append(bytes.extracting(request.trailer)) }
             case .malformed(let violation):
                 refuseOrAbort(.malformed(violation))
                 return bytes.count
             }
         }
-        if requestComplete, requestChunked { gather { endChunks(requestTrailers, in: &$0) } }
+        if requestComplete, requestChunked { gather { endRequestChunks(in: &$0) } }
         return offset
     }
 
+    var keptTrailers: Trailers {
+        if let trailers { return trailers }
+        let new = Trailers()
+        trailers = new
+        return new
+    }
+
     /// Writes the last chunk with the trailers that came behind it.
-    func endChunks(_ trailers: borrowing ByteBuffer, in output: inout ByteBuffer) {
-        if trailers.isEmpty { output.appendLastChunk() } else { output.appendLastChunk(trailers: trailers.bytes) }
+    private func endRequestChunks(in output: inout ByteBuffer) {
+        if let trailers { output.appendLastChunk(trailers: trailers.request.bytes) } else { output.appendLastChunk() }
     }
 
     @inline(__always)
@@ -355,19 +366,21 @@ extension ClientConnection: LimitRequester {
                 outboundSent = 0
             }
         }
-        armBackendDeadline()
+        armDeadline(of: backend)
         armRequestDeadline()
     }
 
     /// The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent, and
     /// the client takes what it answers.
-    func armBackendDeadline() {
-        guard let backend, backend.isConnected else { return }
+    func armDeadline(of backend: BackendConnection) {
+        guard backend.isConnected else { return }
         let backendsTurn = requestComplete || backend.stream.pendingOutput > 0
-        let timeouts = backend.pool.timeouts
-        backend.stream.deadline =
-            backendsTurn && stream.pendingOutput == 0
-            ? Self.deadline(worker.loop.now, responseStarted ? timeouts.idle : timeouts.response) : .distantFuture
+        guard backendsTurn, stream.pendingOutput == 0 else {
+            backend.stream.deadline = .distantFuture
+            return
+        }
+        let timeouts = backend.timeouts
+        backend.stream.deadline = Self.deadline(loop.now, responseStarted ? timeouts.idle : timeouts.response)
     }
 
     /// Everything that was sent has left for the backend: the client may go on.
@@ -395,7 +408,7 @@ extension ClientConnection: LimitRequester {
         uploadBroken = true
         connection.stream.resumeReading()
         connection.stream.deadline = Self.deadline(
-            worker.loop.now, connection.pool.timeouts.response)
+            loop.now, connection.pool.timeouts.response)
     }
 
     /// A connection could not be made, or broke before the answer began.
@@ -514,7 +527,7 @@ extension ClientConnection: LimitRequester {
             lingerOrClose()
         } else if bodyAwaited {
             phase = .discarding
-            stream.deadline = Self.deadline(worker.loop.now, worker.node.limits.bodyTimeout)
+            stream.deadline = Self.deadline(loop.now, worker.node.limits.bodyTimeout)
             // The body may be here already, unread since the backend did not take it: no event announces it again.
             stream.wakeSoon()
         } else {

@@ -41,7 +41,7 @@ extension ClientConnection {
         case .taken(let offset):
             guard phase == .exchanging else { return .abandoned }
             if responseComplete { return finish(connection, surplus: offset < bytes.count) }
-            armBackendDeadline()
+            armDeadline(of: connection)
             return .all
         }
     }
@@ -86,9 +86,14 @@ extension ClientConnection {
         _ bytes: Span<UInt8>, _ connection: BackendConnection, _ output: inout ByteBuffer
     ) -> HeadProgress {
         guard !bytes.isEmpty else { return .needsMore }
+        var fields = HeaderFields()
+        swap(&fields, &worker.responseFields)
         var head = ResponseHead()
-        swap(&head, &worker.responseHead)
-        defer { swap(&head, &worker.responseHead) }
+        head.swapFields(&fields)
+        defer {
+            head.swapFields(&fields)
+            swap(&fields, &worker.responseFields)
+        }
         switch head.parse(bytes, limits: worker.node.headLimits) {
         case .needMore: return .needsMore
         case .malformed: return .malformed
@@ -189,14 +194,19 @@ extension ClientConnection {
             case .needMore(let consumed), .end(let consumed):
                 offset = consumed
                 if acceptsTrailers, !response.trailer.isEmpty {
-                    responseTrailers.append(bytes.extracting(response.trailer))
+                    keptTrailers.response.append(bytes.extracting(response.trailer))
                 }
             case .malformed: return .malformed
             }
         }
-        if responseComplete, delivery == .chunked { endChunks(responseTrailers, in: &output) }
+        if responseComplete, delivery == .chunked { endResponseChunks(in: &output) }
         sendOutput(&output, Span<UInt8>())
         return .taken(offset)
+    }
+
+    /// Writes the last chunk with the trailers that came behind it.
+    private func endResponseChunks(in output: inout ByteBuffer) {
+        if let trailers { output.appendLastChunk(trailers: trailers.response.bytes) } else { output.appendLastChunk() }
     }
 
     private func sendOutput(_ output: inout ByteBuffer, _ body: Span<UInt8>) {

@@ -27,7 +27,7 @@ extension ClientConnection {
     func nextBackend(after fault: BackendFault) -> Int? {
         guard let service else { return nil }
         let retries = service.settings.retries
-        let now = worker.loop.now
+        let now = loop.now
         // A refusal comes at once and has cost the backend nothing: it leads on to the next one as long as there is one
         // and the budget lasts. Everything else is tried as often as configured, so that times of waiting do not add up.
         let isCheap = fault == .refused

@@ -13,6 +13,13 @@ import LinuxIO
 import Primitives
 import RateLimiting
 
+/// Trailer lines, until the bodies before them have ended.
+final class Trailers {
+    var request = ByteBuffer()
+    /// Only where the client wants them.
+    var response = ByteBuffer()
+}
+
 final class ClientConnection: StreamHandler {
     enum Phase {
         /// A request head is awaited or arriving.
@@ -33,6 +40,8 @@ final class ClientConnection: StreamHandler {
     }
 
     let worker: Worker
+    /// The worker's: one step away, since what is two steps away is counted with each use.
+    let loop: Loop
     let stream: Stream
     /// Whose connection this is: the socket's peer, or whom that names by the PROXY protocol.
     var peer: IPAddress
@@ -104,10 +113,8 @@ final class ClientConnection: StreamHandler {
     /// Whether a backend was picked, for the log.
     var usedBackend = false
     var responseStarted = false
-    /// The client's trailer lines, until the body has ended.
-    var requestTrailers = ByteBuffer()
-    /// The backend's, where the client wants them.
-    var responseTrailers = ByteBuffer()
+    /// The trailer lines of this exchange, which few have.
+    var trailers: Trailers?
     var acceptsTrailers = false
     /// Interim answers of this exchange.
     var interims = 0
@@ -168,6 +175,7 @@ final class ClientConnection: StreamHandler {
         _ connection: consuming Accepted, peer: IPAddress, trusted: Bool, worker: Worker
     ) throws(SystemError) {
         self.worker = worker
+        loop = worker.loop
         self.peer = peer
         client = peer
         peerTrusted = trusted
@@ -178,7 +186,7 @@ final class ClientConnection: StreamHandler {
         stream = worker.loop.prepare(connection.take())
         try worker.loop.start(stream, self)
         let limits = worker.node.limits
-        stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
+        stream.deadline = Self.deadline(loop.now, limits.headerTimeout)
     }
 
     static func deadline(_ now: MonotonicTime, _ span: TimeSpan?) -> MonotonicTime {
@@ -313,7 +321,7 @@ final class ClientConnection: StreamHandler {
             case .discarding:
                 offset += discardBody(rest)
             case .lingering:
-                stream.deadline = min(lingerEnd, worker.loop.now + Self.lingerPause)
+                stream.deadline = min(lingerEnd, loop.now + Self.lingerPause)
                 return bytes.count
             case .deciding, .waiting, .tunneling, .closed: break loop
             }
@@ -325,8 +333,10 @@ final class ClientConnection: StreamHandler {
         if awaitsProxyHeader { return takeProxyHeader(bytes) }
         let limits = worker.node.limits
         if headBegun, !progress.hasNews(in: bytes) { return 0 }
+        var fields = HeaderFields()
+        swap(&fields, &worker.requestFields)
         var head = RequestHead()
-        swap(&head, &worker.requestHead)
+        head.swapFields(&fields)
         let outcome = head.parse(bytes, limits: worker.node.headLimits)
         if case .complete = outcome {
             if headBegun { progress.reset() }
@@ -334,7 +344,8 @@ final class ClientConnection: StreamHandler {
             exchange += 1
             begin(head, bytes)
         }
-        swap(&head, &worker.requestHead)
+        head.swapFields(&fields)
+        swap(&fields, &worker.requestFields)
         switch outcome {
         case .complete(let length): return length
         case .needMore:
@@ -342,7 +353,7 @@ final class ClientConnection: StreamHandler {
                 headBegun = true
                 progress.reset()
                 _ = progress.hasNews(in: bytes)
-                stream.deadline = Self.deadline(worker.loop.now, limits.headerTimeout)
+                stream.deadline = Self.deadline(loop.now, limits.headerTimeout)
             }
             return 0
         case .malformed(let violation):
@@ -357,7 +368,7 @@ final class ClientConnection: StreamHandler {
     func takeHeld() -> ByteBuffer { held.take() }
 
     private func prepareRefusalWithoutHead() {
-        startedAt = worker.loop.now
+        startedAt = loop.now
         service = nil
         client = peer
         requestBytes = 0
@@ -403,7 +414,7 @@ final class ClientConnection: StreamHandler {
             lingerOrClose()
             return
         }
-        stream.deadline = Self.deadline(worker.loop.now, limits.idleTimeout)
+        stream.deadline = Self.deadline(loop.now, limits.idleTimeout)
         // Pipelined requests wait their turn on the loop: nobody recurses over them.
         if !held.isEmpty || stream.mayHaveBytes { stream.wakeSoon() }
     }
@@ -425,8 +436,8 @@ final class ClientConnection: StreamHandler {
         }
         _ = held.take()
         stream.shutdownWriting()
-        lingerEnd = worker.loop.now + Self.lingerTime
-        stream.deadline = worker.loop.now + Self.lingerPause
+        lingerEnd = loop.now + Self.lingerTime
+        stream.deadline = loop.now + Self.lingerPause
         stream.resumeReading()
     }
 
@@ -460,8 +471,7 @@ final class ClientConnection: StreamHandler {
         _ = held.take()
         _ = outbound.take()
         _ = logged.take()
-        requestTrailers.release()
-        responseTrailers.release()
+        trailers = nil
         stream.close()
         worker.closed(self)
     }
@@ -482,8 +492,10 @@ final class ClientConnection: StreamHandler {
         case .exchanging:
             stream.deadline = .distantFuture
             armRequestDeadline()
-            armBackendDeadline()
-            backend?.stream.resumeReading()
+            if let backend {
+                armDeadline(of: backend)
+                backend.stream.resumeReading()
+            }
         case .lingering: outputEnded()
         case .head: ready()
         case .deciding, .waiting, .tunneling, .discarding, .closed: break
@@ -523,7 +535,7 @@ final class ClientConnection: StreamHandler {
 
     /// Bounds how long the client may leave everything unread.
     func watchOutput() {
-        stream.deadline = reading.begin(at: worker.loop.now)
+        stream.deadline = reading.begin(at: loop.now)
     }
 
     /// The kernel still holds the end of an answer. A reader gets its time; who does not read gets a reset, or the kernel
@@ -534,13 +546,13 @@ final class ClientConnection: StreamHandler {
             return true
         }
         readerWatched = true
-        let look = reading.begin(at: worker.loop.now)
+        let look = reading.begin(at: loop.now)
         if look < .distantFuture { stream.deadline = look }
         return look < .distantFuture
     }
 
     private func lookAtReader() {
-        switch reading.look(unread: stream.unread, at: worker.loop.now) {
+        switch reading.look(unread: stream.unread, at: loop.now) {
         case .look(let time): stream.deadline = time
         case .tooSlow: aborted()
         }
@@ -548,7 +560,7 @@ final class ClientConnection: StreamHandler {
 
     func armRequestDeadline() {
         guard phase == .exchanging, stream.pendingOutput == 0 else { return }
-        let now = worker.loop.now
+        let now = loop.now
         let floor = worker.node.bodyFloor
         guard !requestComplete, backendTakesBody else {
             if let floor, !requestComplete { upload.pause(total: requestBytes, at: now, floor) }

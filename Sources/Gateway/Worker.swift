@@ -36,8 +36,9 @@ final class Worker: ListenerHandler, WakeHandler {
     var input = ByteBuffer(capacity: Worker.readSize)
     var output = ByteBuffer(capacity: Worker.readSize)
     var surplus = ByteBuffer(capacity: 16)
-    var requestHead = RequestHead()
-    var responseHead = ResponseHead()
+    /// The storage for the fields of heads.
+    var requestFields = HeaderFields()
+    var responseFields = HeaderFields()
 
     var balancers: [BalancerSnapshot]
     private var trialAsks: TrialAsks

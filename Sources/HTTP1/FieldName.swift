@@ -88,6 +88,10 @@ public struct FieldSet: Equatable, Sendable, ExpressibleByArrayLiteral {
     @inline(__always)
     init(rawValue: UInt64) { self.rawValue = rawValue }
 
+    /// The empty set; a literal makes an array on its way.
+    @inlinable @inline(__always)
+    public init() { rawValue = 0 }
+
     public init(arrayLiteral names: FieldName...) {
         rawValue = 0
         for name in names { insert(name) }

@@ -63,7 +63,7 @@ struct FieldSection: Sendable {
     private(set) var keepAlive = false
     private(set) var upgrade = false
     private var connectionOptions = 0
-    private var named: FieldSet = []
+    private var named = FieldSet()
     private var namesOthers = false
     /// RFC 9110 §10.1.4: TE concerns the next hop alone, so it counts only where Connection names it.
     var namesTE: Bool { named.contains(.te) }
@@ -241,6 +241,16 @@ struct FieldSection: Sendable {
 // `Connection` (RFC 9110 §7.6.1)
 extension FieldSection {
     private mutating func noteConnection(_ value: Range<Int>, _ bytes: Span<UInt8>) -> Rule? {
+        // Nearly every head that has the field says one of these two words and nothing else.
+        if value.count == 10 || value.count == 5 {
+            let key = NameKey(bytes, value)
+            let isWhole = value.count == 10 ? key == .keepAlive : key == .close
+            if isWhole, connectionOptions < Self.connectionOptionsMax {
+                connectionOptions += 1
+                if value.count == 10 { keepAlive = true } else { close = true }
+                return nil
+            }
+        }
         let table = FieldNameTable.shared
         var options = ListElements(value)
         while let option = options.next(bytes) {

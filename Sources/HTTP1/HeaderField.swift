@@ -33,15 +33,17 @@ public struct HeaderField: Equatable, Sendable {
 public struct HeaderFields: Sendable {
     var lines: [HeaderField] = []
     /// The known names that occur.
-    public internal(set) var present: FieldSet = []
+    public internal(set) var present = FieldSet()
     /// The known names that occur more than once.
-    public internal(set) var repeated: FieldSet = []
+    public internal(set) var repeated = FieldSet()
+
+    public init() {}
 
     /// Forgets the fields and keeps their storage.
     mutating func removeAll() {
         lines.removeAll(keepingCapacity: true)
-        present = []
-        repeated = []
+        present = FieldSet()
+        repeated = FieldSet()
     }
 
     @inlinable @inline(__always)

@@ -26,15 +26,20 @@ func isHost(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
 private func isPort(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
     guard bytes[range.lowerBound] == ASCII.colon, range.count <= 6 else { return false }
     var port = 0
-    for i in range.dropFirst() {
+    var i = range.lowerBound + 1
+    while i < range.upperBound {
         guard isDigit(bytes[i]) else { return false }
-        port = port * 10 + Int(bytes[i] &- 0x30)
+        port = port &* 10 &+ Int(bytes[i] &- 0x30)
+        i &+= 1
     }
     return port <= 65_535
 }
 
+/// Letters, digits and `-._~`, by the same kind of mask as `isToken`.
+@inline(__always)
 private func isNameByte(_ byte: UInt8) -> Bool {
-    isDigit(byte) || (byte | 0x20) &- 0x61 < 26 || byte == 0x2d || byte == 0x2e || byte == 0x5f || byte == 0x7e
+    let mask: UInt64 = byte & 0x40 == 0 ? 0x03ff_6000_0000_0000 : 0x47ff_fffe_87ff_fffe
+    return byte < 0x80 && (mask >> UInt64(byte & 63)) & 1 != 0
 }
 
 private func isAddressByte(_ byte: UInt8) -> Bool {

@@ -23,7 +23,7 @@ package enum RequestFraming: Equatable, Sendable {
     case chunked
 }
 
-/// Reusable: parsing keeps the storage of `fields`, so that after the first few requests none is allocated. All ranges
+/// The storage of `fields` can be used again, so that after the first few requests none is allocated. All ranges
 /// are offsets into the span that was parsed, and mean something only after `complete`.
 package struct RequestHead: Sendable {
     package private(set) var method = Method.other
@@ -58,6 +58,9 @@ package struct RequestHead: Sendable {
     package private(set) var length = 0
 
     package init() {}
+
+    /// Exchanges the fields, and with them their storage.
+    package mutating func swapFields(_ other: inout HeaderFields) { swap(&fields, &other) }
 
     /// Reads one head from the beginning of `bytes`.
     package mutating func parse(_ bytes: Span<UInt8>, limits: HeadLimits) -> HeadOutcome {

@@ -30,6 +30,9 @@ package struct ResponseHead: Sendable {
 
     package init() {}
 
+    /// Exchanges the fields, and with them their storage.
+    package mutating func swapFields(_ other: inout HeaderFields) { swap(&fields, &other) }
+
     /// Reads one head from the beginning of `bytes`.
     package mutating func parse(_ bytes: Span<UInt8>, limits: HeadLimits) -> HeadOutcome {
         fields.removeAll()
