@@ -52,12 +52,6 @@ package struct ChunkedDecoder: Sendable {
         }
     }
 
-    /// Digits of a chunk size: 63 bits, with leading zeros.
-    package static var sizeDigitsMax: Int { 16 }
-    /// Bytes of the extensions of one chunk. Real ones are signatures of about 80 bytes; without a bound, bytes that
-    /// no body limit counts can be sent for ever (CVE-2023-39326).
-    package static var extensionBytesMax: Int { 256 }
-
     private var state = State.size
     private var digits: UInt8 = 0
     private var extensionBytes: UInt16 = 0
@@ -147,7 +141,7 @@ package struct ChunkedDecoder: Sendable {
     private mutating func readSize(_ byte: UInt8) -> Rule? {
         let digit = hexadecimalValue(byte)
         if digit != 255 {
-            guard digits < Self.sizeDigitsMax, chunk >> 59 == 0 else { return .chunkSizeTooLarge }
+            guard digits < CodecLimits.sizeDigitsMax, chunk >> 59 == 0 else { return .chunkSizeTooLarge }
             digits += 1
             chunk = chunk << 4 | UInt64(digit)
             return nil
@@ -180,7 +174,7 @@ package struct ChunkedDecoder: Sendable {
             return .malformedChunkExtension
         }
         extensionBytes += 1
-        return extensionBytes > Self.extensionBytesMax ? .chunkExtensionTooLong : nil
+        return extensionBytes > CodecLimits.extensionBytesMax ? .chunkExtensionTooLong : nil
     }
 
     /// The checks of `FieldSection`, one byte at a time.

@@ -178,14 +178,28 @@ struct NameKey: Equatable, Sendable {
         self.low = low
     }
 
-    /// The name with `-` for every `_` (0x7f by now). No byte exceeds 0x7f, so adding 1 carries into no neighbour.
+    /// The name with `-` for every byte that is neither letter nor digit.
     @inline(__always)
     var hyphenated: NameKey {
         var key = self
-        key.low &-= ((low &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
-        key.middle &-= ((middle &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
-        key.high &-= ((high &+ 0x0101_0101_0101_0101) & 0x8080_8080_8080_8080) >> 7 &* 0x52
+        key.low = Self.hyphenated(low)
+        key.middle = Self.hyphenated(middle)
+        key.high = Self.hyphenated(high)
         return key
+    }
+
+    /// No byte exceeds 0x7f, so the sums carry into no neighbour: the highest bit of each tells whether it is at least so
+    /// much. Bytes of zero are none of the name.
+    @inline(__always)
+    private static func hyphenated(_ word: UInt64) -> UInt64 {
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        let highs: UInt64 = 0x8080_8080_8080_8080
+        let digits = (word &+ ones &* (0x80 - 0x30)) & ~(word &+ ones &* (0x80 - 0x3a))
+        let letters = (word &+ ones &* (0x80 - 0x61)) & ~(word &+ ones &* (0x80 - 0x7b))
+        let others = (word &+ ones &* 0x7f) & ~digits & ~letters & highs
+        // One bit a byte becomes the whole byte.
+        let mask = (others &>> 7) &* 0xff
+        return word & ~mask | (ones &* 0x2d) & mask
     }
 
     @inline(__always)

@@ -45,10 +45,6 @@ func valueViolation(_ byte: UInt8) -> Rule {
 }
 
 struct FieldSection: Sendable {
-    /// Options that one head may list in `Connection`. Each is looked for among all fields, so the product is bounded;
-    /// no client lists more than three.
-    static var connectionOptionsMax: Int { 32 }
-
     private let isRequest: Bool
     /// -1 where there is no Content-Length.
     private(set) var contentLength: Int64 = -1
@@ -95,6 +91,7 @@ struct FieldSection: Sendable {
             i = nameLettersEnd(bytes, from: i, to: end)
             guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
             byte = bytes[i]
+            let isPlain = byte == ASCII.colon
             while isToken(byte) {
                 i &+= 1
                 guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
@@ -126,16 +123,22 @@ struct FieldSection: Sendable {
             let key = NameKey(bytes, lineStart..<nameEnd)
             let id = table.name(for: key)
             let value = valueStart..<valueEnd
-            let stays = id == .other ? isRequest && isLookalike(key, table) : hopByHop.contains(id)
+            let stays = id == .other ? isRequest && !isPlain && isLookalike(key, table) : hopByHop.contains(id)
             fields.lines.append(
                 HeaderField(line: lineStart..<i, nameEnd: nameEnd, value: value, id: id, hopByHop: stays))
-            if id != .other, let rule = interpret(id, value, bytes, &fields) { return .refuse(rule, at: valueStart) }
+            if id != .other, let rule = interpret(id, value, bytes, &fields) {
+                // RFC 9112 §5.2: what seems empty may be folded, and a parser that unfolds it sees another value.
+                guard value.isEmpty else { return .refuse(rule, at: valueStart) }
+                guard i < end else { break }
+                return isBlank(bytes[i]) ? .refuse(.foldedLine, at: i) : .refuse(rule, at: valueStart)
+            }
         }
         return .ranOut(at: end, of: bytes, limit: .headerBytes)
     }
 
-    /// Whether a name is one that we act upon but for a `_` in place of a `-`. CGI, WSGI and PHP give both to the
-    /// application under one name, so `X_Forwarded_For` would pass for the field that the gateway has set.
+    /// Whether a name is one that we act upon but for a `_`, a `.` or another sign in place of a `-`. CGI, WSGI and PHP
+    /// give all of these to the application under one name, so `X_Forwarded_For` or `X.Forwarded.For` would pass for the
+    /// field that the gateway has set. A name of letters and hyphens needs no look.
     @inline(__always)
     private func isLookalike(_ key: NameKey, _ table: FieldNameTable) -> Bool {
         let hyphenated = key.hyphenated
@@ -256,7 +259,7 @@ extension FieldSection {
         while let option = options.next(bytes) {
             guard isToken(bytes, option) else { return .malformedConnection }
             connectionOptions += 1
-            guard connectionOptions <= Self.connectionOptionsMax else { return .malformedConnection }
+            guard connectionOptions <= CodecLimits.connectionOptionsMax else { return .malformedConnection }
             let key = NameKey(bytes, option)
             if key == .close {
                 close = true

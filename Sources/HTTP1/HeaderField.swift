@@ -7,7 +7,7 @@ public struct HeaderField: Equatable, Sendable {
     private var lineEnd: Int32
     public let id: FieldName
     /// Whether the field stays on this connection: one of `FieldSet.hopByHop`, named in `Connection`, or in a request
-    /// a known name with `_` for `-`, which some backends take for the real one.
+    /// a known name with `_`, `.` or the like for `-`, which some backends take for the real one.
     public internal(set) var hopByHop: Bool
 
     /// `HeadLimits` keeps all offsets within 32 bits.

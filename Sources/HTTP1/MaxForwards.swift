@@ -6,9 +6,6 @@ package enum MaxForwards: Equatable, Sendable {
     case hops(Int)
     /// No number, or more than one field: the next hop could read another number and answer where we do not expect it.
     case malformed(at: Int)
-
-    /// The greatest number that is passed on. No chain is longer.
-    package static var hopsMax: Int { 255 }
 }
 
 extension RequestHead {
@@ -24,7 +21,7 @@ extension RequestHead {
         for i in value {
             guard isDigit(bytes[i]) else { return .malformed(at: value.lowerBound) }
             // However many digits there are, this cannot overflow.
-            hops = min(hops * 10 + Int(bytes[i] &- 0x30), MaxForwards.hopsMax)
+            hops = min(hops * 10 + Int(bytes[i] &- 0x30), CodecLimits.hopsMax)
         }
         return .hops(hops)
     }

@@ -161,17 +161,13 @@ extension RequestHead {
 
 // The request line
 extension RequestHead {
-    /// Bytes of the longest method that is passed on: twice the longest registered one (17, UPDATEREDIRECTREF). A
-    /// longer one gets 501 (RFC 9112 §3) and ends connections that do not speak HTTP early.
-    package static var methodBytesMax: Int { 34 }
-
     private mutating func parseRequestLine(_ bytes: Span<UInt8>, from start: Int, _ limits: HeadLimits) -> Scan {
         let end = min(bytes.count, limits.startLineEnd(from: start))
         var i = start
 
         var packed: UInt64 = 0
         while i < end, isToken(bytes[i]) {
-            guard i - start < Self.methodBytesMax else { return .refuse(.methodTooLong, at: i) }
+            guard i - start < CodecLimits.methodBytesMax else { return .refuse(.methodTooLong, at: i) }
             packed = packed << 8 | UInt64(bytes[i])
             i += 1
         }

@@ -39,12 +39,13 @@ private let forbiddenTrailers: [[UInt8]] = [
     "warning", "www-authenticate", "x-forwarded-", "x-http-method", "x-http-method-", "x-original-", "x-rewrite-",
 ].map { Array($0.utf8) }
 
-/// Whether a name is this one, or begins with it where it ends in a hyphen. `_` counts as `-`.
+/// Whether a name is this one, or begins with it where it ends in a hyphen. `_`, `.` and the like count as `-`.
 private func begins(_ name: Span<UInt8>, with other: [UInt8]) -> Bool {
     guard name.count == other.count || name.count > other.count && other.last == UInt8(ascii: "-") else { return false }
     for i in other.indices {
-        let byte = name[i] == UInt8(ascii: "_") ? UInt8(ascii: "-") : name[i]
-        guard (byte &- 0x41 < 26 ? byte | 0x20 : byte) == other[i] else { return false }
+        let lower = name[i] | 0x20
+        let byte = isDigit(name[i]) || lower &- 0x61 < 26 ? lower : UInt8(ascii: "-")
+        guard byte == other[i] else { return false }
     }
     return true
 }

@@ -131,7 +131,7 @@ struct ChunkedBodyTests {
 
     @Test("has extensions of a bounded length on each line")
     func extensions() {
-        let fits = ";" + String(repeating: "a", count: ChunkedDecoder.extensionBytesMax)
+        let fits = ";" + String(repeating: "a", count: CodecLimits.extensionBytesMax)
         let good = bytes("1\(fits)\r\na\r\n1\(fits)\r\nb\r\n0\(fits)\r\n\r\n")
         #expect(relay(good, cuts: [], with: Self.decoder) == Relayed(payload: bytes("ab"), end: good.count))
         let bad = bytes("1\(fits)a\r\na\r\n")
