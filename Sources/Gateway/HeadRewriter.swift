@@ -122,16 +122,17 @@ struct RequestRewrite {
     /// RFC 7239 §4: this hop's element, behind those that are believed.
     private func writeForwarded(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
         output.append("Forwarded: ")
-        if identity.peerTrusted { copyList(.forwarded, head, bytes, to: &output) }
-        switch identity.peer.family {
-        case .v4:
-            output.append("for=")
-            output.append(identity.peer)
-        case .v6:
-            output.append("for=\"[")
-            output.append(identity.peer)
-            output.append("]\"")
+        if identity.peerTrusted {
+            if isWellFormedForwarded(head, bytes) {
+                copyList(.forwarded, head, bytes, to: &output)
+            } else if identity.client != identity.peer {
+                // RFC 7239 §8.1: an open quote would swallow our element. What the walk made of it takes its place.
+                output.appendForwarded(for: identity.client)
+                if identity.scheme == .https { output.append(";proto=https") }
+                output.append(", ")
+            }
         }
+        output.appendForwarded(for: identity.peer)
         if !head.authority.isEmpty {
             // No quote and no backslash is part of an authority that the parser lets through.
             output.append(";host=\"")
@@ -139,6 +140,13 @@ struct RequestRewrite {
             output.append("\"")
         }
         output.append(";proto=http\r\n")
+    }
+
+    private func isWellFormedForwarded(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> Bool {
+        for field in head.fields where field.id == .forwarded {
+            guard Identity.isWellFormedForwarded(bytes.extracting(field.value)) else { return false }
+        }
+        return true
     }
 
     private func copyList(
@@ -199,6 +207,19 @@ struct ResponseRewrite {
 }
 
 extension ByteBuffer {
+    /// RFC 7239 §6: an IPv6 address stands in brackets, and so in quotes.
+    fileprivate mutating func appendForwarded(for address: IPAddress) {
+        switch address.family {
+        case .v4:
+            append("for=")
+            append(address)
+        case .v6:
+            append("for=\"[")
+            append(address)
+            append("]\"")
+        }
+    }
+
     /// RFC 9110 §7.8: an Upgrade field counts only where Connection names it.
     fileprivate mutating func appendUpgrade(_ name: Span<UInt8>) {
         append("Connection: Upgrade\r\nUpgrade: ")

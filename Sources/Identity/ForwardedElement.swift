@@ -136,6 +136,30 @@ func elementStart(_ line: Span<UInt8>, before end: Int) -> Int? {
     return quoted ? nil : 0
 }
 
+/// Whether a value of `Forwarded` can stand before other elements: read from the left, as everybody else reads it, all of
+/// its elements keep the grammar, and no quoted string is open at its end. One that is would swallow whatever is appended
+/// to it, and the next reader would see an element of the client's instead.
+package func isWellFormedForwarded(_ line: Span<UInt8>) -> Bool {
+    var start = 0
+    while start < line.count {
+        var quoted = false
+        var end = start
+        while end < line.count, quoted || line[end] != UInt8(ascii: ",") {
+            if line[end] == UInt8(ascii: "\"") {
+                quoted.toggle()
+            } else if quoted, line[end] == UInt8(ascii: "\\") {
+                end += 1
+            }
+            end += 1
+        }
+        if quoted || end > line.count { return false }
+        // RFC 9110 §5.6.1.2: empty elements are nothing; one without parameters is empty.
+        if ForwardedElement(line.extracting(start..<end)) == nil { return false }
+        start = end + 1
+    }
+    return true
+}
+
 /// Whether an odd number of backslashes stands before a byte.
 private func isEscaped(_ line: Span<UInt8>, _ index: Int) -> Bool {
     var i = index

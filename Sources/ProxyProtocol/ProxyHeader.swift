@@ -25,7 +25,9 @@ package enum ProxyHeader {
         case unknownVersion = "a version other than 1 and 2"
         case unknownCommand = "a command other than LOCAL and PROXY"
         case unknownFamily = "an unknown address family or transport"
+        case datagram = "a datagram's header on a connection of bytes"
         case addressesCut = "a length that does not hold the addresses"
+        case extensionsCut = "an extension that does not end where the header does"
         case tooLong = "more bytes of extensions than are read"
     }
 
@@ -147,32 +149,74 @@ package enum ProxyHeader {
         guard bytes[12] >> 4 == 2 else { return .malformed(.unknownVersion) }
         let command = bytes[12] & 0xf
         guard command <= 1 else { return .malformed(.unknownCommand) }
-        let family = bytes[13] >> 4
-        let transport = bytes[13] & 0xf
-        guard family <= 3, transport <= 2 else { return .malformed(.unknownFamily) }
         let length = fixedBytes + (Int(bytes[14]) << 8 | Int(bytes[15]))
         guard length <= headerBytesMax else { return .malformed(.tooLong) }
-        // §2.2: source and destination address, then the two ports; TLVs may follow, which are skipped.
-        let needed =
-            switch family {
-            case 1: 12
-            case 2: 36
-            case 3: 216
-            default: 0
+        // §2.2: what a LOCAL header says of family and addresses is to be ignored, whatever it is.
+        guard command == 1 else { return bytes.count < length ? .needMore : .complete(.connection, length: length) }
+        let protocols = Protocols(rawValue: bytes[13])
+        switch protocols {
+        case .unspecified, .tcp4, .tcp6, .unix: break
+        // §2.2: a receiver may refuse what it does not support. A balancer that takes this connection of bytes for
+        // datagrams, or says so of another one, is not what the operator takes it for.
+        case .udp4, .udp6, .unixDatagram: return .malformed(.datagram)
+        // §2.2: all other values are reserved, and a receiver must drop them.
+        case .none: return .malformed(.unknownFamily)
+        }
+        let addressesEnd = fixedBytes + (protocols?.addressBytes ?? 0)
+        guard length >= addressesEnd else { return .malformed(.addressesCut) }
+        // Without a family nobody knows where the extensions begin.
+        if protocols != .unspecified {
+            switch skipExtensions(bytes, from: addressesEnd, to: length) {
+            case .some(true): break
+            case .some(false): return .malformed(.extensionsCut)
+            case .none: return .needMore
             }
-        // A LOCAL header's addresses are to be ignored, whatever they are.
-        guard command == 0 || length >= fixedBytes + needed else { return .malformed(.addressesCut) }
+        }
         guard bytes.count >= length else { return .needMore }
-        guard command == 1, transport == 1 else { return .complete(.connection, length: length) }
-        switch family {
-        case 1:
+        switch protocols {
+        case .tcp4:
             let ip = IPAddress(v4: UInt32(truncatingIfNeeded: number(bytes, 16, 4)))
             return .complete(.client(SocketAddress(ip: ip, port: port(bytes, at: 24))), length: length)
-        case 2:
+        case .tcp6:
             let ip = IPAddress(v6High: number(bytes, 16, 8), low: number(bytes, 24, 8)).unmapped
             return .complete(.client(SocketAddress(ip: ip, port: port(bytes, at: 48))), length: length)
-        default: return .complete(.connection, length: length)
+        case .unspecified, .udp4, .udp6, .unix, .unixDatagram, .none:
+            return .complete(.connection, length: length)
         }
+    }
+
+    /// §2.2: the values of the 14th byte that mean something: address family, and transport.
+    private enum Protocols: UInt8 {
+        case unspecified = 0x00
+        case tcp4 = 0x11
+        case udp4 = 0x12
+        case tcp6 = 0x21
+        case udp6 = 0x22
+        case unix = 0x31
+        case unixDatagram = 0x32
+
+        /// Source and destination address, then the two ports where there are ports.
+        var addressBytes: Int {
+            switch self {
+            case .unspecified: 0
+            case .tcp4, .udp4: 12
+            case .tcp6, .udp6: 36
+            case .unix, .unixDatagram: 216
+            }
+        }
+    }
+
+    /// §2.2.7: each extension is a type, a length of two bytes and as many bytes; they are skipped, but the last must end
+    /// where the header does, or the reader of another implementation reads on in the client's bytes. `nil` where more
+    /// bytes decide.
+    private static func skipExtensions(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Bool? {
+        var i = start
+        while i < end {
+            guard end - i >= 3 else { return false }
+            guard i + 3 <= bytes.count else { return nil }
+            i += 3 + (Int(bytes[i + 1]) << 8 | Int(bytes[i + 2]))
+        }
+        return i == end
     }
 
     private static func port(_ bytes: Span<UInt8>, at start: Int) -> UInt16 {

@@ -77,6 +77,20 @@ struct HeadRewriterTests {
                 + "Forwarded: for=1.2.3.4;proto=https, for=5.6.7.8, for=192.0.2.7;host=\"h:81\";proto=http\r\n"
                 + "X-Forwarded-Host: h:81\r\nX-Forwarded-Proto: https\r\nVia: 1.1 us\r\n"),
         Row(
+            description: "a malformed Forwarded is replaced by what the walk made of it",
+            head: "GET / HTTP/1.1\r\nForwarded: for=\"\r\nHost: h\r\nForwarded: for=5.6.7.8\r\n\r\n",
+            trusted: true, believed: .forwarded, client: "5.6.7.8", https: true,
+            written: "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 5.6.7.8, 192.0.2.7\r\n"
+                + "Forwarded: for=5.6.7.8;proto=https, for=192.0.2.7;host=\"h\";proto=http\r\n"
+                + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: https\r\nVia: 1.1 us\r\n"),
+        Row(
+            description: "also where it leads to nobody",
+            head: "GET / HTTP/1.1\r\nHost: h\r\nForwarded: for=\"[2001:db8::1]\r\n\r\n",
+            trusted: true, believed: .forwarded,
+            written: "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n"
+                + "Forwarded: for=192.0.2.7;host=\"h\";proto=http\r\n"
+                + "X-Forwarded-Host: h\r\nX-Forwarded-Proto: http\r\nVia: 1.1 us\r\n"),
+        Row(
             description: "an untrusted peer's Forwarded is replaced",
             head: "GET / HTTP/1.0\r\nForwarded: for=6.6.6.6;proto=https\r\n\r\n", peer: "2001:db8::7",
             believed: .forwarded,

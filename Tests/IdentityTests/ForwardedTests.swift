@@ -68,6 +68,23 @@ struct ForwardedTests {
     }
 
     @Test(
+        "a value is well formed if all of its elements are, and leaves no quote open",
+        arguments: [
+            ("", true), ("for=192.0.2.1", true), ("for=192.0.2.1, for=\"[2001:db8::1]:80\";proto=https", true),
+            ("for=a;host=\"x, y\\\", z\", by=_b", true), (" , ,for=unknown\t,", true), ("for=192.0.2.1:80", true),
+            ("for=\"", false), ("for=\", for=192.0.2.1", false), ("for=\"\\", false), ("for=\"\\\"", false),
+            ("for=192.0.2.1\"", false), ("for=a, for", false), ("for=a;for=b, for=c", false), ("for=a b", false),
+            ("192.0.2.1, for=a", false), ("for=\"a\"b", false), ("for=\"a\u{1}\"", false), ("for=, for=a", false),
+        ] as [(String, Bool)])
+    func wellFormed(_ line: String, _ expected: Bool) {
+        let bytes = Array(line.utf8)
+        #expect(isWellFormedForwarded(bytes.span) == expected)
+        // An element behind it changes nothing.
+        let joined = Array("\(line), for=192.0.2.9".utf8)
+        #expect(isWellFormedForwarded(joined.span) == expected)
+    }
+
+    @Test(
         "forms of a node",
         arguments: [
             ("192.0.2.43", "192.0.2.43"), ("\"192.0.2.43:47011\"", "192.0.2.43"),

@@ -30,6 +30,11 @@ struct ProxyHeaderTests {
     /// Two TLVs: an ALPN, and a name.
     private static let extensions: [UInt8] = [0x01, 0, 2, 0x68, 0x32, 0x02, 0, 1, 0x61]
 
+    /// One extension that means nothing, so many bytes long.
+    private static func noise(_ count: Int) -> [UInt8] {
+        [4, UInt8((count - 3) >> 8), UInt8((count - 3) & 0xff)] + [UInt8](repeating: 0, count: count - 3)
+    }
+
     static let whole: [(String, [UInt8], ProxyHeader.Source)] = [
         ("TCP4", Array("PROXY TCP4 203.0.113.7 10.0.0.1 4711 443\r\n".utf8), client("203.0.113.7", 4711)),
         ("TCP6", Array("PROXY TCP6 2001:db8::7 2001:DB8::1 4711 443\r\n".utf8), client("2001:db8::7", 4711)),
@@ -52,11 +57,17 @@ struct ProxyHeaderTests {
         ("LOCAL with too few bytes for addresses", binary(command: 0x20, [1, 2]), .connection),
         ("no family", binary(family: 0x00, []), .connection),
         ("no family, extensions", binary(family: 0x00, extensions), .connection),
-        ("a datagram's", binary(family: 0x12, v4), .connection),
+        ("no family, whatever is behind", binary(family: 0x00, [1, 2]), .connection),
+        ("LOCAL of an unknown family", binary(command: 0x20, family: 0x77, v4), .connection),
         ("a Unix socket's", binary(family: 0x31, [UInt8](repeating: 0x61, count: 216)), .connection),
         (
-            "as many extensions as are read",
-            binary(v4 + [UInt8](repeating: 0, count: ProxyHeader.headerBytesMax - 16 - 12)), client("203.0.113.7", 4711)
+            "a Unix socket's with extensions",
+            binary(family: 0x31, [UInt8](repeating: 0x61, count: 216) + extensions), .connection
+        ),
+        ("an empty extension", binary(v4 + [4, 0, 0]), client("203.0.113.7", 4711)),
+        (
+            "as many extensions as are read", binary(v4 + noise(ProxyHeader.headerBytesMax - 16 - 12)),
+            client("203.0.113.7", 4711)
         ),
     ]
 
@@ -101,6 +112,18 @@ struct ProxyHeaderTests {
             ("command 2", binary(command: 0x22, v4), .unknownCommand),
             ("family 4", binary(family: 0x41, v4), .unknownFamily),
             ("transport 3", binary(family: 0x13, v4), .unknownFamily),
+            ("IPv4 without a transport", binary(family: 0x10, v4), .unknownFamily),
+            ("a transport without a family", binary(family: 0x01, v4), .unknownFamily),
+            ("a datagram over IPv4", binary(family: 0x12, v4), .datagram),
+            ("a datagram over IPv6", binary(family: 0x22, v6), .datagram),
+            (
+                "a datagram of a Unix socket", binary(family: 0x32, [UInt8](repeating: 0x61, count: 216)), .datagram
+            ),
+            ("an extension that is longer than the header", binary(v4 + [4, 0, 2, 1]), .extensionsCut),
+            ("an extension of another length of the same", binary(v4 + [4, 2, 0, 1, 1]), .extensionsCut),
+            ("the second is longer", binary(family: 0x21, v6 + extensions.dropLast()), .extensionsCut),
+            ("an extension without its length", binary(v4 + [4, 0]), .extensionsCut),
+            ("a byte behind the extensions", binary(v4 + extensions + [0]), .extensionsCut),
             ("IPv4 cut", binary(Array(v4.dropLast())), .addressesCut),
             ("IPv6 cut", binary(family: 0x21, Array(v6.dropLast())), .addressesCut),
             ("a Unix path cut", binary(family: 0x31, [UInt8](repeating: 0, count: 215)), .addressesCut),

@@ -21,6 +21,14 @@ func checkForwarded(_ input: [UInt8]) throws {
         if !trusted.contains(peer) { try require(walk.client == peer, "a stranger is believed: \(shown(input))") }
         try require(walk.client == walk.client.unmapped, "an address in another family's clothes: \(shown(input))")
     }
+    // Behind lines that are continued, our own element is what the next reader finds at the right.
+    if lines.allSatisfy({ isWellFormedForwarded($0.span) }) {
+        let continued = Array(lines.joined(separator: [UInt8(ascii: ",")])) + Array(", for=198.51.100.1".utf8)
+        try require(isWellFormedForwarded(continued.span), "no longer well formed: \(shown(input))")
+        var next = ForwardedWalk(peer: try address("10.0.0.1"), trusted: trusted)
+        next.readForwarded(continued.span, trusted: trusted)
+        try require(next.client == (try address("198.51.100.1")), "our element is lost: \(shown(input))")
+    }
     // RFC 9110 §5.3: a list in one line is the same list in several.
     let entries = lines.flatMap {
         $0.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map(Array.init)
