@@ -161,10 +161,10 @@ func pathPrefix(_ text: String) throws(Invalid) -> String {
     if text.contains("?") || text.contains("#") {
         throw Invalid("\(quoted(text)) has a query or a fragment; a path is what stands before `?` and `#`")
     }
-    // RFC 3986 §3.3: pchar, without percent-encodings.
-    let extra = Array("/-._~!$&'()*+,;=:@".utf8)
+    // RFC 3986 §3.3: pchar, without percent-encodings, and without the parameters that routes do not see.
+    let extra = Array("/-._~!$&'()*+,=:@".utf8)
     guard text.utf8.allSatisfy({ isAlphanumeric($0) || extra.contains($0) }) else {
-        throw Invalid("\(quoted(text)) has a character other than letters, digits and -._~!$&'()*+,;=:@")
+        throw Invalid("\(quoted(text)) has a character other than letters, digits and -._~!$&'()*+,=:@")
     }
     let segments = text.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
     // The last one is empty behind a trailing slash.

@@ -13,7 +13,8 @@ struct PolicyTable: Sendable {
         var key: PolicyKey
         /// The header's name, in bytes of lower case.
         var header: [UInt8]
-        /// The paths that it covers; `nil` for all. Compared as routes are: no spelling of a path leads past its limit.
+        /// The paths that it covers; `nil` for all. Compared as routes are, with encoded slashes as slashes: no spelling
+        /// of a path that any backend may take for one of them leads past its limit.
         var paths: RouteTable?
     }
 
@@ -36,7 +37,7 @@ struct PolicyTable: Sendable {
                 let prefixes = scope.paths.map { path in Array((path == "/" ? "" : path).utf8) }
                 return Rule(
                     policy: UInt8(clamping: index), key: policies[index].key, header: header,
-                    paths: prefixes.isEmpty ? nil : RouteTable(prefixes: prefixes))
+                    paths: prefixes.isEmpty ? nil : RouteTable(prefixes: prefixes, reading: .decoded))
             }
         }
     }

@@ -109,7 +109,7 @@ struct AddressTests {
             ("http://h ost", "a URL can not hold spaces or characters beyond ASCII; percent-encode them"),
             ("http://h\r\nX: y", "a URL can not hold spaces or characters beyond ASCII; percent-encode them"),
             ("http://h/a/../b", "`/a/../b` has a dot segment; write the path that it means"),
-            ("http://h/%2e", "`/%2e` has a character other than letters, digits and -._~!$&'()*+,;=:@"),
+            ("http://h/%2e", "`/%2e` has a character other than letters, digits and -._~!$&'()*+,=:@"),
         ])
     func noBackends(_ url: String, _ expected: String) {
         let result = outcome { () throws(Invalid) in try Configuration.Backend(parsing: url, weight: 1) }
@@ -139,10 +139,10 @@ struct AddressTests {
             ("//", "`//` has an empty segment; write single slashes"),
             ("/a//b", "`/a//b` has an empty segment; write single slashes"),
             ("/a//", "`/a//` has an empty segment; write single slashes"),
-            ("/a b", "`/a b` has a character other than letters, digits and -._~!$&'()*+,;=:@"),
-            ("/%41", "`/%41` has a character other than letters, digits and -._~!$&'()*+,;=:@"),
-            ("/a\\b", "`/a\\b` has a character other than letters, digits and -._~!$&'()*+,;=:@"),
-            ("/ä", "`/ä` has a character other than letters, digits and -._~!$&'()*+,;=:@"),
+            ("/a b", "`/a b` has a character other than letters, digits and -._~!$&'()*+,=:@"),
+            ("/%41", "`/%41` has a character other than letters, digits and -._~!$&'()*+,=:@"),
+            ("/a\\b", "`/a\\b` has a character other than letters, digits and -._~!$&'()*+,=:@"),
+            ("/ä", "`/ä` has a character other than letters, digits and -._~!$&'()*+,=:@"),
         ])
     func noPaths(_ text: String, _ expected: String) {
         #expect(outcome { () throws(Invalid) in try pathPrefix(text) } == .failure(Refusal(message: expected)))

@@ -79,6 +79,19 @@ extension ConformanceTests {
                 "GET /api/%75sers/%7e HTTP/1.1\r\nHost: h\r\n\r\n",
                 forwarded: "GET /%7e HTTP/1.1\r\nHost: h\r\n{added}{end}"),
             .init(
+                "slashes in a row are one to the route, and what is behind the prefix begins with one",
+                "GET //t///a//b HTTP/1.1\r\nHost: h\r\n\r\n", forwarded: "GET /a//b HTTP/1.1\r\nHost: h\r\n{added}{end}"
+            ),
+            .init(
+                "no path becomes a host", "GET /t//evil.test/ HTTP/1.1\r\nHost: h\r\n\r\n",
+                forwarded: "GET /evil.test/ HTTP/1.1\r\nHost: h\r\n{added}{end}"),
+            .init(
+                "parameters are no part of a route's segment", "GET /t;x=1/a;y HTTP/1.1\r\nHost: h\r\n\r\n",
+                forwarded: "GET /a;y HTTP/1.1\r\nHost: h\r\n{added}{end}"),
+            .init(
+                "a prefix is not left by parameters", "GET /api;/users;a/..;/x HTTP/1.1\r\nHost: h\r\n\r\n",
+                declined: 400, "path-escapes"),
+            .init(
                 "dots in the query are no path", "GET /t?/../x HTTP/1.1\r\nHost: h\r\n\r\n",
                 forwarded: "GET /?/../x HTTP/1.1\r\nHost: h\r\n{added}{end}"),
         ]
@@ -100,6 +113,9 @@ extension ConformanceTests {
         .init("RFC 9112 §5.1: no name", get("Host: h\r\n: a\r\n"), refused: 400, "empty-field-name"),
         .init("RFC 9112 §5: no colon", get("Host: h\r\nabc\r\n"), refused: 400, "missing-colon"),
         .init("RFC 9112 §5.2: obs-fold", get("Host: h\r\nA: b\r\n c\r\n"), refused: 400, "folded-line"),
+        .init(
+            "RFC 9112 §5.2: obs-fold behind an empty value",
+            post("Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n"), refused: 400, "folded-line"),
         .init("RFC 9112 §2.2: folded first", get(" A: b\r\nHost: h\r\n"), refused: 400, "folded-line"),
         .init("RFC 9110 §5.1: a bad name", get("Host: h\r\nA(: b\r\n"), refused: 400, "invalid-field-name"),
         .init("RFC 9110 §5.5: NUL", get("Host: h\r\nA: b\u{0}c\r\n"), refused: 400, "invalid-field-value"),
@@ -305,6 +321,12 @@ extension ConformanceTests {
         .init(
             "an underscore is no hyphen to the backend's CGI", get("Host: h\r\nContent_Length: 3\r\nA_b: c\r\n"),
             forwarded: passed("Host: h\r\nA_b: c\r\n")),
+        .init(
+            "nor is any other sign",
+            get(
+                "Host: h\r\nContent.Length: 3\r\nX.Forwarded_For: 1\r\nTransfer~Encoding: chunked\r\nX-Real.IP: 1\r\n"
+                    + "A.b: c\r\nXForwardedFor: 2\r\n"),
+            forwarded: passed("Host: h\r\nA.b: c\r\nXForwardedFor: 2\r\n")),
         .init(
             "RFC 9112 §9.6: close", get("Host: h\r\nConnection: close\r\n"), forwarded: passed(),
             .lastBytes(okReceived.replacing("sluice\r\n", with: "sluice\r\nConnection: close\r\n"))),

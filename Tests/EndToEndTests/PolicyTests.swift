@@ -80,7 +80,10 @@ struct PolicyTests {
             if withRedis { try LimitTests.reached([node]) }
             // Two log in, however they spell it; the path beside it is not covered.
             #expect(Self.admitted(try Self.burst(2, "/auth/login", to: node, as: "192.0.2.1")) == 2)
-            for path in ["/auth/login", "/auth/%6cogin", "/auth/login/x", "/auth/login?a=b"] {
+            for path in [
+                "/auth/login", "/auth/%6cogin", "/auth/login/x", "/auth/login?a=b", "//auth/login", "/auth//login",
+                "/auth;x/login;y=z", "/auth/login%2fx", "/auth/login%3bx",
+            ] {
                 let answer = try Self.burst(1, path, to: node, as: "192.0.2.1")[0]
                 #expect(answer.status == 429)
                 #expect(answer.text.contains("\"violated-policies\":[\"login\"]"))
