@@ -28,10 +28,13 @@ package enum AdminServer {
         case "/api/backends": return encode(Backends(backends: control.backendRows.map { Backends.Row($0) }))
         case "/api/nodes": return encode(nodes(control))
         case "/api/redis": return encode(RedisState(control))
+        case "/api/retries": return encode(Retries(services: control.retryRows.map { Retries.Row($0) }))
         case "/api/limits": return encode(Limits(control.limitStatus))
         default:
             return .problem(
-                404, "No such page: try /healthz, /readyz, /api/backends, /api/nodes, /api/limits or /api/redis")
+                404,
+                "No such page: try /healthz, /readyz, /api/backends, /api/nodes, /api/limits, /api/retries or /api/redis"
+            )
         }
     }
 
@@ -73,6 +76,7 @@ package enum AdminServer {
         var scarce: Bool
         var shed: Int
         var refused: Int
+        var refusedProxyHeaders: Int
 
         init(_ status: ConnectionStatus) {
             open = status.open
@@ -80,6 +84,7 @@ package enum AdminServer {
             scarce = status.scarce
             shed = status.shed
             refused = status.refused
+            refusedProxyHeaders = status.refusedHeaders
         }
     }
 
@@ -150,6 +155,23 @@ package enum AdminServer {
             dataLosses = counts.dataLosses
             clockSteps = counts.clockSteps
         }
+    }
+
+    private struct Retries: Encodable {
+        struct Row: Encodable {
+            var service: String
+            /// Requests of this node that went to another backend.
+            var retries: UInt64
+            /// Those for which the budget was used up.
+            var denied: UInt64
+
+            init(_ row: RetryRow) {
+                service = row.service
+                retries = row.retries
+                denied = row.denied
+            }
+        }
+        var services: [Row]
     }
 
     private struct Limits: Encodable {

@@ -33,9 +33,6 @@ package final class LogSink: Sendable {
     private let file: Descriptor
     private let thread = Mutex<OSThread?>(nil)
 
-    /// What may wait to be written. Beyond it lines are dropped and counted: a full disk must not stop the traffic.
-    private static let pendingBytesMax = 8 << 20
-
     package init(_ file: consuming Descriptor) {
         self.file = file
         let thread = OSThread(name: "access-log") { [self] in
@@ -46,7 +43,7 @@ package final class LogSink: Sendable {
 
     func write(_ lines: [UInt8], count: Int) {
         let accepted = state.withLock { state in
-            guard state.bytes + lines.count <= Self.pendingBytesMax else {
+            guard state.bytes + lines.count <= DataPathLimits.logBytesMax else {
                 state.dropped += count
                 return false
             }

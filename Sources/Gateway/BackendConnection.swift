@@ -23,9 +23,6 @@ final class BackendConnection: StreamHandler {
     /// The turn of the loop in which the exchange at hand began to send.
     private var turnTaken = UInt64.max
 
-    /// Reads of a turn: what one fast backend may take before the others have their turn.
-    private static let readsPerTurn = 4
-
     private init(_ walk: AddressWalk, in pool: BackendPool, for client: ClientConnection) throws(SystemError) {
         self.pool = pool
         self.client = client
@@ -131,7 +128,7 @@ final class BackendConnection: StreamHandler {
     }
 
     func streamReadable(_ stream: Stream) {
-        var reads = Self.readsPerTurn
+        var reads = DataPathLimits.readsPerTurn
         while stream.mayHaveBytes {
             guard let client else {
                 // Idle: the backend closes it, or sends what nobody asked for. Either way it is of no more use.
@@ -159,7 +156,7 @@ final class BackendConnection: StreamHandler {
     private func receive(_ client: ClientConnection) -> Bool {
         var input = worker.input.take()
         input.clear()
-        let outcome = stream.receive(into: &input, room: Worker.readSize)
+        let outcome = stream.receive(into: &input, room: DataPathLimits.readBytes)
         if case .bytes = outcome { deliver(input, client) }
         swap(&input, &worker.input)
         switch outcome {

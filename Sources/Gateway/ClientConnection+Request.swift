@@ -10,10 +10,6 @@ import Primitives
 import RateLimiting
 
 extension ClientConnection: LimitRequester {
-    /// What is kept of a request so that it can be sent again, and what one read may add: beyond it a request is not
-    /// retried.
-    private static let replayBytesMax = 64 << 10
-
     // MARK: Head, route, identify, limit
 
     /// Takes up the request whose head is complete.
@@ -290,7 +286,8 @@ extension ClientConnection: LimitRequester {
                 requestBytes += range.count
                 if requestChunked {
                     gather { $0.appendChunk(bytes.extracting(range)) }
-                } else if outbound.count + range.count <= Self.replayBytesMax, replayable, method.isIdempotent {
+                } else if outbound.count + range.count <= DataPathLimits.replayBytesMax, replayable, method.isIdempotent
+                {
                     gather { $0.append(bytes.extracting(range)) }
                 } else {
                     let nothingSent = outboundSent == 0 && replayable
@@ -360,7 +357,7 @@ extension ClientConnection: LimitRequester {
                 return
             }
             outboundSent = gathered
-            if !replayable || !method.isIdempotent || gathered > Self.replayBytesMax {
+            if !replayable || !method.isIdempotent || gathered > DataPathLimits.replayBytesMax {
                 replayable = false
                 outbound.clear()
                 outboundSent = 0
@@ -499,7 +496,7 @@ extension ClientConnection: LimitRequester {
     /// Whether the connection can live on behind an answer of the gateway's own.
     func keepsConnection(_ wanted: Bool?) -> Bool {
         // A client that waits for 100 (Continue) may or may not send the body now: only closing is unambiguous.
-        let tooLong = request.remaining.map { $0 > Int64(Self.discardBytesMax) } ?? false
+        let tooLong = request.remaining.map { $0 > Int64(DataPathLimits.discardBytesMax) } ?? false
         return (wanted ?? keepAlive) && !worker.draining && (requestComplete || !expectsContinue && !tooLong)
     }
 

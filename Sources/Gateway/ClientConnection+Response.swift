@@ -102,10 +102,6 @@ extension ClientConnection {
         }
     }
 
-    /// Interim answers to one request. Real servers send one 100, a few 103, and 102 now and then within the response
-    /// timeout. A flood of them would keep the exchange, and a client that waits for its end, busy with nothing.
-    private static let interimsMax = 32
-
     /// RFC 9110 §15.2: interim answers are passed on to clients that know them.
     private func interim(
         _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int, _ output: inout ByteBuffer
@@ -119,7 +115,7 @@ extension ClientConnection {
             return .switched(length)
         }
         interims += 1
-        guard interims <= Self.interimsMax else { return .malformed }
+        guard interims <= DataPathLimits.interimsMax else { return .malformed }
         if version == .http11 {
             let rewrite = ResponseRewrite(
                 delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via)
@@ -170,9 +166,6 @@ extension ClientConnection {
 
     // MARK: Body
 
-    /// Up to here copying a body behind its head is cheaper than a call with two pieces.
-    private static let copiedBytesMax = 2048
-
     private func takeBody(_ bytes: Span<UInt8>, from start: Int, _ output: inout ByteBuffer) -> Taken {
         var offset = start
         while offset < bytes.count, !responseComplete {
@@ -183,8 +176,8 @@ extension ClientConnection {
                 switch delivery {
                 case .chunked:
                     output.appendChunk(bytes.extracting(range))
-                case .asAnnounced where range.count <= Self.copiedBytesMax,
-                    .untilClose where range.count <= Self.copiedBytesMax:
+                case .asAnnounced where range.count <= DataPathLimits.copiedBytesMax,
+                    .untilClose where range.count <= DataPathLimits.copiedBytesMax:
                     output.append(bytes.extracting(range))
                 case .asAnnounced, .untilClose:
                     // Head and body leave in one call, and the body is not copied.
@@ -232,12 +225,9 @@ extension ClientConnection {
     private func finishExchange() {
         logExchange()
         outbound.clear()
-        if outbound.capacity > Self.outboundKept { _ = outbound.take() }
+        if outbound.capacity > DataPathLimits.outboundBytesKept { _ = outbound.take() }
         if keepAlive && requestComplete { ready() } else { lingerOrClose() }
     }
-
-    /// What a connection keeps for the next request's head.
-    private static let outboundKept = 2048
 
     /// The backend has ended its side, or the connection broke.
     func backendEnded(_ connection: BackendConnection, _ error: SystemError?) {

@@ -5,6 +5,7 @@ import Configuration
 import EventLoop
 import HTTP1
 import Primitives
+import Synchronization
 
 extension ClientConnection {
     /// Whether a request whose connection failed may be sent again at all.
@@ -32,9 +33,13 @@ extension ClientConnection {
         // and the budget lasts. Everything else is tried as often as configured, so that times of waiting do not add up.
         let isCheap = fault == .refused
         guard retries.attempts > 0, isCheap || attemptsLeft > 0, now - startedAt < retries.within,
-            let next = worker.balancers[service.index].next(hash: hash, tried: tried),
-            worker.retryBudgets[service.index].take(at: now)
+            let next = worker.balancers[service.index].next(hash: hash, tried: tried)
         else { return nil }
+        guard worker.retryBudgets[service.index].take(at: now) else {
+            worker.retryDenied(service)
+            return nil
+        }
+        service.retries.wrappingAdd(1, ordering: .relaxed)
         if !isCheap { attemptsLeft -= 1 }
         return next
     }

@@ -52,9 +52,6 @@ struct TrialAsks {
     private var asked: [TrialAsk?]
     private var notBefore: [MonotonicTime]
 
-    /// A request that was told no costs a trip to the control loop; others need not make it at once.
-    private static let pause = TimeSpan.milliseconds(100)
-
     init(services: Int) {
         asked = Array(repeating: nil, count: services)
         notBefore = Array(repeating: MonotonicTime(nanoseconds: .min), count: services)
@@ -68,7 +65,7 @@ struct TrialAsks {
     }
 
     mutating func answered(_ service: Int, granted: Bool, at now: MonotonicTime) -> TrialAsk? {
-        if !granted { notBefore[service] = now + Self.pause }
+        if !granted { notBefore[service] = now + DataPathLimits.trialPause }
         defer { asked[service] = nil }
         return asked[service]
     }

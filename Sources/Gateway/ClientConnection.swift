@@ -160,16 +160,7 @@ final class ClientConnection: StreamHandler {
         return event
     }
 
-    /// Reads of a turn: what one fast client may take before the others have their turn.
-    private static let readsPerTurn = 4
-    /// How long is read from a client after the last answer before the connection is cut: as long as bytes keep coming
-    /// with no longer pause, and in all. Bytes are not counted: a client that sends all of a large upload before it
-    /// reads would get a reset for its answer (RFC 9112 §9.6).
-    private static let lingerPause = TimeSpan.seconds(2)
-    private static let lingerTime = TimeSpan.seconds(30)
     private var lingerEnd = MonotonicTime.distantFuture
-    /// A body that nobody wants is read up to here to keep the connection; beyond it, closing is cheaper.
-    static let discardBytesMax = 256 << 10
 
     init(
         _ connection: consuming Accepted, peer: IPAddress, trusted: Bool, worker: Worker
@@ -241,7 +232,7 @@ final class ClientConnection: StreamHandler {
             return
         }
         if !held.isEmpty, takesInput { consumeHeld() }
-        var reads = Self.readsPerTurn
+        var reads = DataPathLimits.readsPerTurn
         while takesInput, stream.mayHaveBytes {
             guard reads > 0 else {
                 stream.resumeReading()
@@ -260,7 +251,7 @@ final class ClientConnection: StreamHandler {
     private func receive() -> IOOutcome {
         var input = worker.input.take()
         input.clear()
-        let outcome = stream.receive(into: &input, room: Worker.readSize)
+        let outcome = stream.receive(into: &input, room: DataPathLimits.readBytes)
         if case .bytes = outcome {
             let consumed = consume(input.bytes)
             if consumed < input.count, phase != .closed {
@@ -276,7 +267,7 @@ final class ClientConnection: StreamHandler {
     /// Reads behind what is held.
     private func receiveMore() -> IOOutcome {
         var mine = held.take()
-        let outcome = stream.receive(into: &mine, room: Worker.readSize)
+        let outcome = stream.receive(into: &mine, room: DataPathLimits.readBytes)
         swap(&mine, &held)
         if case .bytes = outcome { consumeHeld() }
         return outcome
@@ -321,7 +312,7 @@ final class ClientConnection: StreamHandler {
             case .discarding:
                 offset += discardBody(rest)
             case .lingering:
-                stream.deadline = min(lingerEnd, loop.now + Self.lingerPause)
+                stream.deadline = min(lingerEnd, loop.now + DataPathLimits.lingerPause)
                 return bytes.count
             case .deciding, .waiting, .tunneling, .closed: break loop
             }
@@ -395,7 +386,7 @@ final class ClientConnection: StreamHandler {
         }
         if requestComplete {
             ready()
-        } else if discarded > Self.discardBytesMax {
+        } else if discarded > DataPathLimits.discardBytesMax {
             lingerOrClose()
         }
         return offset
@@ -436,8 +427,9 @@ final class ClientConnection: StreamHandler {
         }
         _ = held.take()
         stream.shutdownWriting()
-        lingerEnd = loop.now + Self.lingerTime
-        stream.deadline = loop.now + Self.lingerPause
+        // Who was too slow to be served is too slow to be waited for.
+        lingerEnd = loop.now + (status == 408 ? DataPathLimits.lingerPause : DataPathLimits.lingerTime)
+        stream.deadline = loop.now + DataPathLimits.lingerPause
         stream.resumeReading()
     }
 

@@ -10,6 +10,8 @@ package struct ConnectionStatus: Sendable {
     /// Idle ones closed to make room, and those refused by `connectionsPerClient`, since the start.
     package var shed: Int
     package var refused: Int
+    /// Connections of trusted peers that began without a PROXY header where one had to come.
+    package var refusedHeaders: Int
 }
 
 /// Counts the clients' connections of a node against its limits.
@@ -22,18 +24,17 @@ package final class ConnectionLimits: Sendable {
     /// `nil`: no limit; the descriptor limit bounds the total all the same.
     init(total: Int?, perClient: Int?, descriptors: Int) {
         // Each client may need a backend connection too, and the node some descriptors for itself.
-        let bound = max(16, (descriptors - Self.reserved) / 2)
+        let bound = max(DataPathLimits.connectionsMin, (descriptors - DataPathLimits.descriptorsReserved) / 2)
         totalMax = min(total ?? bound, bound)
         perClientMax = perClient ?? 0
     }
-
-    /// Descriptors for listeners, Redis, probes, logs and the admin listener.
-    private static let reserved = 128
 
     /// Idle connections that were closed to make room.
     let shed = Atomic<Int>(0)
     /// Connections of clients that had their share.
     let refused = Atomic<Int>(0)
+    /// Connections whose PROXY header was none.
+    let refusedHeaders = Atomic<Int>(0)
     /// Workers that have lately lacked places or descriptors.
     let pressedWorkers = Atomic<Int>(0)
 
@@ -43,7 +44,8 @@ package final class ConnectionLimits: Sendable {
     package var status: ConnectionStatus {
         ConnectionStatus(
             open: open, max: totalMax, scarce: pressedWorkers.load(ordering: .relaxed) > 0,
-            shed: shed.load(ordering: .relaxed), refused: refused.load(ordering: .relaxed))
+            shed: shed.load(ordering: .relaxed), refused: refused.load(ordering: .relaxed),
+            refusedHeaders: refusedHeaders.load(ordering: .relaxed))
     }
 
     /// Takes a place for one more connection; `false` where all are taken.

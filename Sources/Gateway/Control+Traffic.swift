@@ -52,17 +52,15 @@ final class FailureShares {
 struct SlowStarts {
     private var started: [BackendKey: MonotonicTime] = [:]
 
-    /// Steps in which the share grows.
-    private static let steps: Int64 = 20
-    private static let stepMin = TimeSpan.milliseconds(50)
-
     mutating func begin(_ key: BackendKey, at now: MonotonicTime) { started[key] = now }
     mutating func end(_ key: BackendKey) { started[key] = nil }
 
     var isEmpty: Bool { started.isEmpty }
     var services: Set<String> { Set(started.keys.map(\.service)) }
 
-    static func step(_ span: TimeSpan) -> TimeSpan { max(stepMin, span / steps) }
+    static func step(_ span: TimeSpan) -> TimeSpan {
+        max(DataPathLimits.slowStartStepMin, span / DataPathLimits.slowStartSteps)
+    }
 
     /// Of `BalancerSnapshot.wholeShare`; grows in proportion to the time, and is done when it is whole.
     mutating func share(of key: BackendKey, over span: TimeSpan, at now: MonotonicTime) -> Int {
@@ -77,7 +75,24 @@ struct SlowStarts {
     }
 }
 
+/// What became of a service's failed requests on this node.
+package struct RetryRow: Sendable {
+    package var service: String
+    /// Those that went to another backend.
+    package var retries: UInt64
+    /// Those for which the budget was used up.
+    package var denied: UInt64
+}
+
 extension Control {
+    package var retryRows: [RetryRow] {
+        node.services.map {
+            RetryRow(
+                service: $0.settings.name, retries: $0.retries.load(ordering: .relaxed),
+                denied: $0.retriesDenied.load(ordering: .relaxed))
+        }
+    }
+
     func lookAtShares() {
         guard let interval = failureShares.interval else { return }
         shareTimer.schedule(after: interval)

@@ -69,9 +69,6 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package let limitStatus: LimitStatus
     private var whenDrained: (() -> Void)?
 
-    /// How often names are resolved anew. getaddrinfo(3) does not tell how long an answer holds.
-    private static let resolveInterval = TimeSpan.seconds(10)
-
     init(
         _ node: NodeContext, setup: ControlSetup, loop: Loop, mailbox: Mailbox<ControlMessage>,
         workers: [Mailbox<WorkerMessage>]
@@ -113,7 +110,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 sharesLoad: sharesLoad, owner: self)
         }
         if sharesLoad { tellLoad() }
-        resolveTimer.schedule(after: Self.resolveInterval)
+        resolveTimer.schedule(after: DataPathLimits.resolveInterval)
         tick()
     }
 
@@ -389,7 +386,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     // MARK: Names
 
     private func resolveAgain() {
-        resolveTimer.schedule(after: Self.resolveInterval)
+        resolveTimer.schedule(after: DataPathLimits.resolveInterval)
         for backend in node.services.flatMap(\.backends) where IPAddress(backend.host) == nil {
             // A name server that does not answer must not gather questions.
             guard !backend.isResolving.exchange(true, ordering: .relaxed) else { continue }

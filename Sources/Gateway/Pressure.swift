@@ -25,31 +25,18 @@ final class Pressure {
     private var pressed = false
     private var lastFelt = MonotonicTime(nanoseconds: 0)
     private var calmTimer: LoopTimer?
-    private var notedProxyHeader = MonotonicTime(nanoseconds: .min)
-    private var notedClient = MonotonicTime(nanoseconds: .min)
+    private let headerNotes: RepeatedNote
+    private let clientNotes: RepeatedNote
 
-    /// So long without want counts as the end of it: a log line each time would be a flood of its own.
-    private static let calmTime = TimeSpan.seconds(5)
-    /// How often an operator is told of the same kind of refusal.
-    private static let noteInterval = TimeSpan.seconds(10)
-    /// A client that sends its head at all sends it within this time, but for lost packets; those who take longer make
-    /// room for others when there is none.
-    private static let slowHeadTime = TimeSpan.seconds(1)
-
-    /// A sixteenth of the connections is closed at once, so that each look at all of them is worth it and few are closed
-    /// for one newcomer; at most as many as one turn accepts.
-    private static let shedShare = 16
-    private static let shedMax = 64
-
-    /// Descriptors in reserve: what the clients that were accepted just before the end may need at once.
-    private static let sparesMax = 8
     private let sparesWanted: Int
     private var spares: [SpareDescriptor] = []
 
     init(_ worker: Worker) {
         self.worker = worker
-        // All workers together hold a sixteenth at the most.
-        sparesWanted = min(Self.sparesMax, worker.node.descriptors / 16 / max(1, worker.count))
+        headerNotes = RepeatedNote("connections were refused for their PROXY header", worker)
+        clientNotes = RepeatedNote("clients are over their limit on connections", worker)
+        sparesWanted = min(
+            DataPathLimits.sparesMax, worker.node.descriptors / DataPathLimits.sparesShare / max(1, worker.count))
         _ = refillSpares()
     }
 
@@ -125,10 +112,10 @@ final class Pressure {
     // MARK: Shedding
 
     private func shedClients() {
-        let wanted = min(Self.shedMax, max(1, worker.clients.count / Self.shedShare))
+        let wanted = min(DataPathLimits.shedMax, max(1, worker.clients.count / DataPathLimits.shedShare))
         var chosen = oldest(wanted) { $0.isIdle }
         if chosen.isEmpty {
-            let bound = worker.loop.now - Self.slowHeadTime
+            let bound = worker.loop.now - DataPathLimits.slowHeadTime
             chosen = oldest(wanted) { $0.bringsRequest && $0.quietSince <= bound }
         }
         guard !chosen.isEmpty else { return }
@@ -153,11 +140,11 @@ final class Pressure {
         worker.control.post(.connectionsScarce(worker: worker.index, reason: reason))
         let timer = calmTimer ?? LoopTimer(worker.loop) { [weak self] in self?.lookForCalm() }
         calmTimer = timer
-        timer.schedule(after: Self.calmTime)
+        timer.schedule(after: DataPathLimits.calmTime)
     }
 
     private func lookForCalm() {
-        let calm = lastFelt + Self.calmTime
+        let calm = lastFelt + DataPathLimits.calmTime
         guard worker.loop.now >= calm else {
             calmTimer?.schedule(at: calm)
             return
@@ -170,22 +157,12 @@ final class Pressure {
     /// A client had its share of connections.
     func refused(_ client: IPAddress) {
         worker.node.connections.refused.add(1, ordering: .relaxed)
-        note(&notedClient, "a client is over its limit on connections", ["client": client.description])
+        clientNotes.happened(["client": client.description])
     }
 
     /// A trusted peer's connection began otherwise than the operator says.
     func refusedProxyHeader(of peer: IPAddress, _ reason: String) {
-        note(
-            &notedProxyHeader, "a connection was refused for its PROXY header",
-            [
-                "peer": peer.description, "reason": reason,
-            ])
-    }
-
-    private func note(_ last: inout MonotonicTime, _ message: String, _ details: [String: String]) {
-        let now = worker.loop.now
-        guard now >= last + Self.noteInterval else { return }
-        last = now
-        worker.control.post(.note(message, details))
+        worker.node.connections.refusedHeaders.add(1, ordering: .relaxed)
+        headerNotes.happened(["peer": peer.description, "reason": reason])
     }
 }

@@ -21,11 +21,6 @@ final class Probe: StreamHandler {
     private let deadline: MonotonicTime
     private var finished: ((ProbeResult) -> Void)?
 
-    /// A health answer's head is small; more is no health answer.
-    private static let answerBytesMax = 16 << 10
-    /// As much of the body is looked through.
-    private static let textBytesMax = 64 << 10
-
     init(_ backend: Backend, _ settings: HealthSettings, loop: Loop, finished: @escaping (ProbeResult) -> Void) {
         self.backend = backend
         self.settings = settings
@@ -129,7 +124,7 @@ final class Probe: StreamHandler {
                 guard http.expectBody != nil else { return (.succeeded, offset) }
                 body = BodyDecoder(head.framing(requestMethod: .get), limits: HeadLimits())
             case .needMore:
-                return (bytes.count > Self.answerBytesMax ? .failed(.malformedAnswer) : nil, offset)
+                return (bytes.count > DataPathLimits.probeHeadBytesMax ? .failed(.malformedAnswer) : nil, offset)
             case .malformed: return (.failed(.malformedAnswer), offset)
             }
         }
@@ -140,10 +135,10 @@ final class Probe: StreamHandler {
         while true {
             switch body?.next(bytes, at: offset) {
             case .data(let range):
-                for i in range where text.count < Self.textBytesMax { text.append(bytes[i]) }
+                for i in range where text.count < DataPathLimits.probeTextBytesMax { text.append(bytes[i]) }
                 offset = range.upperBound
                 if !text.ranges(of: wanted).isEmpty { return (.succeeded, offset) }
-                if text.count >= Self.textBytesMax { return (.failed(.unexpectedBody), offset) }
+                if text.count >= DataPathLimits.probeTextBytesMax { return (.failed(.unexpectedBody), offset) }
             case .end(let consumed): return (.failed(.unexpectedBody), consumed)
             case .needMore(let consumed): return (nil, consumed)
             case .malformed, nil: return (.failed(.malformedAnswer), offset)

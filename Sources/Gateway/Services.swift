@@ -76,6 +76,9 @@ package final class Service: Sendable {
     let allowLine: [UInt8]
     /// 0: no limit.
     let bodyBytesMax: Int
+    /// Requests of this node that went to another backend, and those for which the budget was used up.
+    let retries = Atomic<UInt64>(0)
+    let retriesDenied = Atomic<UInt64>(0)
     /// Whether the share of failures decides, so that answers are counted.
     let countsAnswers: Bool
     /// Failures in a row beyond which more are no news to the control loop.

@@ -19,9 +19,6 @@ final class Tunnel: StreamHandler {
     private var sent = 0
     private var finished = false
 
-    /// Reads of a turn: what one fast side may take before the others have their turn.
-    private static let readsPerTurn = 4
-
     init(_ client: ClientConnection, _ backend: BackendConnection, service: Service, backendIndex: Int) {
         self.client = client
         self.backend = backend
@@ -69,7 +66,7 @@ final class Tunnel: StreamHandler {
 
     private func pump(_ side: TunnelSide) {
         let source = stream(side)
-        var reads = Self.readsPerTurn
+        var reads = DataPathLimits.readsPerTurn
         while !finished, source.mayHaveBytes {
             let reading = state.reading(from: side)
             if reading == .nothing { break }
@@ -80,7 +77,7 @@ final class Tunnel: StreamHandler {
             reads -= 1
             var input = worker.input.take()
             input.clear()
-            let outcome = source.receive(into: &input, room: Worker.readSize)
+            let outcome = source.receive(into: &input, room: DataPathLimits.readBytes)
             if case .bytes = outcome, reading == .forward { pass(input.bytes, from: side) }
             swap(&input, &worker.input)
             switch outcome {

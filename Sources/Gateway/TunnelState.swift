@@ -58,9 +58,6 @@ package struct TunnelState: Sendable {
         case discard
     }
 
-    /// How long a side that was told the end is read on.
-    package static let lingerTime = TimeSpan.seconds(2)
-
     private var client = End()
     private var backend = End()
     private let times: TunnelTimes
@@ -146,8 +143,8 @@ package struct TunnelState: Sendable {
     /// When `deadlinePassed` is due.
     package var deadline: MonotonicTime {
         guard isClosing else { return min(silenceEnds, leavingAt) }
-        if let toldAt { return toldAt + Self.lingerTime }
-        return min(silenceEnds, leavingAt + Self.lingerTime)
+        if let toldAt { return toldAt + DataPathLimits.tunnelLingerTime }
+        return min(silenceEnds, leavingAt + DataPathLimits.tunnelLingerTime)
     }
 
     private var silenceEnds: MonotonicTime {

@@ -33,8 +33,8 @@ final class Worker: ListenerHandler, WakeHandler {
     let control: Mailbox<ControlMessage>
 
     /// Shared scratch: bytes stay here within one call only, so an idle connection holds no buffer.
-    var input = ByteBuffer(capacity: Worker.readSize)
-    var output = ByteBuffer(capacity: Worker.readSize)
+    var input = ByteBuffer(capacity: DataPathLimits.readBytes)
+    var output = ByteBuffer(capacity: DataPathLimits.readBytes)
     var surplus = ByteBuffer(capacity: 16)
     /// The storage for the fields of heads.
     var requestFields = HeaderFields()
@@ -45,6 +45,7 @@ final class Worker: ListenerHandler, WakeHandler {
     private(set) var pools: [[BackendPool]] = []
     /// By service.
     var retryBudgets: [RetryBudget]
+    private var retryNotes: [String: RepeatedNote] = [:]
     private(set) var limiter: Limiter?
     let tokenBuckets: TokenBucketStore?
     /// Whom the policies count of the request at hand, and what they said of the one that is being refused. Reused.
@@ -59,9 +60,6 @@ final class Worker: ListenerHandler, WakeHandler {
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.
     private var dateEnd = MonotonicTime(nanoseconds: 0)
-
-    /// One read: as much as a loopback segment train holds; more would only push caches aside.
-    static let readSize = 64 << 10
 
     init(
         node: NodeContext, index: Int, loop: Loop, mailbox: Mailbox<WorkerMessage>, control: Mailbox<ControlMessage>,
@@ -209,6 +207,15 @@ final class Worker: ListenerHandler, WakeHandler {
             dateEnd = loop.now + .microseconds(1_000_000 - microseconds % 1_000_000)
         }
         return dateLine
+    }
+
+    /// A request failed that would have gone to another backend, had others not done so before it.
+    func retryDenied(_ service: Service) {
+        service.retriesDenied.wrappingAdd(1, ordering: .relaxed)
+        let name = service.settings.name
+        let note = retryNotes[name] ?? RepeatedNote("the retry budget is used up", self, details: ["service": name])
+        retryNotes[name] = note
+        note.happened()
     }
 
     // MARK: Trials

@@ -248,7 +248,7 @@ extension FieldSection {
         if value.count == 10 || value.count == 5 {
             let key = NameKey(bytes, value)
             let isWhole = value.count == 10 ? key == .keepAlive : key == .close
-            if isWhole, connectionOptions < Self.connectionOptionsMax {
+            if isWhole, connectionOptions < CodecLimits.connectionOptionsMax {
                 connectionOptions += 1
                 if value.count == 10 { keepAlive = true } else { close = true }
                 return nil

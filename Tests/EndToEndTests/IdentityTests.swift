@@ -88,7 +88,9 @@ struct IdentityTests {
                 try wire.send(text)
                 #expect(try wire.endsHere())
             }
-            try eventually("the operator is told") { node.log.contains("refused for its PROXY header") }
+            try eventually("the operator is told") { node.log.contains("refused for their PROXY header count=1 ") }
+            // Two followed within the interval: a line at its end will say so, and the counter does by now.
+            #expect(try node.admin("/readyz").text.contains("\"refusedProxyHeaders\":3"))
             // Silence ends like that too.
             #expect(try node.connect().endsHere())
             let half = try node.connect()

@@ -86,6 +86,13 @@ struct RetryTests {
             for _ in 0..<50 { #expect(try node.ask().status == 502) }
             // Of 50 requests 10 %, of which 3 were free from the beginning; fewer seconds than ten have passed.
             #expect(closing.map(\.requests.count).reduce(0, +) == 55)
+            // Operators hear of it: at once in the log, and as counts.
+            try eventually("the log says so") {
+                node.log.contains("warning the retry budget is used up count=1 service=main")
+            }
+            #expect(
+                try node.admin("/api/retries").text
+                    == "{\"services\":[{\"denied\":45,\"retries\":5,\"service\":\"main\"}]}")
         }
     }
 

@@ -1,3 +1,4 @@
+import Primitives
 import TestSupport
 import Testing
 
@@ -56,6 +57,58 @@ struct StrategyTests {
             }
             #expect(homes.count == 60)
             #expect(homes.values.allSatisfy { $0.count == 1 })
+        }
+    }
+
+    /// How a client is told apart, and the request of client number `n`.
+    static let hashed: [(String, @Sendable (Int) -> (fields: String, source: String))] = [
+        ("client", { ("", "127.0.0.\($0 + 2)") }),
+        ("header:X-Tenant", { ("x-tenant: tenant-\($0)\r\n", "127.0.0.\($0 % 3 + 2)") }),
+        ("cookie:session", { ("Cookie: a=1; session=s\($0); b=2\r\n", "127.0.0.\($0 % 3 + 2)") }),
+    ]
+
+    @Test(
+        "consistent hashing keeps a client on its backend, over nodes and their restarts", arguments: [0, 1, 2])
+    func hashingKeepsClients(row: Int) throws {
+        try Scene.play { scene in
+            let (hashOn, request) = Self.hashed[row]
+            let backends = try (0..<4).map { try scene.backend(named: "\($0)") }
+            var file = File(backends, "strategy: consistent_hash, hashOn: \"\(hashOn)\"")
+            file.workers = "2"
+            var homes: [Int: Set<String>] = [:]
+            func ask(_ node: SluiceNode) throws {
+                for client in 0..<20 {
+                    let (fields, source) = request(client)
+                    homes[client, default: []].insert(
+                        try node.ask(fields: fields, from: IPAddress(source)).text)
+                }
+            }
+            let first = try scene.node(file)
+            let second = try scene.node(file)
+            for node in [first, second] { try ask(node) }
+            #expect(try first.terminate() == 0)
+            try ask(try scene.node(file))
+            #expect(homes.values.allSatisfy { $0.count == 1 })
+            #expect(Set(homes.values.joined()) == ["0", "1", "2", "3"])
+        }
+    }
+
+    @Test("a client whose backend has left moves to another one, alone, and comes back with it")
+    func hashingMovesFew() throws {
+        try Scene.play { scene in
+            let backends = try (0..<4).map { try scene.backend(named: "\($0)") }
+            let node = try scene.node(File(backends, "strategy: consistent_hash, hashOn: \"header:X-Tenant\""))
+            func homes() throws -> [String] {
+                try (0..<40).map { try node.ask(fields: "X-Tenant: \($0)\r\n").text }
+            }
+            let before = try homes()
+            let port = backends[1].address.port
+            backends[1].stop()
+            let without = try homes()
+            for (old, new) in zip(before, without) { #expect(old == "1" ? new != "1" : new == old) }
+            #expect(Set(without) == ["0", "2", "3"])
+            _ = try scene.backend(named: "1", port: port)
+            try eventually("everyone is home") { try homes() == before }
         }
     }
 

@@ -53,7 +53,7 @@ struct TunnelStateTests {
         #expect(tunnel.broke(.backend, at: after(2)) == [])
         #expect(tunnel.reading(from: .client) == .discard)
         #expect(tunnel.drained(.client, at: after(3)) == .endClient)
-        #expect(tunnel.deadline == after(3) + TunnelState.lingerTime)
+        #expect(tunnel.deadline == after(3) + DataPathLimits.tunnelLingerTime)
         #expect(tunnel.ended(.client, at: after(4)) == .finish)
     }
 
