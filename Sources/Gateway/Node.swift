@@ -98,7 +98,7 @@ package final class Node: Sendable {
         workerMailboxes = workerWakers.map { Mailbox(waker: $0) }
         let address = listeners[0][0].address
         setup = ControlSetup(
-            id: id, info: NodeInfo(address: address.description, boot: BootID(boot), heartbeat: gateway.heartbeat),
+            id: id, info: NodeInfo(address: address.announced(), boot: BootID(boot), heartbeat: gateway.heartbeat),
             redis: redis, resolver: resolver, logger: logger, limiterContext: limiterContext,
             limitStatus: LimitStatus(policies, limiterSetup, isSingle: context.policyTable == nil),
             adminToken: gateway.adminToken, seed: seed)
