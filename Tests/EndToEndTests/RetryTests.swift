@@ -92,7 +92,7 @@ struct RetryTests {
             }
             #expect(
                 try node.admin("/api/retries").text
-                    == "{\"services\":[{\"denied\":45,\"retries\":5,\"service\":\"main\"}]}")
+                    == "{\"services\":[{\"denied\":45,\"retries\":5,\"service\":\"main\"}]}\n")
         }
     }
 
