@@ -1,7 +1,7 @@
 // What operators say of backends, and what they are shown.
 
 import Balancing
-import Configuration
+package import Configuration
 import EventLoop
 package import Health
 import LinuxIO
@@ -18,6 +18,9 @@ package struct BackendRow: Sendable {
 }
 
 extension Control {
+    /// How long news take from this node to the others; `nil` where there are none.
+    package var newsDelay: NewsDelay? { link?.newsDelay }
+
     package var backendRows: [BackendRow] {
         health.listing.map { status in
             var status = status
@@ -51,5 +54,16 @@ extension Control {
     func operatorWords(_ fields: [(field: String, value: [UInt8])]) {
         health.words(fields, at: moment, into: &actions)
         perform()
+    }
+}
+
+extension Quorum {
+    package init(_ configured: Configuration.Quorum) {
+        self =
+            switch configured {
+            case .any: .any
+            case .majority: .majority
+            case .count(let count): .count(count)
+            }
     }
 }

@@ -138,12 +138,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         settings.cooldown = configured.cooldown
         settings.cooldownMax = configured.cooldownMax
         settings.maxEjected = configured.maxEjected
-        settings.quorum =
-            switch configured.quorum {
-            case .any: .any
-            case .majority: .majority
-            case .count(let count): .count(count)
-            }
+        settings.quorum = Quorum(configured.quorum)
         return WatchedService(name: service.settings.name, settings: settings, urls: service.backends.map(\.url))
     }
 
@@ -377,6 +372,13 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         health.snapshot(service: service, fields, at: moment, into: &actions)
         perform()
     }
+
+    func healthSnapshotRefused(service: String) {
+        health.snapshotRefused(service: service, at: moment, into: &actions)
+        perform()
+    }
+
+    func clusterAnomaly(_ text: String) { logger.error("\(text)") }
 
     func healthSnapshotFailed() {
         health.snapshotFailed(at: moment)

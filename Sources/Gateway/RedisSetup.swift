@@ -1,12 +1,12 @@
 // From the URL in the configuration to the servers that are asked.
 
-import Configuration
+package import Configuration
 import Primitives
-import RedisClient
+package import RedisClient
 import TLS
 
 /// - Throws: where files of certificates and keys cannot be used.
-func topology(of url: RedisURL) throws(NodeStartError) -> RedisTopology {
+package func topology(of url: RedisURL) throws(NodeStartError) -> RedisTopology {
     var tls: TLSClient?
     if let settings = url.tls {
         do throws(TLSSetupError) {

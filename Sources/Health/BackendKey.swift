@@ -38,6 +38,9 @@ package enum HealthKeys {
     /// A service that nobody has probed for so long is none any more.
     package static let probesLifetime = TimeSpan.seconds(86_400)
 
+    /// Longest value that is read.
+    package static let valueBytesMax = WireJSON.bytesMax
+
     package static func field(url: String, node: NodeID) -> String { "\(url)|\(node)" }
 
     /// Longest field that is read: a URL of 2 KiB, `|`, and a node id.
@@ -47,11 +50,7 @@ package enum HealthKeys {
     package static func parse(field: String) throws(HealthFormatError) -> (url: String, node: NodeID) {
         if field.utf8.count > fieldBytesMax { throw .tooLong(bytes: field.utf8.count) }
         guard let bar = field.lastIndex(of: "|"), bar > field.startIndex else { throw .badField }
-        do throws(NodeIDError) {
-            return (String(field[..<bar]), try NodeID(field[field.index(after: bar)...]))
-        } catch {
-            throw .badNode
-        }
+        return (String(field[..<bar]), try WireJSON.node(field[field.index(after: bar)...]))
     }
 }
 

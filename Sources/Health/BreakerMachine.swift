@@ -170,9 +170,17 @@ package struct BreakerMachine: Sendable {
     private mutating func open(
         _ key: BackendKey, _ evidence: String, _ now: MonotonicTime, _ actions: inout [BreakerAction]
     ) {
-        guard let breaker = breakers[key], breaker.number < BreakerNews.numberMax else { return }
-        set(key, breaker.number + (breaker.number % 2 == 0 ? 1 : 2), now)
-        publish(key, evidence, &actions)
+        guard let breaker = breakers[key] else { return }
+        let next = breaker.number + (breaker.number % 2 == 0 ? 1 : 2)
+        if next <= BreakerNews.numberMax {
+            set(key, next, now)
+            publish(key, evidence, &actions)
+        } else {
+            // Only a forged number leaves none behind it: each node is alone with this backend from here on.
+            breakers[key]?.isOpenHere = true
+            breakers[key]?.trial = .none
+            breakers[key]?.halfOpenAt = now + breaker.settings.openFor
+        }
         tell(key, evidence, now, &actions)
     }
 

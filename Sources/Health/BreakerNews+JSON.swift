@@ -1,7 +1,5 @@
 // A breaker's number as it is kept in a hash and told on a channel.
 
-import FoundationEssentials
-
 extension HealthKeys {
     /// A hash with one field for each backend whose breaker has ever opened, and the channel of its news.
     package static let breakersChannel = "sluice:breaker"
@@ -22,20 +20,15 @@ extension BreakerNews {
     }
 
     package var json: String {
-        let wire = Wire(
-            service: backend.service, backend: backend.url, number: number,
-            state: number % 2 == 1 ? "open" : "closed", evidence: HealthVerdict.bounded(evidence))
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard let data = try? encoder.encode(wire) else { return "{}" }
-        return String(decoding: data, as: UTF8.self)
+        WireJSON.text(
+            Wire(
+                service: backend.service, backend: backend.url, number: number,
+                state: number % 2 == 1 ? "open" : "closed", evidence: HealthVerdict.bounded(evidence)))
     }
 
     package init(json bytes: [UInt8]) throws(HealthFormatError) {
-        if bytes.count > HealthVerdict.jsonBytesMax { throw .tooLong(bytes: bytes.count) }
-        guard let wire = try? JSONDecoder().decode(Wire.self, from: Data(bytes)),
-            wire.number <= BreakerNews.numberMax
-        else { throw .malformed }
+        let wire: Wire = try WireJSON.read(bytes)
+        guard wire.number <= BreakerNews.numberMax else { throw .malformed }
         self.init(
             backend: BackendKey(service: wire.service, url: wire.backend), number: wire.number,
             evidence: HealthVerdict.bounded(wire.evidence))

@@ -266,6 +266,17 @@ package struct HealthMachine: Sendable {
         }
     }
 
+    /// A hash cannot be read, and will not be for a while: it holds more than any cluster writes, or is no hash. What is
+    /// told on the channel has to do.
+    package mutating func snapshotRefused(
+        service name: String, at now: HealthMoment, into actions: inout [HealthAction]
+    ) {
+        guard isJoined, let s = services.firstIndex(where: { $0.name == name }), !services[s].isShared else { return }
+        services[s].isShared = true
+        for b in services[s].backends.indices { renew(s, b, now, &actions) }
+        evaluate(s, now, &actions)
+    }
+
     /// A hash could not be read although Redis answers.
     package mutating func snapshotFailed(at now: HealthMoment) {
         nextReread = min(nextReread, now.monotonic + Self.rereadAfterFailure)

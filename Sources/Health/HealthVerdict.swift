@@ -1,8 +1,5 @@
-// One node's opinion of one backend, as it is kept in a hash and told on a channel. JSON on one line, so that a person
-// with redis-cli can read what a node thinks. Whoever can write to Redis can write here: sizes are bounded, and what has
-// the wrong shape is ignored with a reason. Fields that are not known are skipped, so that a later release may add some.
+// One node's opinion of one backend, as it is kept in a hash and told on a channel (`WireJSON`).
 
-import FoundationEssentials
 package import Membership
 
 /// Milliseconds since 1970 by the clock of whoever wrote it. For people to read; nothing is decided by it.
@@ -23,8 +20,6 @@ package enum EvidenceKind: String, Codable, Sendable { case probe, traffic }
 package struct HealthVerdict: Hashable, Sendable {
     /// Room for a sentence; longer texts are cut when written and refused when read.
     package static let evidenceBytesMax = 200
-    /// Longest JSON that is read: every field at its bound, with room for fields to come.
-    package static let jsonBytesMax = 4096
 
     package var state: VerdictState
     package var kind: EvidenceKind
@@ -90,27 +85,14 @@ package struct HealthVerdict: Hashable, Sendable {
             since = verdict.since.milliseconds
             evidence = verdict.evidence
         }
-
-        var json: String {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-            guard let data = try? encoder.encode(self) else { return "{}" }
-            return String(decoding: data, as: UTF8.self)
-        }
-
-        static func decode(_ bytes: [UInt8]) throws(HealthFormatError) -> Wire {
-            if bytes.count > jsonBytesMax { throw .tooLong(bytes: bytes.count) }
-            guard let wire = try? JSONDecoder().decode(Wire.self, from: Data(bytes)) else { throw .malformed }
-            return wire
-        }
     }
 
-    package var json: String { Wire(self).json }
+    package var json: String { WireJSON.text(Wire(self)) }
 
-    package init(json bytes: [UInt8]) throws(HealthFormatError) { try self.init(Wire.decode(bytes)) }
+    package init(json bytes: [UInt8]) throws(HealthFormatError) { try self.init(WireJSON.read(bytes) as Wire) }
 
     fileprivate init(_ wire: Wire) throws(HealthFormatError) {
-        guard let boot = BootID(hex: wire.boot) else { throw .badBoot }
+        let boot = try WireJSON.boot(wire.boot)
         guard wire.evidence.utf8.count <= Self.evidenceBytesMax,
             wire.evidence.unicodeScalars.allSatisfy(Self.isPlain)
         else { throw .badEvidence }
@@ -139,51 +121,14 @@ package struct HealthNews: Hashable, Sendable {
         wire.service = backend.service
         wire.backend = backend.url
         wire.node = node.text
-        return wire.json
+        return WireJSON.text(wire)
     }
 
     package init(json bytes: [UInt8]) throws(HealthFormatError) {
-        let wire = try HealthVerdict.Wire.decode(bytes)
+        let wire: HealthVerdict.Wire = try WireJSON.read(bytes)
         guard let service = wire.service, let url = wire.backend, let name = wire.node else { throw .malformed }
-        do throws(NodeIDError) { node = try NodeID(name) } catch { throw .badNode }
+        node = try WireJSON.node(name)
         backend = BackendKey(service: service, url: url)
         verdict = try HealthVerdict(wire)
-    }
-}
-
-// MARK: Reports of probes
-
-extension ProbeReport {
-    private struct Wire: Codable {
-        var service: String
-        var backend: String
-        var node: String
-        var check: String
-        var number: UInt64
-        var good: Int
-        var bad: Int
-    }
-
-    package var json: String {
-        let wire = Wire(
-            service: backend.service, backend: backend.url, node: node.text, check: BootID(check).description,
-            number: record.number, good: record.good, bad: record.bad)
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard let data = try? encoder.encode(wire) else { return "{}" }
-        return String(decoding: data, as: UTF8.self)
-    }
-
-    package init(json bytes: [UInt8]) throws(HealthFormatError) {
-        if bytes.count > HealthVerdict.jsonBytesMax { throw .tooLong(bytes: bytes.count) }
-        guard let wire = try? JSONDecoder().decode(Wire.self, from: Data(bytes)) else { throw .malformed }
-        let streaks = 0...ProbeRecord.streakMax
-        guard streaks.contains(wire.good), streaks.contains(wire.bad), wire.good == 0 || wire.bad == 0,
-            wire.number <= ProbeRecord.numberMax, let check = BootID(hex: wire.check)?.value
-        else { throw .malformed }
-        do throws(NodeIDError) { node = try NodeID(wire.node) } catch { throw .badNode }
-        backend = BackendKey(service: wire.service, url: wire.backend)
-        self.check = check
-        record = ProbeRecord(number: wire.number, good: wire.good, bad: wire.bad)
     }
 }

@@ -33,6 +33,8 @@ package struct VerdictTable: Sendable {
         var previousSequence: UInt64 = 0
         /// The last reading of the hash did not find it.
         var isMissing = false
+        /// The last reading of the hash found an older word of the same run.
+        var isAhead = false
         /// Its author has not renewed it for too long, or has taken it out of the hash. It counts no more, and is kept so
         /// that the same words told again are not news.
         var isExpired = false
@@ -66,13 +68,19 @@ package struct VerdictTable: Sendable {
     }
 
     /// Takes in a verdict from a reading of the hash that was asked for at `requested`. Of two runs the one in the hash
-    /// is the later, unless the other was heard of after the reading had begun.
+    /// is the later, unless the other was heard of after the reading had begun. Within a run the higher sequence is,
+    /// unless two readings in a row say otherwise: the hash is written with every message, so a message that is ahead
+    /// of it for so long was not its author's, or a server's lost memory, which its author makes good in between.
     package mutating func read(
         _ verdict: HealthVerdict, of node: NodeID, requested: MonotonicTime
     ) -> MergeOutcome {
         guard let entry = entries[node] else { return insert(verdict, of: node, asOf: requested) }
         if entry.verdict.boot == verdict.boot {
-            if verdict.sequence <= entry.verdict.sequence { return .old }
+            let isAhead = verdict.sequence < entry.verdict.sequence && entry.asOf < requested
+            if verdict.sequence <= entry.verdict.sequence, !isAhead || !entry.isAhead {
+                entries[node]?.isAhead = isAhead
+                return .old
+            }
         } else if entry.asOf > requested {
             return .old
         }

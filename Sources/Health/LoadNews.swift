@@ -4,7 +4,6 @@
 // Nothing is kept in Redis. A message that is lost is made good by the next, and a node that falls silent counts no
 // more: its requests end sooner than anybody could tell.
 
-import FoundationEssentials
 package import Membership
 package import Primitives
 
@@ -41,22 +40,16 @@ package struct LoadNews: Hashable, Sendable {
     }
 
     package var json: String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let wire = Wire(node: node.text, boot: boot.description, sequence: sequence, inFlight: inFlight)
-        guard let data = try? encoder.encode(wire) else { return "{}" }
-        return String(decoding: data, as: UTF8.self)
+        WireJSON.text(Wire(node: node.text, boot: boot.description, sequence: sequence, inFlight: inFlight))
     }
 
     package init(json bytes: [UInt8]) throws(HealthFormatError) {
-        if bytes.count > Self.jsonBytesMax { throw .tooLong(bytes: bytes.count) }
-        guard let wire = try? JSONDecoder().decode(Wire.self, from: Data(bytes)) else { throw .malformed }
-        guard let boot = BootID(hex: wire.boot) else { throw .badBoot }
+        let wire: Wire = try WireJSON.read(bytes, bytesMax: Self.jsonBytesMax)
+        boot = try WireJSON.boot(wire.boot)
         guard wire.inFlight.values.allSatisfy({ $0.values.allSatisfy { (0...Self.requestsMax).contains($0) } }) else {
             throw .malformed
         }
-        do throws(NodeIDError) { node = try NodeID(wire.node) } catch { throw .badNode }
-        self.boot = boot
+        node = try WireJSON.node(wire.node)
         sequence = wire.sequence
         inFlight = wire.inFlight
     }

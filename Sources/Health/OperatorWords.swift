@@ -3,8 +3,8 @@
 // It is kept in one hash, and every node keeps a copy: where Redis comes back empty, the nodes write it again. A word
 // that was taken back stays there as `auto`, so that a node which was away does not bring the old one back.
 
-import FoundationEssentials
 import Membership
+import Primitives
 
 package struct OperatorWord: Hashable, Sendable {
     package enum Word: String, Codable, CaseIterable, Sendable {
@@ -32,22 +32,21 @@ package struct OperatorWord: Hashable, Sendable {
         self.at = at
     }
 
+    /// Makes it later than a word that was said before it.
+    package mutating func follow(_ before: OperatorWord) {
+        if at <= before.at { at.milliseconds = saturatingAdd(before.at.milliseconds, 1) }
+    }
+
     private struct Wire: Codable {
         var word: Word
         var by: String
         var at: Int64
     }
 
-    package var json: String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard let data = try? encoder.encode(Wire(word: word, by: by, at: at.milliseconds)) else { return "{}" }
-        return String(decoding: data, as: UTF8.self)
-    }
+    package var json: String { WireJSON.text(Wire(word: word, by: by, at: at.milliseconds)) }
 
     package init(json bytes: [UInt8]) throws(HealthFormatError) {
-        if bytes.count > HealthVerdict.jsonBytesMax { throw .tooLong(bytes: bytes.count) }
-        guard let wire = try? JSONDecoder().decode(Wire.self, from: Data(bytes)) else { throw .malformed }
+        let wire: Wire = try WireJSON.read(bytes)
         self.init(wire.word, by: wire.by, at: UnixTime(milliseconds: wire.at))
     }
 }
@@ -55,12 +54,13 @@ package struct OperatorWord: Hashable, Sendable {
 extension HealthKeys {
     /// A hash, `SERVICE|BACKEND` to an `OperatorWord` as JSON, and a channel that says only that it has changed.
     package static let operators = "sluice:operators"
+    package static let operatorsChanged = "changed"
 
     package static func operatorField(_ key: BackendKey) -> String { "\(key.service)|\(key.url)" }
 
     /// Takes a field apart at its first `|`, which no service's name holds.
     package static func parse(operatorField field: String) throws(HealthFormatError) -> BackendKey {
-        if field.utf8.count > HealthVerdict.jsonBytesMax { throw .tooLong(bytes: field.utf8.count) }
+        if field.utf8.count > WireJSON.bytesMax { throw .tooLong(bytes: field.utf8.count) }
         guard let bar = field.firstIndex(of: "|"), bar > field.startIndex, field.index(after: bar) < field.endIndex
         else { throw .badField }
         return BackendKey(service: String(field[..<bar]), url: String(field[field.index(after: bar)...]))
@@ -73,6 +73,9 @@ extension HealthMachine {
         _ word: OperatorWord, of key: BackendKey, at now: HealthMoment, into actions: inout [HealthAction]
     ) -> Bool {
         guard let (s, b) = index[key] else { return false }
+        var word = word
+        // The later word counts, and the clocks of those who spoke may differ.
+        if let before = services[s].backends[b].word { word.follow(before) }
         take(word, s, b, &actions)
         if isJoined { actions.append(.writeWord(key, word)) }
         evaluate(s, now, &actions)

@@ -44,7 +44,9 @@ package struct ProbeRecord: Hashable, Sendable {
     /// Whether this one replaces `other`. The same number was probed twice where a report was lost: then failure
     /// counts, and the order is the same on every node, so that repeated and reordered reports end alike.
     package func supersedes(_ other: ProbeRecord) -> Bool {
-        (number, bad, good) > (other.number, other.bad, other.good)
+        // Nothing but a forged report gets there, and nothing leads beyond: then whoever speaks last is right.
+        if number == Self.numberMax, other.number == Self.numberMax { return self != other }
+        return (number, bad, good) > (other.number, other.bad, other.good)
     }
 }
 

@@ -123,6 +123,9 @@ package final class Reply {
         String(decoding: bytes(index), as: UTF8.self)
     }
 
+    /// How many bytes the text at `index` has.
+    package func byteCount(_ index: Int) -> Int { node(index)?.text.count ?? 0 }
+
     /// The bytes of the text at `index`.
     package func bytes(_ index: Int) -> [UInt8] {
         guard let node = node(index) else { return [] }

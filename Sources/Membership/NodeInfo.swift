@@ -10,6 +10,12 @@ package enum MembershipKeys {
     package static let nodes = "sluice:nodes"
     /// A hash: the field is a node id, the value is `NodeInfo` as JSON.
     package static let info = "sluice:nodes:info"
+
+    /// A key of what the nodes share, as a server has it. On a cluster a transaction's keys must share a slot: what the
+    /// nodes share is little, and all of it lies in that of `{sluice}`.
+    package static func placed(_ name: String, onCluster: Bool) -> String {
+        onCluster ? "{sluice}\(name.dropFirst("sluice".count))" : name
+    }
 }
 
 /// Why a value of `sluice:nodes:info` was not understood.

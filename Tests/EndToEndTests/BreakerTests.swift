@@ -63,6 +63,41 @@ struct BreakerTests {
         }
     }
 
+    @Test("when the node that has the trial has died, another one tries, however many ask meanwhile")
+    func forgottenTrial() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let power = Switch()
+            let shaky = try scene.backend { exchange in
+                let fails = power.fails.load(ordering: .relaxed)
+                try exchange.answer("shaky", status: fails ? "503 Service Unavailable" : "200 OK")
+                return .keep
+            }
+            let steady = try scene.backend(named: "steady")
+            var file = File([shaky, steady], "circuitBreaker: {failures: 3, openFor: 300ms}")
+            file.gateway = "heartbeat: 100ms"
+            file.services[0].health = "active: false, failures: 1000"
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let nodes = try ["a", "b"].map { try scene.node(file, ["--node-id", $0]) }
+            try LimitTests.reached(nodes)
+            let client = try redis.client()
+            // The claims of the first openings, by a node that is no more.
+            for number in stride(from: 1, to: 40, by: 2) {
+                try client("SET", "sluice:trial:main:\(number):\(shaky.url)", "ghost", "PX", "1500")
+            }
+            while try !nodes[0].row(of: shaky.url).contains("\"breaker\":\"half-open\"") { _ = try nodes[0].ask() }
+            let before = shaky.requests.count
+            power.fails.store(false, ordering: .relaxed)
+            for node in nodes { for _ in 0..<10 { #expect(try node.ask().text == "steady") } }
+            #expect(shaky.requests.count == before)
+            #expect(try client("GET", "sluice:trial:main:1:\(shaky.url)") == "'ghost'")
+            try eventually("another has tried") {
+                for node in nodes { #expect(try node.ask().status == 200) }
+                return try nodes.allSatisfy { try $0.row(of: shaky.url).contains("\"breaker\":\"closed\"") }
+            }
+        }
+    }
+
     @Test("the only backend of a service is shut where the file asks for it, and tried again; else it is spared")
     func alone() throws {
         try Scene.play { scene in

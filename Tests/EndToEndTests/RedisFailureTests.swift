@@ -83,7 +83,7 @@ struct RedisFailureTests {
                 try client(
                     "ACL", "SETUSER", "sluice", "on", ">p@ss", "~rate_limit:*", "~sluice:*", "&sluice:*", "-@all",
                     "+@connection", "+@transaction", "+time", "+role", "+zadd", "+zrem", "+zrange", "+zrevrange",
-                    "+zremrangebyscore", "+zremrangebyrank", "+pexpire", "+setnx", "+get", "+hset", "+hget",
+                    "+zremrangebyscore", "+zremrangebyrank", "+pexpire", "+setnx", "+set", "+get", "+hset", "+hget",
                     "+hgetall", "+hdel", "+publish", "+subscribe") == "+OK")
             for (id, login) in [("default", ":a%20b"), ("own", "sluice:p%40ss")] {
                 let other = try scene.node(

@@ -1,6 +1,6 @@
 // N nodes, M backends and a model of Redis in one thread and one queue of events, all from one seed. Messages are lost,
 // late, repeated and out of order while there are faults; writes are lost; nodes crash, are cut off from Redis and come
-// back; backends die, or answer probes and fail requests. Invariants are checked all the time by whoever runs it.
+// back; backends die, or answer probes and fail requests; paths break between one node and one backend. Invariants are checked all the time by whoever runs it.
 
 import Health
 import Membership
@@ -14,8 +14,9 @@ final class Simulation {
         var state = BackendState.alive
         /// When `state` began.
         var since = TimeSpan.zero
-        /// Only this node's path to it is broken.
-        var unreachableFrom: Int?
+        /// The nodes whose path to it is broken, and when one that was has healed.
+        var unreachable: Set<NodeID> = []
+        var healed: [NodeID: TimeSpan] = [:]
     }
 
     final class SimulatedNode {
@@ -31,9 +32,11 @@ final class Simulation {
         var available: Set<BackendKey> = []
         var failedInARow: [BackendKey: Int] = [:]
         var tickAt: TimeSpan?
+        /// When it last had no way to any backend.
+        var cutOffEnded: TimeSpan?
         /// This machine's monotonic clock has an origin of its own, and its wall clock is wrong.
         let origin: TimeSpan
-        let wallError: TimeSpan
+        var wallError: TimeSpan
 
         init(_ id: NodeID, origin: TimeSpan, wallError: TimeSpan) {
             self.id = id
@@ -169,8 +172,13 @@ final class Simulation {
     private func beat(_ node: SimulatedNode, _ epoch: Int) {
         guard node.epoch == epoch, node.isConnected else { return }
         node.lastBeat = now
-        let live = nodes.filter { other in other.lastBeat.map { now - $0 < Self.heartbeat * 3 } ?? false }.map(\.id)
-        if node.machine?.listing.first.map({ $0.votes.map(\.node) }) != live {
+        let known = node.machine?.listing.first.map { $0.votes.map(\.node) } ?? []
+        // After a pause nobody's silence is held against him for a while.
+        let isGrace = now - node.connectedSince < Self.heartbeat * 3
+        let live = nodes.filter { other in
+            other.lastBeat.map { now - $0 < Self.heartbeat * 3 } ?? false || isGrace && known.contains(other.id)
+        }.map(\.id)
+        if known != live {
             give(node) { $0.liveNodesChanged(live, at: $1, into: &$2) }
         }
         after(Self.heartbeat) { self.beat(node, epoch) }
@@ -289,12 +297,34 @@ final class Simulation {
     func cutOff(_ node: SimulatedNode?) {
         guard cutOff !== node else { return }
         note("cut off: \(node.map { "\($0.id)" } ?? "nobody")")
+        cutOff?.cutOffEnded = now
         cutOff = node
         cutOffChanged = now
     }
 
+    /// Breaks one node's path to one backend, or makes it whole.
+    func setPath(of node: SimulatedNode, to index: Int, broken: Bool) {
+        guard backends[index].unreachable.contains(node.id) != broken else { return }
+        note("\(node.id) to \(backends[index].key): \(broken ? "broken" : "whole")")
+        if broken {
+            backends[index].unreachable.insert(node.id)
+        } else {
+            backends[index].unreachable.remove(node.id)
+            backends[index].healed[node.id] = now
+        }
+    }
+
     private func reaches(_ node: SimulatedNode, _ backend: SimulatedBackend) -> Bool {
-        backend.state != .dead && cutOff !== node && backend.unreachableFrom.map { nodes[$0] !== node } ?? true
+        backend.state != .dead && cutOff !== node && !backend.unreachable.contains(node.id)
+    }
+
+    /// The nodes that may still judge a backend by a path that is broken, or was so lately.
+    func misled(by index: Int, lately span: TimeSpan) -> Set<NodeID> {
+        var misled = backends[index].unreachable
+        for (node, time) in backends[index].healed where now - time < span { misled.insert(node) }
+        if let cutOff { misled.insert(cutOff.id) }
+        for node in nodes { if let time = node.cutOffEnded, now - time < span { misled.insert(node.id) } }
+        return misled
     }
 
     private func probe(_ node: SimulatedNode, _ key: BackendKey, _ attempt: UInt64, _ settings: HealthSettings) {
