@@ -93,7 +93,8 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Configuration", "Membership", "Gateway", "Admin",
+                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Hiredis", "RedisClient", "Configuration", "Membership",
+                "Health", "Gateway", "Admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

@@ -25,7 +25,7 @@ package enum AdminServer {
                 ready: control.isReady, reason: control.isReady ? "serving" : "draining or starting",
                 cluster: control.clusterState.rawValue, connections: .init(control.connections))
             return encode(ready, status: control.isReady ? 200 : 503)
-        case "/api/backends": return encode(Backends(backends: control.backendRows.map { Backends.Row($0) }))
+        case "/api/backends": return encode(BackendListing(control))
         case "/api/nodes": return encode(nodes(control))
         case "/api/redis": return encode(RedisState(control))
         case "/api/retries": return encode(Retries(services: control.retryRows.map { Retries.Row($0) }))
@@ -86,58 +86,6 @@ package enum AdminServer {
             refused = status.refused
             refusedProxyHeaders = status.refusedHeaders
         }
-    }
-
-    private struct Backends: Encodable {
-        struct Row: Encodable {
-            var service: String
-            var url: String
-            var state: String
-            /// Whether this node sends requests there.
-            var available: Bool
-            var since: String
-            var reason: String
-            var votes: [String: String]
-            /// An operator's word that stands above the evidence.
-            var `operator`: Word?
-            var lastError: String?
-            /// Requests of this node that are under way there.
-            var inFlight: Int
-            /// The same of all nodes, where they tell each other.
-            var clusterInFlight: Int?
-            /// Its circuit breaker: `closed`, `open`, `half-open`.
-            var breaker: String
-            /// How often what it is to this node has changed since the start.
-            var changes: UInt64
-
-            struct Word: Encodable {
-                var word: String
-                var by: String
-                var at: String
-            }
-
-            init(_ row: BackendRow) {
-                let status = row.status
-                service = status.backend.service
-                url = status.backend.url
-                state = status.state.rawValue
-                available = status.isAvailable
-                since = SystemClock.timestamp(microseconds: saturatingMultiply(status.since.milliseconds, 1_000))
-                reason = status.reason
-                votes = Dictionary(uniqueKeysWithValues: status.votes.map { ($0.node.text, $0.vote.rawValue) })
-                self.operator = status.word.map { word in
-                    Word(
-                        word: word.word.rawValue, by: word.by,
-                        at: SystemClock.timestamp(microseconds: saturatingMultiply(word.at.milliseconds, 1_000)))
-                }
-                lastError = status.lastFailure?.description
-                inFlight = row.inFlight
-                clusterInFlight = row.clusterInFlight
-                breaker = row.breaker.rawValue
-                changes = status.changes
-            }
-        }
-        var backends: [Row]
     }
 
     /// How Redis is reached, and what got in the way since the start.

@@ -48,8 +48,9 @@ package struct ConfigurationError: Error, Equatable, Sendable, CustomStringConve
 }
 
 /// Why one value is refused; whoever reads the value knows its place.
-struct Invalid: Error {
+package struct Invalid: Error, CustomStringConvertible {
     let message: String
+    package var description: String { message }
 
     init(_ message: String) { self.message = message }
 }

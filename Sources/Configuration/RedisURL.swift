@@ -63,7 +63,7 @@ package struct RedisURL: Hashable, Sendable {
     ///
     /// with the parameters `ca`, `cert`, `key` and `name` where there is TLS, and `sentinelUser` and `sentinelPassword`
     /// where there are sentinels.
-    init(parsing text: String) throws(Invalid) {
+    package init(parsing text: String) throws(Invalid) {
         guard text.contains("://") else { throw Invalid(Self.notRedis) }
         let parts = try URLParts(text)
         if parts.fragment != nil { throw Invalid("a `#` in a password must be written %23; otherwise remove it") }

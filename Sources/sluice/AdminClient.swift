@@ -27,24 +27,28 @@ struct AdminOptions: ParsableArguments {
     @Flag(help: "Print the listener's own JSON.")
     var json = false
 
+    /// The configuration, where one is given.
+    func configuration() throws -> Configuration? {
+        guard let config else { return nil }
+        do throws(ConfigurationErrors) {
+            return try Configuration.load(
+                path: config, overrides: [], environment: ProcessInfo.processInfo.environment)
+        } catch {
+            printError(error.description)
+            throw ExitCode(1)
+        }
+    }
+
     func client() throws -> AdminClient {
-        let environment = ProcessInfo.processInfo.environment
         var host = "127.0.0.1"
         var port: UInt16 = 9901
-        var token = token ?? environment["SLUICE_ADMIN_TOKEN"]
-        if let config {
-            let gateway: Configuration.Gateway
-            do throws(ConfigurationErrors) {
-                gateway = try Configuration.load(path: config, overrides: [], environment: environment).gateway
-            } catch {
-                printError(error.description)
-                throw ExitCode(1)
-            }
+        var token = token ?? ProcessInfo.processInfo.environment["SLUICE_ADMIN_TOKEN"]
+        if let gateway = try configuration()?.gateway {
             if let address = gateway.admin {
                 host = address.host.map { "\($0)" } ?? host
                 port = address.port
             } else if admin == nil {
-                throw ValidationError("\(config) has no gateway.admin: give --admin HOST:PORT")
+                throw ValidationError("\(config ?? "") has no gateway.admin: give --admin HOST:PORT")
             }
             token = token ?? gateway.adminToken
         }

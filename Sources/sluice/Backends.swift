@@ -1,7 +1,10 @@
 // `sluice backends` and `sluice nodes`: what a node knows of the cluster, and an operator's word about a backend.
 
+import Admin
 import ArgumentParser
+import Configuration
 import FoundationEssentials
+import Health
 import LinuxIO
 import Primitives
 
@@ -10,6 +13,7 @@ struct Backends: ParsableCommand {
         abstract: "Show the backends, or say a word that stands above their probes.",
         discussion: """
             Asks the admin listener of one node, which knows the view of all. Default: 127.0.0.1:9901.
+            With --redis, or --config of nodes that have no admin listener, Redis itself is asked.
             A word is kept in Redis, holds on every node and survives restarts, until it is taken back.
             """,
         subcommands: [List.self, Drain.self, Undrain.self, Down.self, Up.self],
@@ -18,73 +22,75 @@ struct Backends: ParsableCommand {
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Show the backends (the default).")
 
-        @OptionGroup var options: AdminOptions
+        @OptionGroup var options: SharedOptions
         @Option(help: "Only of this service.") var service: String?
 
         func run() throws {
-            let body = try asked(options, "GET", "/api/backends")
-            if options.json {
-                print(String(decoding: body, as: UTF8.self), terminator: "")
-                return
+            let listing: BackendListing
+            switch try options.way() {
+            case .admin(let client):
+                let body = try asked(client, "GET", "/api/backends")
+                if options.admin.json {
+                    print(String(decoding: body, as: UTF8.self), terminator: "")
+                    return
+                }
+                listing = try decoded(BackendListing.self, body)
+            case .redis(let view):
+                listing = try told { try view.listing(service: service) }
+                if options.admin.json {
+                    let encoder = JSONEncoder()
+                    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+                    print(String(decoding: try encoder.encode(listing), as: UTF8.self))
+                    return
+                }
             }
-            let answer = try decoded(Listing.self, body)
-            var rows = [["SERVICE", "BACKEND", "STATE", "SINCE", "VOTES", "IN FLIGHT", "WORD", "LAST ERROR", "REASON"]]
-            for row in answer.backends where service == nil || row.service == service {
-                let down = row.votes.filter { $0.value == "down" }.keys.sorted()
-                let votes =
-                    down.isEmpty
-                    ? "0/\(row.votes.count)" : "\(down.count)/\(row.votes.count) \(down.joined(separator: ","))"
-                let state =
-                    row.available == (row.state == "up")
-                    ? row.state : "\(row.state), \(row.available ? "used" : "not used") here"
-                rows.append([
-                    row.service, row.url, state, row.since, votes,
-                    row.clusterInFlight.map { "\(row.inFlight) of \($0)" } ?? "\(row.inFlight)",
-                    row.operator.map { "\($0.word) by \($0.by)" } ?? "-", row.lastError ?? "-", row.reason,
-                ])
-            }
-            print(table(rows))
+            let rows = listing.backends.filter { service == nil || $0.service == service }
+            print(table([Self.heads] + rows.map(Self.cells)))
         }
-    }
 
-    private struct Listing: Decodable {
-        struct Row: Decodable {
-            var service: String
-            var url: String
-            var state: String
-            var available: Bool
-            var since: String
-            var reason: String
-            var votes: [String: String]
-            var `operator`: Word?
-            var lastError: String?
-            var inFlight: Int
-            var clusterInFlight: Int?
+        private static let heads = [
+            "SERVICE", "BACKEND", "STATE", "SINCE", "SAID BY", "VOTES", "BREAKER", "IN FLIGHT", "LAST ERROR", "REASON",
+        ]
+
+        private static func cells(_ row: BackendListing.Row) -> [String] {
+            let down = row.votes.count { $0.value == "down" }
+            let state =
+                row.available == (row.state == "up")
+                ? row.state : "\(row.state), \(row.available ? "used" : "not used") here"
+            let inFlight = row.inFlight.map { own in row.clusterInFlight.map { "\(own) of \($0)" } ?? "\(own)" }
+            return [
+                row.service, row.url, state, row.since,
+                row.operator.map { "\($0.word) by \($0.by)" }
+                    ?? (row.saidBy.isEmpty ? "-" : row.saidBy.joined(separator: ",")),
+                "\(down)/\(row.votes.count) down", row.breaker, inFlight ?? "-", row.lastError ?? "-", row.reason,
+            ]
         }
-        struct Word: Decodable {
-            var word: String
-            var by: String
-        }
-        var backends: [Row]
     }
 
     struct Target: ParsableArguments {
-        @OptionGroup var options: AdminOptions
+        @OptionGroup var options: SharedOptions
         @Argument(help: "The backend's URL, as the configuration writes it.") var url: String
         @Option(help: "Only of this service. Default: every service that has it.") var service: String?
 
-        func say(_ word: String) throws {
+        func say(_ word: OperatorWord.Word) throws {
             let environment = ProcessInfo.processInfo.environment
             let user = environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? "somebody"
-            var target = "/api/backends/\(word)?url=\(escaped(url))&by=\(escaped("\(user)@\(HostNames.local())"))"
-            if let service { target += "&service=\(escaped(service))" }
-            let body = try asked(options, "POST", target)
-            if options.json {
-                print(String(decoding: body, as: UTF8.self), terminator: "")
-            } else {
-                let said = try decoded(Said.self, body)
-                print("\(url) of \(said.services.joined(separator: ", ")): \(word)")
+            let by = "\(user)@\(HostNames.local())"
+            let services: [String]
+            switch try options.way() {
+            case .admin(let client):
+                var target = "/api/backends/\(word.rawValue)?url=\(escaped(url))&by=\(escaped(by))"
+                if let service { target += "&service=\(escaped(service))" }
+                let body = try asked(client, "POST", target)
+                if options.admin.json {
+                    print(String(decoding: body, as: UTF8.self), terminator: "")
+                    return
+                }
+                services = try decoded(Said.self, body).services
+            case .redis(let view):
+                services = try told { try view.say(word, of: url, service: service, by: by) }
             }
+            print("\(url) of \(services.joined(separator: ", ")): \(word == .auto ? "undrain" : word.rawValue)")
         }
 
         private struct Said: Decodable { var services: [String] }
@@ -105,27 +111,63 @@ struct Backends: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Send it no new requests; those under way end in peace.")
         @OptionGroup var target: Target
-        func run() throws { try target.say("drain") }
+        func run() throws { try target.say(.drain) }
     }
 
     struct Undrain: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Take back whatever was said of it: probes and traffic decide again.")
         @OptionGroup var target: Target
-        func run() throws { try target.say("undrain") }
+        func run() throws { try target.say(.auto) }
     }
 
     struct Down: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Hold it down, whatever its probes say.")
         @OptionGroup var target: Target
-        func run() throws { try target.say("down") }
+        func run() throws { try target.say(.down) }
     }
 
     struct Up: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Hold it up, whatever its probes say.")
         @OptionGroup var target: Target
-        func run() throws { try target.say("up") }
+        func run() throws { try target.say(.up) }
     }
+}
+
+/// Whom to ask: a node, or Redis itself.
+struct SharedOptions: ParsableArguments {
+    enum Way {
+        case admin(AdminClient)
+        case redis(SharedView)
+    }
+
+    @OptionGroup var admin: AdminOptions
+
+    @Option(
+        help: ArgumentHelp(
+            "Ask Redis itself, and no node. Services are those of --config, or the one of --service.",
+            valueName: "url"))
+    var redis: String?
+
+    func way() throws -> Way {
+        if let redis {
+            let url: RedisURL
+            do throws(Invalid) { url = try RedisURL(parsing: redis) } catch {
+                throw ValidationError("--redis: \(error)")
+            }
+            return .redis(SharedView(session: try session(url), configuration: try admin.configuration()))
+        }
+        if admin.admin == nil, let configuration = try admin.configuration(), configuration.gateway.admin == nil {
+            guard let url = configuration.rateLimit?.redisURL else {
+                throw ValidationError(
+                    "\(admin.config ?? "") has neither gateway.admin nor rateLimit.redisURL: give --admin HOST:PORT")
+            }
+            return .redis(SharedView(session: try session(url), configuration: configuration))
+        }
+        return .admin(try admin.client())
+    }
+
+    private func session(_ url: RedisURL) throws -> RedisSession { try told { try RedisSession(url) } }
 }
 
 struct Nodes: ParsableCommand {
@@ -145,7 +187,7 @@ struct Nodes: ParsableCommand {
     }
 
     func run() throws {
-        let body = try asked(options, "GET", "/api/nodes")
+        let body = try asked(try options.client(), "GET", "/api/nodes")
         if options.json {
             print(String(decoding: body, as: UTF8.self), terminator: "")
             return
@@ -158,10 +200,13 @@ struct Nodes: ParsableCommand {
 }
 
 /// The answer, or a line on standard error and exit code 1.
-private func asked(_ options: AdminOptions, _ method: String, _ target: String) throws -> [UInt8] {
-    let client = try options.client()
+private func asked(_ client: AdminClient, _ method: String, _ target: String) throws -> [UInt8] {
+    try told { try client.ask(method, target) }
+}
+
+private func told<Value>(_ body: () throws -> Value) throws -> Value {
     do {
-        return try client.ask(method, target)
+        return try body()
     } catch {
         printError("sluice: \(error)")
         throw ExitCode(1)

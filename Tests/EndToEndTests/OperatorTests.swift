@@ -66,6 +66,77 @@ struct OperatorTests {
         }
     }
 
+    @Test("a word survives the end of all nodes and of a Redis that keeps its data")
+    func restarts() throws {
+        try Scene.play { scene in
+            let one = try scene.backend(named: "one")
+            let two = try scene.backend(named: "two")
+            let (nodes, redis) = try cluster(scene, [one, two])
+            #expect(try run(nodes[0], ["down", one.url]).exit == 0)
+            for node in nodes { try eventually("it is held down") { try texts(node) == ["two"] } }
+            #expect(try redis.client()("SAVE") == "+OK")
+            for node in nodes { #expect(try node.terminate() == 0) }
+            redis.kill()
+            try redis.start()
+            var file = File([one, two])
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let reborn = try scene.node(file, ["--node-id", "new"])
+            try eventually("the new node knows it") { try texts(reborn) == ["two"] }
+            #expect(try reborn.row(of: one.url).contains("\"word\":\"down\""))
+        }
+    }
+
+    @Test("without an admin listener Redis itself is asked and told, by its URL or a node's configuration")
+    func withoutListener() throws {
+        try Scene.play { scene in
+            let one = try scene.backend(named: "one")
+            let two = try scene.backend(named: "two")
+            let (nodes, redis) = try cluster(scene, [one, two])
+            let url = "redis://127.0.0.1:\(redis.port)"
+            let directory = try TemporaryDirectory()
+            let file = try directory.write(
+                """
+                gateway: {port: "127.0.0.1:0"}
+                services:
+                  - {name: main, path: /, instances: ["\(one.url)", "\(two.url)"]}
+                rateLimit: {redisURL: "\(url)"}
+
+                """, to: "gateway.yaml")
+            func sluice(_ arguments: String...) throws -> (exit: Int32, output: String, errors: String) {
+                try runSluice(["backends"] + arguments)
+            }
+            let drained = try sluice("drain", one.url, "--config", file)
+            #expect(drained.exit == 0, "\(drained.errors)")
+            #expect(drained.output == "\(one.url) of main: drain\n")
+            for node in nodes { try eventually("it is drained") { try texts(node) == ["two"] } }
+            for list in [try sluice("--config", file), try sluice("--redis", url, "--service", "main")] {
+                #expect(list.exit == 0, "\(list.errors)")
+                #expect(list.output.contains("draining"))
+                #expect(list.output.contains("drain by "))
+                #expect(list.output.contains("0/2 down"))
+            }
+            // Somebody whose clock is far ahead has spoken; the later word counts all the same.
+            try redis.client()(
+                "HSET", "sluice:operators", "main|\(one.url)",
+                "{\"at\":99999999999999,\"by\":\"x\",\"word\":\"down\"}")
+            try redis.client()("PUBLISH", "sluice:operators", "changed")
+            for node in nodes { try eventually("it is down") { try node.calls(one.url, "down") } }
+            let back = try sluice("undrain", one.url, "--redis", url, "--service", "main")
+            #expect(back.exit == 0, "\(back.errors)")
+            for node in nodes { try eventually("both are used") { try texts(node) == ["one", "two"] } }
+            #expect(try run(nodes[1], ["drain", one.url]).exit == 0)
+            for node in nodes { try eventually("it is drained") { try texts(node) == ["two"] } }
+
+            #expect(try sluice("drain", "http://nowhere:1", "--config", file).errors.contains("no such backend"))
+            #expect(try sluice("drain", one.url, "--redis", url).errors.contains("give --service or --config"))
+            #expect(try sluice("--redis", "http://x").exit != 0)
+            redis.kill()
+            let gone = try sluice("--redis", url, "--service", "main")
+            #expect(gone.exit == 1)
+            #expect(gone.errors.contains("127.0.0.1:\(redis.port)"))
+        }
+    }
+
     @Test("held up and held down stand above probes, and a node without Redis obeys too")
     func held() throws {
         try Scene.play { scene in
