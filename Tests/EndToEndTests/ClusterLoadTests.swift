@@ -53,4 +53,40 @@ struct ClusterLoadTests {
             #expect(Set(try (0..<10).map { _ in try nodes[1].ask().text }) == ["left", "right"])
         }
     }
+
+    @Test("clients that reach the nodes unevenly load the backends evenly: 17, 4 and 3 requests are 6 at each of four")
+    func unevenClients() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let gate = Gate()
+            defer { gate.isOpen.store(true, ordering: .relaxed) }
+            let backends = try (0..<4).map { index in
+                try scene.backend { exchange in
+                    try eventually("the gate opens") { gate.isOpen.load(ordering: .relaxed) }
+                    try exchange.answer("\(index)")
+                    return .keep
+                }
+            }
+            var file = File(backends, "strategy: least_connections, leastConnections: {scope: cluster}")
+            file.gateway = "heartbeat: 100ms"
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let nodes = try ["a", "b", "c"].map { try scene.node(file, ["--node-id", $0]) }
+            try LimitTests.reached(nodes)
+            func inFlight(_ node: SluiceNode) throws -> Int {
+                try node.admin("/api/backends").text.split(separator: "\"clusterInFlight\":").dropFirst()
+                    .reduce(0) { $0 + (Int($1.prefix { $0.isNumber }) ?? 0) }
+            }
+            var wires: [Wire] = []
+            // The last ones come when the first node is full of requests of its own, of which it alone knows by itself.
+            for index in Array(repeating: 0, count: 17) + [1, 2, 1, 2, 1, 2, 1] {
+                let wire = try nodes[index].connect()
+                try wire.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
+                wires.append(wire)
+                try eventually("all nodes know of it") { try nodes.allSatisfy { try inFlight($0) == wires.count } }
+            }
+            #expect(backends.map(\.requests.count) == [6, 6, 6, 6])
+            gate.isOpen.store(true, ordering: .relaxed)
+            for wire in wires { #expect(try wire.readResponse().status == 200) }
+        }
+    }
 }

@@ -1,7 +1,6 @@
 import Glibc
 import LinuxIO
 import Primitives
-import Synchronization
 import TestSupport
 import Testing
 
@@ -9,56 +8,6 @@ import Testing
 /// `scripts/bench-health`; here counts what clients see.
 @Suite("A cluster under traffic")
 struct ClusterProofTests {
-    /// Clients that ask every node without a pause, until they are stopped.
-    private final class Traffic: Sendable {
-        private struct State {
-            var stopped = false
-            var statuses: [Int: Int] = [:]
-            var asked = 0
-        }
-        private let state = Mutex(State())
-        private let threads = Mutex<[OSThread]>([])
-
-        init(_ nodes: [SluiceNode]) {
-            let addresses = nodes.map(\.address)
-            for address in addresses {
-                let thread = OSThread(name: "client") { [self] in
-                    while !state.withLock(\.stopped) {
-                        guard let wire = try? Wire.connect(to: address) else { continue }
-                        while !state.withLock(\.stopped) {
-                            guard (try? wire.send("GET /x HTTP/1.1\r\nHost: test\r\n\r\n")) != nil,
-                                let answer = try? wire.readResponse()
-                            else {
-                                count(0)
-                                break
-                            }
-                            count(answer.status)
-                        }
-                        wire.close()
-                    }
-                }
-                threads.withLock { $0.append(thread) }
-            }
-        }
-
-        private func count(_ status: Int) {
-            state.withLock {
-                $0.statuses[status, default: 0] += 1
-                $0.asked += 1
-            }
-        }
-
-        var asked: Int { state.withLock(\.asked) }
-        /// Requests that were not answered by 200.
-        var failed: [Int: Int] { state.withLock { $0.statuses.filter { $0.key != 200 } } }
-        func forget() { state.withLock { $0.statuses = [:] } }
-
-        func stop() {
-            state.withLock { $0.stopped = true }
-            for thread in threads.withLock({ $0 }) { thread.join() }
-        }
-    }
-
     private static let health =
         "interval: 1s, warningInterval: 200ms, downInterval: 100ms, timeout: 2s, cooldown: 1s, cooldownMax: 2s"
 
@@ -74,11 +23,6 @@ struct ClusterProofTests {
         return nodes
     }
 
-    private func isDown(_ node: SluiceNode, _ url: String) throws -> Bool {
-        let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
-        return rows.contains { $0.contains("\"url\":\"\(url)\"") && $0.contains("\"state\":\"down\"") }
-    }
-
     @Test(
         "a backend is killed and no request fails on any node, with Redis restarted in the middle", arguments: [3, 5])
     func killed(count: Int) throws {
@@ -91,7 +35,7 @@ struct ClusterProofTests {
             defer { traffic.stop() }
             try eventually("traffic flows") { traffic.asked > 100 }
             dying.stop()
-            for node in nodes { try eventually("it is down") { try isDown(node, dying.url) } }
+            for node in nodes { try eventually("it is down") { try node.calls(dying.url, "down") } }
             #expect(traffic.failed.isEmpty)
 
             redis.kill()
@@ -99,7 +43,7 @@ struct ClusterProofTests {
             let before = traffic.asked
             try eventually("traffic flows without Redis") { traffic.asked > before + 200 }
             try redis.start()
-            for node in nodes { try eventually("it is up again") { try !isDown(node, dying.url) } }
+            for node in nodes { try eventually("it is up again") { try !node.calls(dying.url, "down") } }
             for node in nodes { try eventually("it is used") { try node.ask().text == "reborn" } }
             #expect(traffic.failed.isEmpty)
             _ = reborn
@@ -125,12 +69,11 @@ struct ClusterProofTests {
             defer { traffic.stop() }
             try eventually("traffic flows") { traffic.asked > 100 }
             process.signal(SIGSTOP)
-            for node in nodes { try eventually("it is down") { try isDown(node, url) } }
+            for node in nodes { try eventually("it is down") { try node.calls(url, "down") } }
             // Those that were under way when the last node stopped may still run into their timeout.
             try eventually("nothing is under way there") {
                 try nodes.allSatisfy { node in
-                    let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
-                    return rows.contains { $0.contains("\"url\":\"\(url)\"") && $0.contains("\"inFlight\":0") }
+                    try node.row(of: url).contains("\"inFlight\":0")
                 }
             }
             traffic.forget()

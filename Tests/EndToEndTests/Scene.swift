@@ -31,9 +31,11 @@ final class Scene {
     }
 
     /// A backend that answers 200 with its name.
-    func backend(named name: String = "ok", port: UInt16 = 0) throws -> RecordingBackend {
+    func backend(
+        named name: String = "ok", on ip: IPAddress = .v4Loopback, port: UInt16 = 0
+    ) throws -> RecordingBackend {
         add(
-            try RecordingBackend(port: port) {
+            try RecordingBackend(on: ip, port: port) {
                 try $0.answer(name)
                 return .keep
             })
@@ -52,8 +54,8 @@ final class Scene {
     }
 
     @discardableResult
-    func node(_ file: File, _ arguments: [String] = []) throws -> SluiceNode {
-        let node = try SluiceNode(file.yaml, arguments)
+    func node(_ file: File, _ arguments: [String] = [], in place: [String] = []) throws -> SluiceNode {
+        let node = try SluiceNode(file.yaml, arguments, in: place)
         nodes.append(node)
         return node
     }
@@ -72,6 +74,7 @@ struct File {
 
     var services: [Service]
     var listen = "127.0.0.1:0"
+    var admin = "127.0.0.1:0"
     var workers = "1"
     /// More keys of `gateway`.
     var gateway = ""
@@ -85,7 +88,7 @@ struct File {
     }
 
     var yaml: String {
-        var text = "gateway: {port: \"\(listen)\", workers: \(workers), admin: \"127.0.0.1:0\", accessLog: false"
+        var text = "gateway: {port: \"\(listen)\", workers: \(workers), admin: \"\(admin)\", accessLog: false"
         text += gateway.isEmpty ? "}\n" : ", \(gateway)}\n"
         text += "services:\n"
         for service in services {

@@ -11,10 +11,6 @@ struct SentinelTests {
         return file
     }
 
-    private static func isReached(_ node: SluiceNode) throws -> Bool {
-        try node.admin("/readyz").text.contains("\"cluster\":\"reached\"")
-    }
-
     @Test("nodes follow a failover, planned or not, and come to rest on the new primary", arguments: [true, false])
     func failover(planned: Bool) throws {
         try Scene.play { scene in
@@ -23,7 +19,7 @@ struct SentinelTests {
             // The first sentinel is gone: the others know as much.
             group.killSentinel(0)
             let node = try scene.node(Self.file(try scene.backend(), group.url, rate: 1_000))
-            try eventually("the node has reached Redis") { try Self.isReached(node) }
+            try eventually("the node has reached Redis") { try node.isReached() }
             let key = "rate_limit:default:1000/1s:ip:127.0.0.1"
             try eventually("decisions are made by the primary") {
                 let status = try node.ask().status
@@ -49,10 +45,51 @@ struct SentinelTests {
                 let status = try node.ask().status
                 #expect(status == 200)
                 return try other("EXISTS", key) == "1"
-                    && (try other("CLIENT", "LIST").contains("name=sluice-")) && Self.isReached(node)
+                    && (try other("CLIENT", "LIST").contains("name=sluice-")) && node.isReached()
             }
             #expect(try other("EXISTS", "sluice:nodes") == "1")
             if !planned { group.servers[0].resume() }
+        }
+    }
+
+    @Test("a backend dies while the sentinels put another Redis in the first one's place: no request fails, all agree")
+    func backendDiesMeanwhile() throws {
+        try Scene.play { scene in
+            let group = try SentinelGroup()
+            defer { group.stop() }
+            let dying = try scene.backend(named: "dying")
+            let steady = try scene.backend(named: "steady")
+            var file = File([dying, steady], "circuitBreaker: {failures: 1000}")
+            file.services[0].health =
+                "interval: 1s, warningInterval: 200ms, downInterval: 100ms, timeout: 1s, cooldown: 500ms, cooldownMax: 1s"
+            file.gateway = "heartbeat: 200ms"
+            file.rateLimit = "timeout: 200ms, redisURL: \"\(group.url)\""
+            let nodes = try ["a", "b", "c"].map { try scene.node(file, ["--node-id", $0]) }
+            for node in nodes {
+                try eventually("it sees all") { try node.admin("/api/nodes").text.components(of: "\"id\":") == 3 }
+            }
+            let traffic = Traffic(nodes)
+            defer { traffic.stop() }
+            try eventually("traffic flows") { traffic.asked > 100 }
+            group.servers[0].pause()
+            dying.stop()
+            for node in nodes { try eventually("it is left without Redis") { try !node.uses(dying.url) } }
+            try eventually("the sentinels lead to the other server") {
+                try group.primaryPort() == group.servers[1].port
+            }
+            let all = "\"votes\":{\"a\":\"down\",\"b\":\"down\",\"c\":\"down\"}"
+            for node in nodes {
+                try eventually("it agrees with the others") {
+                    try node.isReached() && node.calls(dying.url, "down") && node.row(of: dying.url).contains(all)
+                }
+            }
+            let hash = try group.servers[1].client()("HGETALL", "sluice:health:main")
+            for name in ["a", "b", "c"] { #expect(hash.contains("\(dying.url)|\(name)")) }
+            // The old one is a replica when it wakes: nobody goes back to it.
+            group.servers[0].resume()
+            let reborn = try scene.backend(named: "reborn", port: dying.address.port)
+            for node in nodes { try eventually("it is used again") { try node.uses(reborn.url) } }
+            #expect(traffic.failed.isEmpty)
         }
     }
 

@@ -76,6 +76,29 @@ struct TrafficEvidenceTests {
         }
     }
 
+    @Test("a backend that fails again each time it is tried stays out longer, to a bound")
+    func flapping() throws {
+        try Scene.play { scene in
+            let sick = try scene.backend {
+                try $0.answer("", status: "500 Internal Server Error")
+                return .keep
+            }
+            let well = try scene.backend(named: "well")
+            var file = File([sick, well], "circuitBreaker: {failures: 1000}")
+            file.services[0].health = "active: false, failures: 2, cooldown: 100ms, cooldownMax: 400ms"
+            let node = try scene.node(file)
+            func returns(after stay: String) -> Int { node.log.components(of: "tried again after \(stay) of cooldown") }
+            try eventually("it has reached the bound") {
+                _ = try node.ask()
+                return returns(after: "400ms") >= 3
+            }
+            #expect(returns(after: "100ms") == 1)
+            #expect(returns(after: "200ms") == 1)
+            // Every time it cost two requests, and each change has its line.
+            #expect(sick.requests.count <= 2 * (node.log.components(of: "is not used") + 1))
+        }
+    }
+
     @Test("a backend that has come back gets its share little by little")
     func slowStart() throws {
         try Scene.play { scene in

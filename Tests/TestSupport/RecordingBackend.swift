@@ -45,17 +45,19 @@ package final class RecordingBackend: Sendable {
     }
 
     /// - Parameters:
+    ///   - ip: where it listens.
     ///   - port: a free one by default.
     ///   - connection: serves one connection, which ends when it returns. The number counts connections from 0.
     package init(
-        port: UInt16 = 0, serving connection: @escaping @Sendable (RecordingBackend, Wire, Int) throws -> Void
+        on ip: IPAddress = .v4Loopback, port: UInt16 = 0,
+        serving connection: @escaping @Sendable (RecordingBackend, Wire, Int) throws -> Void
     ) throws {
         let raw = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw WireError.system("socket", errno: errno) }
         listener = Listening(raw)
         var on: Int32 = 1
         _ = unsafe setsockopt(raw, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
-        let wanted = SocketAddress(ip: .v4Loopback, port: port)
+        let wanted = SocketAddress(ip: ip, port: port)
         guard unsafe withSocketAddress(wanted, { unsafe bind(raw, $0, $1) }) == 0, listen(raw, 1024) == 0 else {
             throw WireError.system("listen", errno: errno)
         }
@@ -64,7 +66,7 @@ package final class RecordingBackend: Sendable {
         _ = unsafe withUnsafeMutablePointer(to: &bound) {
             unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe getsockname(raw, $0, &length) }
         }
-        address = SocketAddress(ip: .v4Loopback, port: UInt16(bigEndian: bound.sin_port))
+        address = SocketAddress(ip: ip, port: UInt16(bigEndian: bound.sin_port))
         let thread = OSThread(name: "accept") { [self, listener] in
             while true {
                 let accepted = accept(listener.raw, nil, nil)
@@ -78,13 +80,13 @@ package final class RecordingBackend: Sendable {
 
     /// Serves request by request. Probes of `/health` are answered with 200 and counted apart.
     package convenience init(
-        port: UInt16 = 0,
+        on ip: IPAddress = .v4Loopback, port: UInt16 = 0,
         _ script: @escaping @Sendable (Exchange) throws -> Next = {
             try $0.answer()
             return .keep
         }
     ) throws {
-        try self.init(port: port) { backend, wire, connection in
+        try self.init(on: ip, port: port) { backend, wire, connection in
             wire.received = { bytes in backend.state.withLock { $0.bytes += bytes } }
             var number = 0
             while let request = try wire.readRequest() {

@@ -11,11 +11,14 @@ package final class SluiceNode {
 
     /// Starts a node and waits until it serves.
     ///
-    /// - Parameter arguments: more options of `sluice run`.
-    package init(_ yaml: String, _ arguments: [String] = []) throws {
+    /// - Parameters:
+    ///   - arguments: more options of `sluice run`.
+    ///   - place: what is put before the program, so that it runs elsewhere.
+    package init(_ yaml: String, _ arguments: [String] = [], in place: [String] = []) throws {
         directory = try TemporaryDirectory()
         let file = try directory.write(yaml, to: "gateway.yaml")
-        process = try ChildProcess(try Self.binary(), ["run", "--config", file] + arguments)
+        let command = place + [try Self.binary(), "run", "--config", file] + arguments
+        process = try ChildProcess(command[0], Array(command.dropFirst()))
         try eventually("the node serves") {
             if let code = process.exit { throw ProcessError("the node ended with \(code): \(process.errors)") }
             return line("serving") != nil
