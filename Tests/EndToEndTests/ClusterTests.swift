@@ -138,7 +138,8 @@ struct ClusterTests {
             #expect(ready.hasPrefix("{\"cluster\":\"alone\",\"connections\":{\"max\":"))
             #expect(
                 ready.hasSuffix(
-                    ",\"open\":0,\"refused\":0,\"refusedProxyHeaders\":0,\"scarce\":false,\"shed\":0},\"ready\":true,\"reason\":\"serving\"}\n"))
+                    ",\"open\":0,\"refused\":0,\"refusedProxyHeaders\":0,\"scarce\":false,\"shed\":0},\"ready\":true,\"reason\":\"serving\"}\n"
+                ))
             #expect(try node.admin("/readyz?x=1").status == 200)
             let backends = try node.admin("/api/backends")
             #expect(backends.value("Content-Type") == "application/json")
