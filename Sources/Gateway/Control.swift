@@ -392,9 +392,21 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         for backend in node.services.flatMap(\.backends) where IPAddress(backend.host) == nil {
             // A name server that does not answer must not gather questions.
             guard !backend.isResolving.exchange(true, ordering: .relaxed) else { continue }
-            resolver.resolve(backend.host) { answer in
+            resolver.resolve(backend.host) { [logger] answer in
+                switch answer {
+                case .success(let addresses):
+                    _ = backend.replaceAddresses(addresses)
+                    if backend.isNameless.exchange(false, ordering: .relaxed) {
+                        logger.notice("\(backend.host) resolves again")
+                    }
                 // A name that cannot be resolved now keeps the addresses it had.
-                if case .success(let addresses) = answer { _ = backend.replaceAddresses(addresses) }
+                case .failure(let error):
+                    if !backend.isNameless.exchange(true, ordering: .relaxed) {
+                        logger.warning(
+                            "\(backend.host) does not resolve, its last addresses stay",
+                            metadata: ["reason": "\(error.reason)"])
+                    }
+                }
                 backend.isResolving.store(false, ordering: .relaxed)
             }
         }

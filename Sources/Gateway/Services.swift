@@ -29,6 +29,8 @@ package final class Backend: Sendable {
     let failures = Atomic<UInt64>(0)
     /// Whether the resolver is at work on `host`.
     let isResolving = Atomic<Bool>(false)
+    /// Whether the log has been told that `host` does not resolve.
+    let isNameless = Atomic<Bool>(false)
     /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
     private let addressList = Mutex<[IPAddress]>([])
 

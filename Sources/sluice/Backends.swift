@@ -6,6 +6,7 @@ import Configuration
 import FoundationEssentials
 import Health
 import LinuxIO
+import Membership
 import Primitives
 
 struct Backends: ParsableCommand {
@@ -38,9 +39,7 @@ struct Backends: ParsableCommand {
             case .redis(let view):
                 listing = try told { try view.listing(service: service) }
                 if options.admin.json {
-                    let encoder = JSONEncoder()
-                    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-                    print(String(decoding: try encoder.encode(listing), as: UTF8.self))
+                    try printJSON(listing)
                     return
                 }
             }
@@ -173,12 +172,15 @@ struct SharedOptions: ParsableArguments {
 struct Nodes: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show the living nodes of the cluster.",
-        discussion: "Asks the admin listener of one node. Default: 127.0.0.1:9901.")
+        discussion: """
+            Asks the admin listener of one node. Default: 127.0.0.1:9901.
+            With --redis, or --config of nodes that have no admin listener, Redis itself is asked.
+            """)
 
-    @OptionGroup var options: AdminOptions
+    @OptionGroup var options: SharedOptions
 
-    private struct Listing: Decodable {
-        struct Row: Decodable {
+    private struct Listing: Codable {
+        struct Row: Codable {
             var id: String
             var address: String
             var lastSeen: String
@@ -187,21 +189,41 @@ struct Nodes: ParsableCommand {
     }
 
     func run() throws {
-        let body = try asked(try options.client(), "GET", "/api/nodes")
-        if options.json {
-            print(String(decoding: body, as: UTF8.self), terminator: "")
-            return
+        let listing: Listing
+        switch try options.way() {
+        case .admin(let client):
+            let body = try asked(client, "GET", "/api/nodes")
+            if options.admin.json {
+                print(String(decoding: body, as: UTF8.self), terminator: "")
+                return
+            }
+            listing = try decoded(Listing.self, body)
+        case .redis(let view):
+            listing = Listing(
+                nodes: try told { try view.members() }.filter(\.isAlive).map { member in
+                    Listing.Row(
+                        id: member.id.text, address: member.info?.address ?? "",
+                        lastSeen: SystemClock.timestamp(microseconds: member.lastSeen.microseconds))
+                })
+            if options.admin.json {
+                try printJSON(listing)
+                return
+            }
         }
         print(
-            table(
-                [["NODE", "ADDRESS", "LAST SEEN"]]
-                    + (try decoded(Listing.self, body)).nodes.map { [$0.id, $0.address, $0.lastSeen] }))
+            table([["NODE", "ADDRESS", "LAST SEEN"]] + listing.nodes.map { [$0.id, $0.address, $0.lastSeen] }))
     }
 }
 
 /// The answer, or a line on standard error and exit code 1.
 private func asked(_ client: AdminClient, _ method: String, _ target: String) throws -> [UInt8] {
     try told { try client.ask(method, target) }
+}
+
+private func printJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
 }
 
 private func told<Value>(_ body: () throws -> Value) throws -> Value {

@@ -29,8 +29,8 @@ struct NamespaceTests {
                 var file = File([
                     File.Service(
                         urls: [dying.url, steady.url],
-                        more: "timeouts: {connect: 300ms, response: 300ms}, circuitBreaker: {failures: 1000}",
-                        health: "interval: 1s, warningInterval: 200ms, downInterval: 100ms, timeout: 500ms, "
+                        more: "timeouts: {connect: 3s, response: 3s}, circuitBreaker: {failures: 1000}",
+                        health: "interval: 1s, warningInterval: 200ms, downInterval: 100ms, timeout: 1s, "
                             + "cooldown: 500ms, cooldownMax: 1s")
                 ])
                 file.listen = "\(network.address(index)):0"

@@ -115,6 +115,9 @@ struct OperatorTests {
                 #expect(list.output.contains("drain by "))
                 #expect(list.output.contains("0/2 down"))
             }
+            let members = try runSluice(["nodes", "--redis", url])
+            #expect(members.exit == 0, "\(members.errors)")
+            for node in nodes { #expect(members.output.contains("\(node.address)")) }
             // Somebody whose clock is far ahead has spoken; the later word counts all the same.
             try redis.client()(
                 "HSET", "sluice:operators", "main|\(one.url)",

@@ -217,6 +217,27 @@ private func votes(_ live: Int, probe: Int = 0, traffic: Int = 0) -> Votes {
                 == .applied(before: .up))
     }
 
+    @Test("a message that two readings in a row are behind of was not its author's, and mutes him no longer")
+    func ahead() {
+        var table = VerdictTable()
+        func read(_ sequence: UInt64, at seconds: Int64) -> MergeOutcome {
+            table.read(verdict(.up, sequence: sequence), of: node("x"), requested: moment(.seconds(seconds)).monotonic)
+        }
+        _ = table.merge(verdict(.down, sequence: .max), of: node("x"), at: moment(.seconds(5)).monotonic)
+        // Asked for before the message was heard: it may be what came later.
+        #expect(read(7, at: 4) == .old)
+        #expect(read(7, at: 4) == .old)
+        #expect(read(7, at: 6) == .old)
+        #expect(table.verdict(of: node("x"))?.state == .down)
+        #expect(read(7, at: 16) == .applied(before: .down))
+        #expect(table.merge(verdict(.down, sequence: 8), of: node("x"), at: moment(.seconds(17)).monotonic) != .old)
+        // One reading that is behind, as after a failover, changes nothing when the next one has caught up.
+        #expect(read(7, at: 20) == .old)
+        #expect(read(8, at: 30) == .old)
+        #expect(read(7, at: 40) == .old)
+        #expect(table.verdict(of: node("x"))?.sequence == 8)
+    }
+
     @Test("who is missing in two readings in a row is forgotten, but not this node")
     func missing() {
         var table = VerdictTable()

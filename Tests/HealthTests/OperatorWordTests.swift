@@ -92,6 +92,24 @@ private func field(_ key: BackendKey, _ word: OperatorWord) -> (field: String, v
         #expect(actions.last == .log(.ignored(count: 1, last: .badField)))
     }
 
+    @Test("a word is later than the one that it takes back, whosever clock is wrong", arguments: [4, 5, 9_999, .max])
+    func clocks(before: Int64) {
+        var (machine, actions) = machine()
+        machine.words([field(first, word(.down, at: before))], at: moment(.zero), into: &actions)
+        #expect(machine.say(word(.auto, at: 5), of: first, at: moment(.zero), into: &actions))
+        let said = actions.compactMap { action -> OperatorWord? in
+            if case .writeWord(first, let word) = action { return word }
+            return nil
+        }
+        #expect(said.count == 1)
+        #expect(said[0].word == .auto)
+        #expect(said[0].at.milliseconds > before || before == .max)
+        // The others take it, and so does this node when it reads it again.
+        machine.words([field(first, said[0])], at: moment(.zero), into: &actions)
+        #expect(machine.listing[0].word == nil)
+        #expect(machine.condition(of: first)?.isAvailable == true)
+    }
+
     @Test("said without Redis, it is written when Redis is there")
     func alone() {
         var (machine, actions) = machine(joined: false)

@@ -80,4 +80,26 @@ private let second = Watched.second
             #expect(rig.pending.count { $0.key == first } <= 1)
         }
     }
+
+    @Test("a forged number that leaves none behind it does not stop the streaks")
+    func numbersUsedUp() {
+        var rig = MachineRig()
+        rig.join(live: ["x", "y"])
+        rig.pass(.seconds(1))
+        func hear(_ good: Int, _ bad: Int) {
+            let report = ProbeReport(
+                backend: first, node: node("x"), check: HealthSettings().check,
+                record: ProbeRecord(number: ProbeRecord.numberMax, good: good, bad: bad))
+            rig.give { $0.heard(report, at: $1, into: &$2) }
+        }
+        hear(0, ProbeRecord.streakMax)
+        // Whoever comes next is believed, although a failure stands above a success of the same number.
+        hear(1, 0)
+        rig.pass(.seconds(60)) { _ in .succeeded }
+        #expect(rig.isAvailable(first))
+        let forged = ProbeRecord(number: ProbeRecord.numberMax, good: 0, bad: ProbeRecord.streakMax)
+        #expect(forged.advanced(by: .succeeded).supersedes(forged))
+        #expect(forged.advanced(by: .succeeded).advanced(by: .failed(refused)).bad == 1)
+        #expect(!forged.supersedes(forged))
+    }
 }

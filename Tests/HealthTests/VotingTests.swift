@@ -200,4 +200,25 @@ private let second = Watched.second
         }
         #expect(Set(rig.removed) == ["http://b:1|dead"])
     }
+
+    @Test("where the hash cannot be read, what is told on the channel decides, and what this node means is told")
+    func unreadable() {
+        var rig = MachineRig()
+        rig.give { $0.redisRestored(at: $1, into: &$2) }
+        rig.give { $0.liveNodesChanged(["x", "y"].map(node), at: $1, into: &$2) }
+        rig.pass(.milliseconds(600))
+        rig.fail(first)
+        #expect(rig.published.isEmpty)
+        rig.give { $0.snapshotRefused(service: users, at: $1, into: &$2) }
+        #expect(rig.published.map(\.backend) == [first])
+        rig.hear("x", second, verdict(.down))
+        rig.hear("y", second, verdict(.down))
+        #expect(!rig.isAvailable(second))
+        // Once read, it stays so when a later reading is refused.
+        let before = rig.published.count
+        rig.give { $0.snapshotRefused(service: users, at: $1, into: &$2) }
+        rig.give { $0.snapshotRefused(service: "other", at: $1, into: &$2) }
+        #expect(rig.published.count == before)
+        #expect(!rig.isAvailable(second))
+    }
 }
