@@ -10,13 +10,17 @@ import RateLimiting
 import RedisClient
 
 package enum AdminServer {
-    /// Serves the admin API on a control loop. The names in its JSON are stable.
-    package static func start(_ control: Control, on socket: ListeningSocket) throws(SystemError) {
-        _ = try JSONServer(socket, loop: control.loop) { request in answer(request, control) }
+    /// Serves the admin API on a control loop. The names in its JSON are stable. Returns what ends it.
+    package static func start(_ control: Control, on socket: ListeningSocket) throws(SystemError) -> () -> Void {
+        let server = try JSONServer(socket, loop: control.loop) { [weak control] request in
+            control.map { answer(request, $0) } ?? .problem(503, "The node has ended")
+        }
+        return { server.close() }
     }
 
     private static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer {
         if request.path.hasPrefix(AdminWords.prefix) { return AdminWords.answer(request, control) }
+        if let answer = AdminConfiguration.answer(request, control) { return answer }
         guard request.method == "GET" || request.method == "HEAD" else { return .problem(405, "Method not allowed") }
         switch request.path {
         case "/healthz": return encode(Alive(status: "ok", node: control.nodeID.text))
@@ -33,7 +37,7 @@ package enum AdminServer {
         default:
             return .problem(
                 404,
-                "No such page: try /healthz, /readyz, /api/backends, /api/nodes, /api/limits, /api/retries or /api/redis"
+                "No such page: try /healthz, /readyz, /api/backends, /api/config, /api/nodes, /api/limits, /api/retries or /api/redis"
             )
         }
     }

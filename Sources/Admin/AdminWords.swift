@@ -14,18 +14,24 @@ enum AdminWords {
         guard let word = text == "undrain" ? .auto : OperatorWord.Word(rawValue: text) else {
             return .problem(404, "No such word: try drain, undrain, down, up or auto")
         }
-        guard let token = control.adminToken else {
-            return .problem(403, "Set gateway.adminToken to allow writes here")
-        }
-        guard let given = bearer(request.authorization), isEqual(given, token) else {
-            return .problem(401, "Authorization: Bearer with gateway.adminToken is needed")
-        }
+        if let refusal = refusal(request, control) { return refusal }
         let parameters = query(request.query)
         guard let url = parameters["url"], !url.isEmpty else { return .problem(400, "Name the backend: ?url=URL") }
         let said = control.say(word, url: url, service: parameters["service"], by: parameters["by"] ?? "")
         guard !said.isEmpty else { return .problem(404, "No such backend here") }
         let services = said.map { "\"\($0)\"" }.joined(separator: ",")
         return SmallAnswer(body: Array("{\"services\":[\(services)],\"word\":\"\(word.rawValue)\"}\n".utf8))
+    }
+
+    /// Why a request must not write here; `nil` for one that may.
+    static func refusal(_ request: SmallRequest, _ control: Control) -> SmallAnswer? {
+        guard let token = control.adminToken else {
+            return .problem(403, "Set gateway.adminToken to allow writes here")
+        }
+        guard let given = bearer(request.authorization), isEqual(given, token) else {
+            return .problem(401, "Authorization: Bearer with gateway.adminToken is needed")
+        }
+        return nil
     }
 
     /// RFC 6750 §2.1.

@@ -54,6 +54,12 @@ package final class JSONServer: ListenerHandler {
         listener = try loop.listen(on: socket, handler: self)
     }
 
+    /// Takes no more connections; those that are open end when they have been idle.
+    package func close() {
+        listener?.drain()
+        listener = nil
+    }
+
     package func takePlace(_ listener: Listener, certain: Bool) -> Bool { open < Self.connectionsMax }
 
     package func accepted(_ connection: consuming Accepted, by listener: Listener) {

@@ -41,7 +41,7 @@ package struct ListenAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Whether both can not be listened on at once, or one would take what was meant for the other.
-    func overlaps(_ other: ListenAddress) -> Bool {
+    package func overlaps(_ other: ListenAddress) -> Bool {
         if port == 0 || port != other.port { return false }
         guard let host, let second = other.host else { return true }
         return host == second || host.isUnspecified || second.isUnspecified

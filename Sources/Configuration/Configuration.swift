@@ -39,6 +39,8 @@ extension Configuration {
         /// How often a node announces itself; it is gone after three missed beats.
         package let heartbeat: TimeSpan
         package let drain: Drain
+        /// Whether a changed file is read again without being told.
+        package let watchConfig: Bool
         package let limits: Limits
     }
 

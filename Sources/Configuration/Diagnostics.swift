@@ -3,11 +3,22 @@ final class Diagnostics {
     private let file: String
     /// What each `--set` said, and the path that it set, for errors about it.
     private let overrides: [Override]
+    /// Who wants to know what is read, and from where.
+    let log: SettingsLog?
     private var found: [(rank: (Int, Int, Int), error: ConfigurationError)] = []
 
-    init(file: String, overrides: [Override]) {
+    init(file: String, overrides: [Override], log: SettingsLog? = nil) {
         self.file = file
         self.overrides = overrides
+        self.log = log
+    }
+
+    func note(_ path: String, _ text: String, at origin: Origin) {
+        guard let log else { return }
+        switch origin {
+        case .file(let line, let column): log.note(path, text, .file(name: file, line: line, column: column))
+        case .override: log.note(path, text, .override)
+        }
     }
 
     func report(_ message: String, at origin: Origin, key: String? = nil) {

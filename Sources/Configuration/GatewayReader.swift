@@ -31,6 +31,7 @@ extension Configuration.Gateway {
             try duration(text, in: .milliseconds(50) ... .seconds(60))
         }
         drain = Configuration.Drain(map.section("drain"))
+        watchConfig = map.read("watchConfig", default: false, boolean)
         limits = Configuration.Limits(map.section("limits"))
         if let admin, admin.overlaps(port) {
             map.report("overlaps gateway.port, which is \(port); give it a port of its own", at: "admin")

@@ -18,7 +18,8 @@ extension Configuration {
     /// The same from text that somebody has read already.
     /// - Parameter file: its name in errors.
     package static func parse(
-        _ text: String, file: String, overrides: [String] = [], environment: [String: String] = [:]
+        _ text: String, file: String, overrides: [String] = [], environment: [String: String] = [:],
+        log: SettingsLog? = nil
     ) throws(ConfigurationErrors) -> Configuration {
         var parsed: [Override] = []
         var errors: [ConfigurationError] = []
@@ -46,7 +47,7 @@ extension Configuration {
                 errors.append(ConfigurationError(place: place, key: nil, message: error.message))
             }
         }
-        let diagnostics = Diagnostics(file: file, overrides: parsed)
+        let diagnostics = Diagnostics(file: file, overrides: parsed, log: log)
         expandVariables(in: &root, path: "", environment, diagnostics)
         let configuration = Configuration(MappingReader(root, path: "", diagnostics: diagnostics))
         errors = diagnostics.errors + errors

@@ -68,7 +68,13 @@ final class MappingReader {
 
     /// One value, or the default where the key is absent or wrong.
     func read<T>(_ key: String, default standard: T, _ parse: (String) throws(Invalid) -> T) -> T {
-        guard let value = take(key) else { return standard }
+        guard let value = take(key) else {
+            if let log = diagnostics.log {
+                log.note(path(of: key), shown(standard, parse), .standard)
+                log.learn(path(of: key), parse)
+            }
+            return standard
+        }
         return scalar(value, path: path(of: key), parse) ?? standard
     }
 
@@ -83,7 +89,14 @@ final class MappingReader {
 
     /// A list, or the default where the key is absent; elements that are wrong are left out.
     func readList<T>(_ key: String, default standard: [T], max: Int, _ parse: (String) throws(Invalid) -> T) -> [T] {
-        guard let elements = takeList(key, max: max) else { return standard }
+        guard let elements = takeList(key, max: max) else {
+            if let log = diagnostics.log, !has(key) {
+                let texts = standard.map { shown($0, parse) }
+                log.note(path(of: key), "[\(texts.joined(separator: ", "))]", .standard)
+                log.learn("\(path(of: key))[0]", parse)
+            }
+            return standard
+        }
         return elements.compactMap { scalar($0.value, path: $0.path, parse) }
     }
 
@@ -129,6 +142,8 @@ final class MappingReader {
     func scalar<T>(_ value: Value, path: String, _ parse: (String) throws(Invalid) -> T) -> T? {
         switch value.content {
         case .scalar(let text):
+            diagnostics.note(path, text, at: value.origin)
+            diagnostics.log?.learn(path, parse)
             do throws(Invalid) {
                 return try parse(text)
             } catch {

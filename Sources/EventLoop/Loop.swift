@@ -117,6 +117,9 @@ package final class Loop {
 
     package func addWakeHandler(_ handler: any WakeHandler) { wakeHandlers.append(handler) }
 
+    /// Calls it no more.
+    package func removeWakeHandler(_ handler: any WakeHandler) { wakeHandlers.removeAll { $0 === handler } }
+
     /// Asks for `turnEnded` at the end of this turn. Ask once a turn.
     package func atEndOfTurn(_ handler: any EndOfTurnHandler) { turnHandlers.append(handler) }
 

@@ -207,6 +207,8 @@ final class AccessLog: EndOfTurnHandler {
     }
 
     func turnEnded() {
+        // Whoever has flushed it in between has left nothing.
+        guard count > 0 else { return }
         sink.write(lines.array, count: count)
         lines.clear()
         count = 0

@@ -23,7 +23,7 @@ final class BackendPool {
     private(set) var open = 0
     /// Those who wait for a place; made for the first of them.
     private var waiting: WaitingList?
-    private let idleMax: Int
+    private var idleMax: Int
     private let openMax: Int
     /// The address that answered last; the others are tried after it.
     var preferredAddress = 0
@@ -175,6 +175,12 @@ final class BackendPool {
                 client.placeAvailable(in: self)
             }
         }
+    }
+
+    /// Another configuration has taken its place: what is in use ends with its exchange.
+    func retire() {
+        idleMax = 0
+        closeIdle()
     }
 
     func closeIdle() {

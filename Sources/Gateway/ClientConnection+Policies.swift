@@ -33,10 +33,16 @@ extension ClientConnection {
         if phase != .closed { stream.wakeSoon() }
     }
 
+    /// How limits are told: as they were when they decided, for a report speaks of policies by their numbers.
+    var limitFields: RateLimitFields? { lane?.node.rateLimitFields }
+
     /// Adds what the policies said to the head of an answer, where clients are told.
     func appendLimits(to output: inout ByteBuffer) {
-        guard limiterOutcome == .admitted || limiterOutcome == .refusedInShadow, worker.node.tellsLimits else { return }
-        worker.node.rateLimitFields?.write(limitReport, to: &output)
+        guard limiterOutcome == .admitted || limiterOutcome == .refusedInShadow, let node = lane?.node, node.tellsLimits
+        else {
+            return
+        }
+        node.rateLimitFields?.write(limitReport, to: &output)
     }
 
     private func decided(_ report: PolicyReport) {

@@ -32,7 +32,7 @@ extension ClientConnection: LimitRequester {
         responseBytes = 0
         status = 0
         isTrial = false
-        service = nil
+        lane = nil
         limiterOutcome = .none
         staleRetried = false
         tried = 0
@@ -68,8 +68,9 @@ extension ClientConnection: LimitRequester {
             refuse(.pathEscapes)
             return
         }
-        let service = node.services[index]
-        self.service = service
+        let lane = worker.lanes[index]
+        self.lane = lane
+        let service = lane.service
         guard service.takes(method: bytes.extracting(head.methodBytes)) else {
             refuse(.methodNotAllowed(allow: service.allowLine))
             return
@@ -166,28 +167,28 @@ extension ClientConnection: LimitRequester {
     // MARK: Pick, connect
 
     func dispatch(excluding: Int? = nil, fresh: Bool = false) {
-        guard let service, !asksForTrial(service) else { return }
-        pickAndConnect(service, excluding: excluding, fresh: fresh)
+        guard let lane, !asksForTrial(lane) else { return }
+        pickAndConnect(lane, excluding: excluding, fresh: fresh)
     }
 
-    func pickAndConnect(_ service: Service, excluding: Int? = nil, fresh: Bool = false) {
-        guard let index = worker.balancers[service.index].pick(hash: hash, excluding: excluding) else {
+    func pickAndConnect(_ lane: Lane, excluding: Int? = nil, fresh: Bool = false) {
+        guard let index = lane.balancer.pick(hash: hash, excluding: excluding) else {
             refuse(.noHealthyBackend)
             return
         }
-        worker.retryBudgets[service.index].requested(at: loop.now)
+        lane.retryBudget.requested(at: loop.now)
         connect(index, fresh: fresh)
     }
 
     func connect(_ index: Int, fresh: Bool) {
-        guard let service else { return }
-        let pool = worker.pools[service.index][index]
+        guard let lane else { return }
+        let pool = lane.pools[index]
         backendIndex = index
         tried |= BalancerSnapshot.bit(index)
         uploadBroken = false
         setBase(pool.backend.basePath)
         setTail(hasHost ? pool.backend.headTail : pool.backend.headTailWithHost)
-        service.state.began(index)
+        lane.service.state.began(index)
         counted = true
         usedBackend = true
         phase = .exchanging
@@ -488,7 +489,7 @@ extension ClientConnection: LimitRequester {
         var fields = ByteBuffer()
         appendLimits(to: &fields)
         refusal.write(
-            to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: worker.node.rateLimitFields,
+            to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: limitFields,
             report: worker.report, fields: fields)
         sendOwn(&output, keep: keep)
     }

@@ -148,7 +148,7 @@ extension ClientConnection {
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
             date: head.fields.contains(.date) ? [] : worker.date())
         rewrite.write(head, bytes, to: &output)
-        if worker.node.tellsLimits {
+        if let lane, lane.node.tellsLimits {
             // In front of the line that ends the head.
             output.truncate(to: output.count - 2)
             appendLimits(to: &output)

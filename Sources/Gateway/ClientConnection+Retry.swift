@@ -26,20 +26,20 @@ extension ClientConnection {
 
     /// The backend that gets the request next; `nil` where it has been tried often enough.
     func nextBackend(after fault: BackendFault) -> Int? {
-        guard let service else { return nil }
-        let retries = service.settings.retries
+        guard let lane else { return nil }
+        let retries = lane.service.settings.retries
         let now = loop.now
         // A refusal comes at once and has cost the backend nothing: it leads on to the next one as long as there is one
         // and the budget lasts. Everything else is tried as often as configured, so that times of waiting do not add up.
         let isCheap = fault == .refused
         guard retries.attempts > 0, isCheap || attemptsLeft > 0, now - startedAt < retries.within,
-            let next = worker.balancers[service.index].next(hash: hash, tried: tried)
+            let next = lane.balancer.next(hash: hash, tried: tried)
         else { return nil }
-        guard worker.retryBudgets[service.index].take(at: now) else {
-            worker.retryDenied(service)
+        guard lane.retryBudget.take(at: now) else {
+            worker.retryDenied(lane.service)
             return nil
         }
-        service.retries.wrappingAdd(1, ordering: .relaxed)
+        lane.service.retries.wrappingAdd(1, ordering: .relaxed)
         if !isCheap { attemptsLeft -= 1 }
         return next
     }

@@ -2,21 +2,22 @@
 // whole cluster, a round trip to Redis; where it is not, it goes where any request goes.
 
 import EventLoop
+import Health
 import Primitives
 
 extension ClientConnection {
     /// Whether the request waits to hear whether it is the trial of a backend.
-    func asksForTrial(_ service: Service) -> Bool {
-        guard let backend = worker.trialToAsk(service) else { return false }
+    func asksForTrial(_ lane: Lane) -> Bool {
+        guard let backend = worker.trialToAsk(lane) else { return false }
         phase = .deciding
-        worker.askForTrial(TrialAsk(client: self, exchange: exchange, backend: backend), service)
+        worker.askForTrial(TrialAsk(client: self, exchange: exchange, backend: backend), lane)
         return true
     }
 
-    func trialDecided(_ ask: TrialAsk, granted: Bool) {
-        guard phase == .deciding, exchange == ask.exchange, let service else {
+    func trialDecided(_ ask: TrialAsk, _ key: BackendKey, granted: Bool) {
+        guard phase == .deciding, exchange == ask.exchange, let lane else {
             // It has gone meanwhile, and nobody has tried.
-            if granted { worker.endTrial(ask.service, ask.backend, succeeded: false, status: 0) }
+            if granted { worker.endTrial(key, succeeded: false, status: 0) }
             return
         }
         if granted {
@@ -24,7 +25,7 @@ extension ClientConnection {
             // A connection from the pool may be one that the backend has closed long ago, which would say nothing.
             connect(ask.backend, fresh: true)
         } else {
-            pickAndConnect(service)
+            pickAndConnect(lane)
         }
         if phase == .exchanging { flushOutbound() }
         // The body, or the next request, may be here already.
@@ -35,7 +36,7 @@ extension ClientConnection {
     func endTrial(succeeded: Bool) {
         guard isTrial, let service else { return }
         isTrial = false
-        worker.endTrial(service.index, backendIndex, succeeded: succeeded, status: status)
+        worker.endTrial(service.backends[backendIndex].key, succeeded: succeeded, status: status)
     }
 }
 
@@ -44,31 +45,22 @@ struct TrialAsk {
     weak var client: ClientConnection?
     var exchange: UInt64
     var backend: Int
-    var service = 0
 }
 
 /// The trials that a worker's requests ask for: one at a time for each service.
 struct TrialAsks {
-    private var asked: [TrialAsk?]
-    private var notBefore: [MonotonicTime]
+    private(set) var asked: TrialAsk?
+    private var notBefore = MonotonicTime(nanoseconds: .min)
 
-    init(services: Int) {
-        asked = Array(repeating: nil, count: services)
-        notBefore = Array(repeating: MonotonicTime(nanoseconds: .min), count: services)
+    func mayAsk(at now: MonotonicTime) -> Bool { asked == nil && notBefore <= now }
+
+    mutating func ask(_ ask: TrialAsk) { asked = ask }
+
+    mutating func answered(granted: Bool, at now: MonotonicTime) -> TrialAsk? {
+        if !granted { notBefore = now + DataPathLimits.trialPause }
+        defer { asked = nil }
+        return asked
     }
 
-    func mayAsk(_ service: Int, at now: MonotonicTime) -> Bool { asked[service] == nil && notBefore[service] <= now }
-
-    mutating func ask(_ ask: TrialAsk, _ service: Int) {
-        asked[service] = ask
-        asked[service]?.service = service
-    }
-
-    mutating func answered(_ service: Int, granted: Bool, at now: MonotonicTime) -> TrialAsk? {
-        if !granted { notBefore[service] = now + DataPathLimits.trialPause }
-        defer { asked[service] = nil }
-        return asked[service]
-    }
-
-    mutating func changed(_ service: Int) { notBefore[service] = MonotonicTime(nanoseconds: .min) }
+    mutating func changed() { notBefore = MonotonicTime(nanoseconds: .min) }
 }

@@ -70,7 +70,9 @@ final class ClientConnection: StreamHandler {
     let keptUntil: MonotonicTime
 
     // The exchange at hand; set by `begin`, read until it is logged.
-    var service: Service?
+    /// The service as the worker saw it when the request came: what has begun ends with the configuration it began with.
+    var lane: Lane?
+    var service: Service? { lane?.service }
     var backend: BackendConnection?
     var backendIndex = 0
     var client: IPAddress
@@ -360,7 +362,7 @@ final class ClientConnection: StreamHandler {
 
     private func prepareRefusalWithoutHead() {
         startedAt = loop.now
-        service = nil
+        lane = nil
         client = peer
         requestBytes = 0
         method = .get

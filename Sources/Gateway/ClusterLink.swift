@@ -56,6 +56,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private var nextToken: UInt64 = 0
     private(set) var timer: LoopTimer!
     var heartbeatUnderWay = false
+    private var closing: LoopTimer?
     /// The server's time at a moment of ours, for the score of the next heartbeat.
     var serverTime: (time: RedisTime, at: MonotonicTime)?
     /// Whom the last heartbeat has seen.
@@ -162,6 +163,23 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private func heardItself(_ channel: String) {
         loop.updateTime()
         newsDelay.heard(channel, at: loop.now)
+    }
+
+    /// Ends the line: another takes its place.
+    ///
+    /// - Parameter leaving: whether the nodes at this Redis see this one no more.
+    func close(leaving: Bool) {
+        owner = nil
+        timer.cancel()
+        if leaving { leave() }
+        // What was just said leaves at the end of this turn.
+        let end = LoopTimer(loop) { [commands, subscriber, finder] in
+            commands?.close()
+            subscriber?.close()
+            finder.close()
+        }
+        closing = end
+        end.schedule(after: .milliseconds(100))
     }
 
     // MARK: Commands

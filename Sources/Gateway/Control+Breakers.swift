@@ -9,6 +9,7 @@ import Primitives
 
 extension Control {
     func watchBreakers() {
+        breakers.keep(only: Set(node.services.flatMap { $0.backends.map(\.key) }))
         for service in node.services {
             var settings = BreakerSettings()
             settings.failures = service.settings.circuitBreaker.failures
@@ -113,27 +114,27 @@ extension Control {
     // MARK: Trials
 
     /// A worker has a request for a trial of this backend.
-    func trialWanted(_ service: Int, _ backend: Int, worker: Int) {
-        trialAskers[key(service, backend), default: []].append(worker)
-        breakers.wanted(key(service, backend), at: loop.now, into: &breakerActions)
+    func trialWanted(_ key: BackendKey, worker: Int) {
+        trialAskers[key, default: []].append(worker)
+        breakers.wanted(key, at: loop.now, into: &breakerActions)
         performBreakers()
     }
 
     /// The first who asked gets the trial.
     private func answerTrial(_ key: BackendKey, _ granted: Bool) {
-        guard let backend = find(key), var askers = trialAskers[key], !askers.isEmpty else { return }
+        guard var askers = trialAskers[key], !askers.isEmpty else { return }
         let worker = askers.removeFirst()
-        trialAskers[key] = askers
-        workers[worker].post(.trial(service: backend.serviceIndex, backend: backend.index, granted: granted))
+        trialAskers[key] = askers.isEmpty ? nil : askers
+        workers[worker].post(.trial(key, granted: granted))
     }
 
-    func trialEnded(_ service: Int, _ backend: Int, succeeded: Bool, status: Int) {
+    func trialEnded(_ key: BackendKey, succeeded: Bool, status: Int) {
         let evidence =
             succeeded
             ? "the trial was answered with \(status)"
             : status > 0 ? "the trial was answered with \(status)" : "the trial had no answer"
         breakers.trialEnded(
-            key(service, backend), succeeded: succeeded, evidence: evidence, at: loop.now, into: &breakerActions)
+            key, succeeded: succeeded, evidence: evidence, at: loop.now, into: &breakerActions)
         performBreakers()
     }
 

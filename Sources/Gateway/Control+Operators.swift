@@ -27,7 +27,7 @@ extension Control {
             let breaker = breakers.state(of: status.backend, at: loop.now)
             status.changes &+= breakers.changes(of: status.backend)
             let backend = find(status.backend)
-            let service = backend.map { node.services[$0.serviceIndex] }
+            let service = node.services.first { $0.settings.name == status.backend.service }
             var everywhere: Int?
             if let service, let backend, service.countsCluster, clusterState == .reached {
                 everywhere = service.state.inFlight(backend.index) + service.state.elsewhere(backend.index)

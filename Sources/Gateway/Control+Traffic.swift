@@ -104,6 +104,13 @@ extension Control {
 
     /// Gives the workers the order of those backends of a service that may be used now.
     func postBalancer(_ service: Service) {
+        guard let index = node.services.firstIndex(where: { $0 === service }) else { return }
+        let snapshot = balancer(service)
+        for worker in workers { worker.post(.balancer(service: index, snapshot)) }
+    }
+
+    /// The order of those backends of a service that may be used now.
+    func balancer(_ service: Service) -> BalancerSnapshot {
         let name = service.settings.name
         let now = loop.now
         let span = service.settings.health.slowStart
@@ -116,12 +123,12 @@ extension Control {
                 if share < BalancerSnapshot.wholeShare { isGrowing = true }
                 return share
             }, trials: trials(service))
-        for worker in workers { worker.post(.balancer(service: service.index, snapshot)) }
         if isGrowing, slowStartDue == nil {
             let due = now + SlowStarts.step(span)
             slowStartDue = due
             slowStartTimer.schedule(at: due)
         }
+        return snapshot
     }
 
     func grow() {

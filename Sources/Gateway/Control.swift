@@ -24,24 +24,25 @@ package enum ClusterState: String, Sendable {
 package final class Control: WakeHandler, ClusterLinkOwner {
     package let loop: Loop
     package let nodeID: NodeID
-    package private(set) var clusterState: ClusterState
+    package var clusterState: ClusterState
     /// Whether clients should be sent here.
     package private(set) var isReady = false
 
-    let node: NodeContext
+    /// The configuration in force.
+    var generation: Generation
+    var node: NodeContext { generation.context }
     private let mailbox: Mailbox<ControlMessage>
     let workers: [Mailbox<WorkerMessage>]
-    private let resolver: Resolver
-    let logger: Logger
-    private let limiterContext: LimiterContext?
-    private var membership: MembershipView
+    let resolver: Resolver
+    var logger: Logger
+    var membership: MembershipView
     var health: HealthMachine
     var link: ClusterLink?
     private var healthTimer: LoopTimer!
     private var resolveTimer: LoopTimer!
     private(set) var shareTimer: LoopTimer!
     private(set) var slowStartTimer: LoopTimer!
-    let failureShares: FailureShares
+    var failureShares: FailureShares
     var slowStarts = SlowStarts()
     var slowStartDue: MonotonicTime?
     var breakers = BreakerMachine()
@@ -55,40 +56,55 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     /// Workers whose requests wait for the word on a trial, in the order of their asking.
     var trialAskers: [BackendKey: [Int]] = [:]
     /// Who has it may write through the admin listener.
-    package let adminToken: String?
+    package var adminToken: String? { generation.configuration.gateway.adminToken }
     var actions: [HealthAction] = []
     private var performing = false
     private var drained: Set<Int> = []
     private var heartbeatRefusal: String?
-    private var limiterLost: Set<Int> = []
+    var limiterLost: Set<Int> = []
     /// The causes that the log has named, until Redis is back.
-    private var limiterLoss: RedisCause?
-    private var clusterLoss: RedisCause?
+    var limiterLoss: RedisCause?
+    var clusterLoss: RedisCause?
     /// What stood between this node and Redis, counted.
     package let failures: RedisFailureCounts
-    package let limitStatus: LimitStatus
+    package var limitStatus: LimitStatus { generation.limitStatus }
+    /// What became of the configurations so far.
+    package let board: ConfigurationBoard
+    /// A reload that the workers are told of.
+    var succession: (order: Succession, missing: Set<Int>)?
+    let seed: UInt64
+    var adminStart: (@Sendable (Control, ListeningSocket) throws -> () -> Void)?
+    var adminEnd: (() -> Void)?
+    /// The one before, until no worker goes by it any more.
+    var retired: Generation?
+    var closing: LoopTimer?
+    var watch: FileWatch?
+    let configurationPath: String?
+    let makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
     private var whenDrained: (() -> Void)?
 
     init(
-        _ node: NodeContext, setup: ControlSetup, loop: Loop, mailbox: Mailbox<ControlMessage>,
+        _ generation: Generation, setup: ControlSetup, loop: Loop, mailbox: Mailbox<ControlMessage>,
         workers: [Mailbox<WorkerMessage>]
     ) {
-        self.node = node
+        self.generation = generation
+        let node = generation.context
         self.loop = loop
         self.mailbox = mailbox
         self.workers = workers
         nodeID = setup.id
         resolver = setup.resolver
         logger = setup.logger
-        limiterContext = setup.limiterContext
         failureShares = FailureShares(node.services)
         loads = LoadTable(node: setup.id)
         boot = setup.info.boot
-        adminToken = setup.adminToken
-        failures = setup.limiterContext?.failures ?? RedisFailureCounts()
-        limitStatus = setup.limitStatus
+        board = setup.board
+        configurationPath = setup.configurationPath
+        makeLogger = setup.makeLogger
+        seed = setup.seed
+        failures = setup.failures
         membership = MembershipView(id: setup.id, info: setup.info)
-        clusterState = setup.redis == nil ? .alone : .lost
+        clusterState = generation.redis == nil ? .alone : .lost
         let moment = HealthMoment(
             monotonic: loop.now, wall: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
         health = HealthMachine(
@@ -102,19 +118,14 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         breakerTimer = LoopTimer(loop) { [weak self] in self?.breakerTick() }
         watchBreakers()
         lookAtShares()
-        let sharesLoad = node.services.contains { $0.countsCluster }
         loadTimer = LoopTimer(loop) { [weak self] in self?.tellLoad() }
-        if let redis = setup.redis {
-            link = ClusterLink(
-                redis, id: setup.id, info: setup.info, loop: loop, resolver: resolver, seed: setup.seed &+ 7,
-                sharesLoad: sharesLoad, owner: self)
-        }
-        if sharesLoad { tellLoad() }
+        joinCluster()
         resolveTimer.schedule(after: DataPathLimits.resolveInterval)
+        watchFile()
         tick()
     }
 
-    private static func watched(_ service: Service) -> WatchedService {
+    static func watched(_ service: Service) -> WatchedService {
         let configured = service.settings.health
         var settings = HealthSettings()
         settings.active = configured.active
@@ -153,13 +164,15 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package func woken() {
         for message in mailbox.take() {
             switch message {
-            case .trafficFailed(let service, let backend, let fault): trafficFailed(service, backend, fault)
-            case .trafficRecovered(let service, let backend):
-                health.trafficRecovered(key(service, backend))
-                breakerSucceeded(key(service, backend))
-            case .trialWanted(let service, let backend, let worker): trialWanted(service, backend, worker: worker)
-            case .trialEnded(let service, let backend, let succeeded, let status):
-                trialEnded(service, backend, succeeded: succeeded, status: status)
+            case .trafficFailed(let key, let fault): trafficFailed(key, fault)
+            case .trafficRecovered(let key):
+                health.trafficRecovered(key)
+                breakerSucceeded(key)
+            case .trialWanted(let key, let worker): trialWanted(key, worker: worker)
+            case .trialEnded(let key, let succeeded, let status):
+                trialEnded(key, succeeded: succeeded, status: status)
+            case .reload(let succession): begin(succession)
+            case .reloaded(let worker): workerReloaded(worker)
             case .limiter(let worker, let event): limiterEvent(worker, event)
             case .connectionsScarce(let worker, let reason):
                 logger.warning(
@@ -181,11 +194,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         }
     }
 
-    func key(_ service: Int, _ backend: Int) -> BackendKey {
-        BackendKey(service: node.services[service].settings.name, url: node.services[service].backends[backend].url)
-    }
-
-    private func trafficFailed(_ service: Int, _ backend: Int, _ fault: BackendFault) {
+    private func trafficFailed(_ key: BackendKey, _ fault: BackendFault) {
         let failure: HealthFailure =
             switch fault {
             case .refused: .connection("connection refused")
@@ -194,9 +203,9 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .malformed: .malformedAnswer
             case .serverError(let status): .status(status)
             }
-        health.trafficFailed(key(service, backend), failure, at: moment, into: &actions)
+        health.trafficFailed(key, failure, at: moment, into: &actions)
         perform()
-        breakerFailed(key(service, backend), fault, failure)
+        breakerFailed(key, fault, failure)
     }
 
     private func limiterEvent(_ worker: Int, _ event: LimiterEvent) {
@@ -334,7 +343,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .sharedID: logger.error("\(event): give each node its own --node-id")
             }
         }
-        limiterContext?.liveNodes.store(max(1, membership.liveCount), ordering: .relaxed)
+        generation.limiterContext?.liveNodes.store(max(1, membership.liveCount), ordering: .relaxed)
         if before != membership.liveNodes {
             health.liveNodesChanged(membership.liveNodes, at: moment, into: &actions)
             perform()

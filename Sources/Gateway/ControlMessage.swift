@@ -1,12 +1,13 @@
+import Health
 import RateLimiting
 
 /// What others tell the control loop.
 enum ControlMessage: Sendable {
-    case trafficFailed(service: Int, backend: Int, BackendFault)
-    case trafficRecovered(service: Int, backend: Int)
+    case trafficFailed(BackendKey, BackendFault)
+    case trafficRecovered(BackendKey)
     /// A request of this worker would try a backend whose breaker is half-open.
-    case trialWanted(service: Int, backend: Int, worker: Int)
-    case trialEnded(service: Int, backend: Int, succeeded: Bool, status: Int)
+    case trialWanted(BackendKey, worker: Int)
+    case trialEnded(BackendKey, succeeded: Bool, status: Int)
     case limiter(worker: Int, LimiterEvent)
     /// A worker lacks places or descriptors for connections; `connectionsSuffice` follows when it has not for some
     /// seconds.
@@ -17,6 +18,10 @@ enum ControlMessage: Sendable {
     /// Something that operators should know of, at most once in some seconds.
     case note(String, [String: String])
     case drained(worker: Int)
+    /// Another configuration is ready to take the place of the one in force.
+    case reload(Succession)
+    /// This worker goes by it.
+    case reloaded(worker: Int)
     /// The node is asked to end in an orderly way.
     case drain
     case stop

@@ -20,21 +20,31 @@ package struct NodeStartError: Error, CustomStringConvertible {
 struct ControlSetup: Sendable {
     var id: NodeID
     var info: NodeInfo
-    var redis: RedisTopology?
     var resolver: Resolver
     var logger: Logger
-    var limiterContext: LimiterContext?
-    var limitStatus: LimitStatus
-    var adminToken: String?
+    var makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
+    var failures: RedisFailureCounts
+    var board: ConfigurationBoard
+    var configurationPath: String?
     var seed: UInt64
 }
 
 package final class Node: Sendable {
-    private let context: NodeContext
+    let basis: Generation.Basis
+    /// The configuration that the process was started with.
+    let basisConfiguration: Configuration
+    /// The one in force.
+    let current: Mutex<Generation>
+    /// Where it is read from again; `nil` for a node that keeps what it has.
+    let source: ConfigurationSource?
+    package let board = ConfigurationBoard()
+    let logger: Logger
     private let setup: ControlSetup
-    private let listeners: [[ListeningSocket]]
-    private let admin: ListeningSocket?
-    private let controlMailbox: Mailbox<ControlMessage>
+    /// In use, by worker.
+    let listeners: Mutex<[[ListeningSocket]]>
+    /// The admin listener's, until that has it.
+    private let admin: Mutex<ListeningSocket?>
+    let controlMailbox: Mailbox<ControlMessage>
     private let controlWaker: Waker
     private let workerWakers: [Waker]
     private let workerMailboxes: [Mailbox<WorkerMessage>]
@@ -46,7 +56,15 @@ package final class Node: Sendable {
     private static let descriptorsComfortable = 4096
 
     /// Opens all sockets and resolves all names; no traffic yet.
-    package init(_ configuration: Configuration, id: NodeID, logger: Logger) throws(NodeStartError) {
+    ///
+    /// - Parameters:
+    ///   - source: where a reload reads the configuration again.
+    ///   - text: what it was read from.
+    ///   - makeLogger: a logger as a configuration wants it.
+    package init(
+        _ configuration: Configuration, id: NodeID, logger: Logger, source: ConfigurationSource? = nil,
+        text: String = "", makeLogger: (@Sendable (Configuration.Gateway) -> Logger)? = nil
+    ) throws(NodeStartError) {
         let gateway = configuration.gateway
         let descriptors = DescriptorLimit.raiseToHard()
         let workerCount: Int
@@ -54,38 +72,19 @@ package final class Node: Sendable {
         case .auto: workerCount = Processors.available
         case .count(let count): workerCount = count
         }
-        let seed = SystemClock.random64()
-        let boot = SystemClock.random64()
-        let resolver = Resolver()
-        let policies = configuration.rateLimit.map { Self.policies($0) } ?? []
-        var redis: RedisTopology?
-        if let url = configuration.rateLimit?.redisURL { redis = try topology(of: url) }
-        var limiterSetup = LimiterSetup.none
-        var limiterContext: LimiterContext?
-        if !policies.isEmpty, let settings = configuration.rateLimit {
-            if let redis {
-                let context = LimiterContext(
-                    policies: policies, services: configuration.services.map(\.name),
-                    tellsRemaining: settings.headers == .all,
-                    lossRule: Self.lossRule(settings.onRedisLoss), timeout: settings.timeout, boot: boot, seed: seed,
-                    onCluster: redis.isCluster,
-                    decisions: try Self.openDecisionLog(
-                        settings.decisionLog, policies, configuration.services.map(\.name)))
-                limiterContext = context
-                limiterSetup = .redis(context, redis, resolver)
-            } else {
-                limiterSetup = .memory(TokenBucketStore(policies: policies, seed: seed))
-            }
-        }
-        context = NodeContext(
-            configuration, id: id.text, workerCount: workerCount, descriptors: descriptors.soft,
-            accessLogSink: try Self.openAccessLog(gateway.accessLog), limiterSetup: limiterSetup, policies: policies)
-        listeners = try Self.listen(gateway.port, workers: workerCount, key: "gateway.port")
-        if let address = gateway.admin {
-            admin = try Self.listen(address, workers: 1, key: "gateway.admin")[0][0]
-        } else {
-            admin = nil
-        }
+        self.source = source
+        self.logger = logger
+        basisConfiguration = configuration
+        basis = Generation.Basis(
+            id: id.text, workerCount: workerCount, descriptors: descriptors.soft, resolver: Resolver(),
+            failures: RedisFailureCounts())
+        let generation = try Generation(configuration, basis)
+        current = Mutex(generation)
+        let sockets = try Self.listen(gateway.port, workers: workerCount, key: "gateway.port")
+        listeners = Mutex(sockets)
+        var admin: ListeningSocket?
+        if let address = gateway.admin { admin = try Self.listen(address, workers: 1, key: "gateway.admin")[0][0] }
+        self.admin = Mutex(admin)
         do throws(SystemError) {
             controlWaker = try Waker()
             var wakers: [Waker] = []
@@ -96,20 +95,26 @@ package final class Node: Sendable {
         }
         controlMailbox = Mailbox(waker: controlWaker)
         workerMailboxes = workerWakers.map { Mailbox(waker: $0) }
-        let address = listeners[0][0].address
+        let address = sockets[0][0].address
         setup = ControlSetup(
-            id: id, info: NodeInfo(address: address.announced(), boot: BootID(boot), heartbeat: gateway.heartbeat),
-            redis: redis, resolver: resolver, logger: logger, limiterContext: limiterContext,
-            limitStatus: LimitStatus(policies, limiterSetup, isSingle: context.policyTable == nil),
-            adminToken: gateway.adminToken, seed: seed)
-        resolveBackends(logger)
-        announce(configuration, descriptors, logger)
+            id: id,
+            info: NodeInfo(
+                address: address.announced(), boot: BootID(SystemClock.random64()), heartbeat: gateway.heartbeat),
+            resolver: basis.resolver, logger: logger, makeLogger: makeLogger, failures: basis.failures, board: board,
+            configurationPath: source?.path, seed: SystemClock.random64())
+        board.update { status in
+            status.loadedAt = SystemClock.wallMicroseconds()
+            status.hash = Self.hash(of: text)
+            status.source = source?.path ?? ""
+        }
+        resolveBackends(of: generation, logger)
+        announce(generation, descriptors, logger)
     }
 
     // MARK: Parts
 
     /// The seed's form first, then the others as they stand in the file: their numbers.
-    private static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
+    static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
         var policies: [Policy] = []
         if let rate = limit.requestsPerSecond {
             policies.append(
@@ -136,7 +141,7 @@ package final class Node: Sendable {
         return policies
     }
 
-    private static func lossRule(_ rule: Configuration.RedisLossRule) -> LossRule {
+    static func lossRule(_ rule: Configuration.RedisLossRule) -> LossRule {
         switch rule {
         case .share: .share
         case .open: .open
@@ -144,7 +149,7 @@ package final class Node: Sendable {
         }
     }
 
-    private static func openDecisionLog(
+    static func openDecisionLog(
         _ path: String?, _ policies: [Policy], _ services: [String]
     ) throws(NodeStartError) -> DecisionLog? {
         guard let path else { return nil }
@@ -156,7 +161,7 @@ package final class Node: Sendable {
         }
     }
 
-    private static func openAccessLog(_ target: Configuration.AccessLog) throws(NodeStartError) -> LogSink? {
+    static func openAccessLog(_ target: Configuration.AccessLog) throws(NodeStartError) -> LogSink? {
         do throws(SystemError) {
             switch target {
             case .off: return nil
@@ -170,19 +175,24 @@ package final class Node: Sendable {
     }
 
     /// One socket for each worker: the kernel spreads connections over them.
-    private static func listen(
-        _ wanted: ListenAddress, workers: Int, key: String
+    ///
+    /// - Parameter probeFirst: whether another program may be there; otherwise it is this one.
+    static func listen(
+        _ wanted: ListenAddress, workers: Int, key: String, probeFirst: Bool = true
     ) throws(NodeStartError) -> [[ListeningSocket]] {
         do throws(SystemError) {
             // All interfaces: one socket for IPv6 and IPv4, or IPv4 alone where the machine has no IPv6.
             let first: ListeningSocket
             if let host = wanted.host {
-                first = try ListeningSocket(SocketAddress(ip: host, port: wanted.port), reusePort: true)
+                first = try ListeningSocket(
+                    SocketAddress(ip: host, port: wanted.port), reusePort: true, probeFirst: probeFirst)
             } else {
                 do throws(SystemError) {
-                    first = try ListeningSocket(SocketAddress(ip: .v6Any, port: wanted.port), reusePort: true)
+                    first = try ListeningSocket(
+                        SocketAddress(ip: .v6Any, port: wanted.port), reusePort: true, probeFirst: probeFirst)
                 } catch  where !error.isAddressInUse {
-                    first = try ListeningSocket(SocketAddress(ip: .v4Any, port: wanted.port), reusePort: true)
+                    first = try ListeningSocket(
+                        SocketAddress(ip: .v4Any, port: wanted.port), reusePort: true, probeFirst: probeFirst)
                 }
             }
             var sockets = [[first]]
@@ -199,13 +209,13 @@ package final class Node: Sendable {
         }
     }
 
-    /// The first addresses of all backends, found at once and before any traffic.
-    private func resolveBackends(_ logger: Logger) {
-        let backends = context.services.flatMap(\.backends)
+    /// The first addresses of all backends that have none, found at once and before any traffic.
+    func resolveBackends(of generation: Generation, _ logger: Logger) {
+        let backends = generation.context.services.flatMap(\.backends).filter { $0.addresses.isEmpty }
         let done = Waiter()
         let problems = Mutex<[String]>([])
         for backend in backends {
-            setup.resolver.resolve(backend.host) { answer in
+            basis.resolver.resolve(backend.host) { answer in
                 switch answer {
                 case .success(let addresses): _ = backend.replaceAddresses(addresses)
                 case .failure(let error): problems.withLock { $0.append(error.description) }
@@ -219,13 +229,14 @@ package final class Node: Sendable {
         }
     }
 
-    private func announce(_ configuration: Configuration, _ descriptors: DescriptorLimit, _ logger: Logger) {
+    private func announce(_ generation: Generation, _ descriptors: DescriptorLimit, _ logger: Logger) {
+        let (configuration, context) = (generation.configuration, generation.context)
         for warning in Self.warnings(configuration) { logger.warning("\(warning)") }
         logger.notice(
             "starting",
             metadata: [
-                "node": "\(setup.id)", "address": "\(listeners[0][0].address)",
-                "admin": "\(admin.map { $0.address.description } ?? "off")", "workers": "\(context.workerCount)",
+                "node": "\(setup.id)", "address": "\(address)",
+                "admin": "\(admin.withLock { $0?.address.description } ?? "off")", "workers": "\(context.workerCount)",
                 "redis": "\(configuration.rateLimit?.redisURL.map { $0.description } ?? "none, limits in memory")",
                 "services": "\(context.services.count)", "descriptors": "\(descriptors.soft)",
                 "connections": "\(context.connections.openMax)",
@@ -263,17 +274,17 @@ package final class Node: Sendable {
         }
     }
 
-    package var address: String { listeners[0][0].address.description }
+    package var address: String { listeners.withLock { $0[0][0].address.description } }
 
     // MARK: Running
 
     /// Starts all threads; returns when every worker listens. `admin` runs on the control loop's thread.
     package func start(
-        admin startAdmin: @escaping @Sendable (Control, ListeningSocket) throws -> Void
+        admin startAdmin: @escaping @Sendable (Control, ListeningSocket) throws -> () -> Void
     ) throws(NodeStartError) {
         let control = OSThread(name: "control") { [self] in runControl(startAdmin) }
         var all = [control]
-        for index in 0..<context.workerCount {
+        for index in 0..<basis.workerCount {
             all.append(OSThread(name: "worker-\(index)") { [self] in runWorker(index) })
         }
         threads.withLock { $0 = all }
@@ -282,6 +293,7 @@ package final class Node: Sendable {
             controlMailbox.post(.stop)
             throw NodeStartError(description: failure)
         }
+        startReloading()
     }
 
     private func failed(_ error: any Error) {
@@ -289,11 +301,13 @@ package final class Node: Sendable {
         started.signal()
     }
 
-    private func runControl(_ startAdmin: @Sendable (Control, ListeningSocket) throws -> Void) {
+    private func runControl(_ startAdmin: @escaping @Sendable (Control, ListeningSocket) throws -> () -> Void) {
         do {
             let loop = try Loop(waker: controlWaker)
-            let control = Control(context, setup: setup, loop: loop, mailbox: controlMailbox, workers: workerMailboxes)
-            if let admin { try startAdmin(control, admin) }
+            let control = Control(
+                current.withLock { $0 }, setup: setup, loop: loop, mailbox: controlMailbox, workers: workerMailboxes)
+            control.adminStart = startAdmin
+            if let socket = admin.withLock({ $0.take() }) { control.adminEnd = try startAdmin(control, socket) }
             control.becomeReady()
             started.signal()
             loop.run()
@@ -305,10 +319,11 @@ package final class Node: Sendable {
     private func runWorker(_ index: Int) {
         do {
             let loop = try Loop(waker: workerWakers[index])
+            let context = current.withLock { $0 }.context
             let worker = Worker(
                 node: context, index: index, loop: loop, mailbox: workerMailboxes[index], control: controlMailbox,
                 balancers: context.services.map { $0.balancer { _ in true } })
-            try worker.listen(on: listeners[index])
+            try worker.listen(on: listeners.withLock { $0[index] })
             started.signal()
             loop.run()
         } catch {
@@ -324,7 +339,8 @@ package final class Node: Sendable {
 
     package func wait() {
         for thread in threads.withLock({ $0 }) { thread.join() }
-        context.accessLogSink?.close()
-        (setup.limiterContext?.decisions as? DecisionLog)?.close()
+        let last = current.withLock { $0 }
+        last.context.accessLogSink?.close()
+        (last.limiterContext?.decisions as? DecisionLog)?.close()
     }
 }

@@ -114,7 +114,7 @@ final class NodeContext: Sendable {
 
     init(
         _ configuration: Configuration, id: String, workerCount: Int, descriptors: Int, accessLogSink: LogSink?,
-        limiterSetup: LimiterSetup, policies: [Policy]
+        limiterSetup: LimiterSetup, policies: [Policy], before: NodeContext? = nil
     ) {
         self.id = id
         self.workerCount = workerCount
@@ -128,7 +128,11 @@ final class NodeContext: Sendable {
         headLimits = HeadLimits(
             requestLineBytes: limits.requestLineBytes?.bytes ?? 0, headerBytes: limits.headerBytes?.bytes ?? 0,
             headerCount: limits.headerCount ?? 0)
-        services = configuration.services.enumerated().map { Service($1, index: $0) }
+        let old = Dictionary(before?.services.map { ($0.settings.name, $0) } ?? []) { first, _ in first }
+        services = configuration.services.map { settings in
+            guard let service = old[settings.name] else { return Service(settings) }
+            return service.settings == settings ? service : Service(settings, before: service)
+        }
         routes = RouteTable(prefixes: services.map(\.prefix))
         hashing = configuration.services.map { HashSource($0) }
         via = Array(gateway.via.utf8)
@@ -136,8 +140,10 @@ final class NodeContext: Sendable {
         believedHeader = gateway.forwardedHeader
         proxyProtocol = gateway.proxyProtocol
         self.descriptors = descriptors
-        connections = ConnectionLimits(
-            total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
+        connections =
+            before?.connections
+            ?? ConnectionLimits(
+                total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
         accessLogFormat = gateway.logFormat == .json ? .json : .text
         drain = gateway.drain
         rateLimitFields =

@@ -2,6 +2,7 @@
 
 import Balancing
 package import Configuration
+package import Health
 import Primitives
 import Synchronization
 
@@ -9,8 +10,9 @@ import Synchronization
 package final class Backend: Sendable {
     /// Its place in the service's list of instances.
     package let index: Int
-    package let serviceIndex: Int
-    package let url: String
+    /// Its name among the nodes, and over changes of the configuration.
+    package let key: BackendKey
+    package var url: String { key.url }
     package let host: String
     package let port: UInt16
     /// The end of every request head sent to it: the fields that name the backend, and the empty line.
@@ -34,10 +36,9 @@ package final class Backend: Sendable {
     /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
     private let addressList = Mutex<[IPAddress]>([])
 
-    init(_ instance: Configuration.Backend, index: Int, service: Configuration.Service, serviceIndex: Int) {
+    init(_ instance: Configuration.Backend, index: Int, service: Configuration.Service) {
         self.index = index
-        self.serviceIndex = serviceIndex
-        url = instance.url
+        key = BackendKey(service: service.name, url: instance.url)
         host = instance.host.description
         port = instance.port
         basePath = Array(instance.basePath.utf8)
@@ -65,7 +66,6 @@ package final class Backend: Sendable {
 
 /// One service: what a request needs to know of it.
 package final class Service: Sendable {
-    package let index: Int
     package let settings: Configuration.Service
     package let backends: [Backend]
     let nameBytes: [UInt8]
@@ -86,11 +86,15 @@ package final class Service: Sendable {
     /// Failures in a row beyond which more are no news to the control loop.
     let toldFailuresMax: Int
 
-    init(_ settings: Configuration.Service, index: Int) {
-        self.index = index
+    /// - Parameter before: the service of that name until now, of which goes on what stays the same.
+    init(_ settings: Configuration.Service, before: Service? = nil) {
         self.settings = settings
         backends = settings.instances.enumerated().map { position, instance in
-            Backend(instance, index: position, service: settings, serviceIndex: index)
+            let made = Backend(instance, index: position, service: settings)
+            guard let old = before?.backends.first(where: { $0.url == made.url }) else { return made }
+            if old.index == position, before?.settings.hostHeader == settings.hostHeader { return old }
+            _ = made.replaceAddresses(old.addresses)
+            return made
         }
         nameBytes = Array(settings.name.utf8)
         var prefix = Array(settings.path.utf8)
@@ -99,7 +103,8 @@ package final class Service: Sendable {
         upgrades = Upgrades(settings.upgrades)
         methods = settings.methods.map { Array($0.utf8) }
         allowLine = methods.isEmpty ? [] : Array("Allow: \(settings.methods.joined(separator: ", "))\r\n".utf8)
-        state = BalancerState(backendCount: settings.instances.count)
+        let isSame = before?.backends.map(\.url) == backends.map(\.url)
+        state = isSame ? before?.state ?? BalancerState(backendCount: 0) : BalancerState(backendCount: backends.count)
         bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
         countsAnswers = settings.health.failureShare != nil
         toldFailuresMax = max(settings.health.failures, settings.circuitBreaker.failures)

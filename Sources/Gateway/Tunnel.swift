@@ -7,8 +7,8 @@ import LinuxIO
 import Primitives
 
 final class Tunnel: StreamHandler {
-    let service: Service
-    let backendIndex: Int
+    private(set) var service: Service
+    private(set) var backendIndex: Int
     /// Its place in the worker's list of tunnels.
     var place = 0
     private let worker: Worker
@@ -98,6 +98,12 @@ final class Tunnel: StreamHandler {
 
     var isLeaving: Bool { state.isLeaving }
 
+    /// The configuration has changed, and its backend is still there.
+    func move(to service: Service, _ backendIndex: Int) {
+        self.service = service
+        self.backendIndex = backendIndex
+    }
+
     func leave(by time: MonotonicTime) {
         state.leave(by: time)
         arm()
@@ -177,6 +183,29 @@ final class Tunnels {
         for tunnel in all where tunnel.service === service && isAvailable(tunnel.backendIndex) { tunnel.stay() }
         guard let grace = service.settings.timeouts.tunnelGrace else { return }
         end(all.filter { $0.service === service && !isAvailable($0.backendIndex) && !$0.isLeaving }, in: grace, at: now)
+    }
+
+    /// Another configuration counts. Tunnels to backends that it no longer has end like those of backends that have left.
+    func reloaded(_ services: [Service], at now: MonotonicTime) {
+        guard !all.isEmpty else { return }
+        var orphans: [Tunnel] = []
+        let byName = Dictionary(services.map { ($0.settings.name, $0) }) { first, _ in first }
+        for tunnel in all {
+            let url = tunnel.service.backends[tunnel.backendIndex].url
+            if let service = byName[tunnel.service.settings.name],
+                let index = service.backends.firstIndex(where: { $0.url == url })
+            {
+                tunnel.move(to: service, index)
+            } else if !tunnel.isLeaving {
+                orphans.append(tunnel)
+            }
+        }
+        var left = orphans[...]
+        while let service = left.first?.service {
+            let mine = left.filter { $0.service === service }
+            left = left.filter { $0.service !== service }[...]
+            if let grace = service.settings.timeouts.tunnelGrace { end(mine, in: grace, at: now) }
+        }
     }
 
     /// The node leaves: all tunnels end early enough for their last bytes to leave before `timeout` is over.

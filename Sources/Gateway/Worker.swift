@@ -5,6 +5,7 @@ import Balancing
 import Configuration
 import EventLoop
 import HTTP1
+import Health
 import Identity
 import LinuxIO
 import Primitives
@@ -16,7 +17,9 @@ enum WorkerMessage: Sendable {
     /// The backends of a service that may be used have changed.
     case balancer(service: Int, BalancerSnapshot)
     /// Whether the request that asked may try the backend.
-    case trial(service: Int, backend: Int, granted: Bool)
+    case trial(BackendKey, granted: Bool)
+    /// From here on another configuration counts.
+    case reload(WorkerSuccession)
     /// Another worker lacks places or descriptors, and this one may have some to spare.
     case makeRoom(of: Scarcity)
     /// Finish what is in flight and accept nothing more.
@@ -25,7 +28,8 @@ enum WorkerMessage: Sendable {
 }
 
 final class Worker: ListenerHandler, WakeHandler {
-    let node: NodeContext
+    /// The configuration in force, swapped whole between two turns.
+    var node: NodeContext
     let loop: Loop
     let index: Int
     var count: Int { node.workerCount }
@@ -40,23 +44,28 @@ final class Worker: ListenerHandler, WakeHandler {
     var requestFields = HeaderFields()
     var responseFields = HeaderFields()
 
-    var balancers: [BalancerSnapshot]
-    private var trialAsks: TrialAsks
-    private(set) var pools: [[BackendPool]] = []
-    /// By service.
-    var retryBudgets: [RetryBudget]
     private var retryNotes: [String: RepeatedNote] = [:]
-    private(set) var limiter: Limiter?
-    let tokenBuckets: TokenBucketStore?
+    /// By the numbers of the services.
+    var lanes: [Lane] = []
+    var pools: [[BackendPool]] { lanes.map(\.pools) }
+    /// With a request that waits for the word on its trial; after a reload perhaps those of before.
+    var asking: [Lane] = []
+    var limiter: Limiter?
+    var tokenBuckets: TokenBucketStore?
+    var limiterHearing: Hearing?
+    /// The next configuration, while its limiter is on its way.
+    var upcoming: Upcoming?
+    /// Limiters of before that owe answers.
+    var retiring: [RetiringLimiter] = []
     /// Whom the policies count of the request at hand, and what they said of the one that is being refused. Reused.
     var subjects: [SubjectKey] = []
     var report = PolicyReport()
     private(set) var draining = false
-    private(set) var listeners: [Listener] = []
+    var listeners: [Listener] = []
     private(set) var clients: [ClientConnection] = []
     private(set) var pressure: Pressure!
     let tunnels = Tunnels()
-    private var accessLog: AccessLog?
+    var accessLog: AccessLog?
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.
     private var dateEnd = MonotonicTime(nanoseconds: 0)
@@ -70,24 +79,12 @@ final class Worker: ListenerHandler, WakeHandler {
         self.loop = loop
         self.mailbox = mailbox
         self.control = control
-        self.balancers = balancers
-        trialAsks = TrialAsks(services: node.services.count)
-        retryBudgets = node.services.map { service in
-            let retries = service.settings.retries
-            // The share of a worker is that of its own requests; the minimum is shared out.
-            let minimum = (retries.minimum + node.workerCount - 1) / max(1, node.workerCount)
-            return RetryBudget(percent: retries.budgetPercent, minimum: minimum)
-        }
-        switch node.limiterSetup {
-        case .memory(let store): tokenBuckets = store
-        case .none, .redis: tokenBuckets = nil
-        }
         loop.addWakeHandler(self)
         pressure = Pressure(self)
-        pools = node.services.map { service in
-            service.backends.map { BackendPool($0, service: service, worker: self) }
+        lanes = zip(node.services, balancers).map { service, balancer in
+            Lane(service, of: node, balancer: balancer, before: nil, worker: self)
         }
-        limiter = node.makeLimiter(loop, index) { event in control.post(.limiter(worker: index, event)) }
+        startLimiter()
         if let sink = node.accessLogSink { accessLog = AccessLog(sink, format: node.accessLogFormat, loop: loop) }
     }
 
@@ -142,20 +139,26 @@ final class Worker: ListenerHandler, WakeHandler {
     // MARK: Messages
 
     func woken() {
-        for message in mailbox.take() {
-            switch message {
-            case .balancer(let service, let snapshot):
-                balancers[service] = snapshot
-                trialAsks.changed(service)
-                // A node that drains ends them anyway.
-                if !draining {
-                    tunnels.viewChanged(node.services[service], at: loop.now) { snapshot.isAvailable($0) }
-                }
-            case .trial(let service, let backend, let granted): trialDecided(service, backend, granted)
-            case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
-            case .drain: drain()
-            case .stop: loop.stop()
+        for message in mailbox.take() { take(message) }
+    }
+
+    func take(_ message: WorkerMessage) {
+        switch message {
+        case .balancer(let index, let snapshot):
+            guard upcoming == nil else {
+                upcoming?.messages.append(message)
+                break
             }
+            let lane = lanes[index]
+            lane.balancer = snapshot
+            lane.trials.changed()
+            // A node that drains ends them anyway.
+            if !draining { tunnels.viewChanged(lane.service, at: loop.now) { snapshot.isAvailable($0) } }
+        case .trial(let key, let granted): trialDecided(key, granted)
+        case .reload(let succession): reload(succession)
+        case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
+        case .drain: drain()
+        case .stop: loop.stop()
         }
     }
 
@@ -185,7 +188,7 @@ final class Worker: ListenerHandler, WakeHandler {
         guard backend.toldFailures.wrappingAdd(1, ordering: .relaxed).newValue <= service.toldFailuresMax else {
             return
         }
-        control.post(.trafficFailed(service: service.index, backend: index, fault))
+        control.post(.trafficFailed(backend.key, fault))
     }
 
     func reportSuccess(_ service: Service, _ index: Int) {
@@ -194,7 +197,7 @@ final class Worker: ListenerHandler, WakeHandler {
         guard backend.consecutiveFailures.load(ordering: .relaxed) > 0 else { return }
         backend.consecutiveFailures.store(0, ordering: .relaxed)
         backend.toldFailures.store(0, ordering: .relaxed)
-        control.post(.trafficRecovered(service: service.index, backend: index))
+        control.post(.trafficRecovered(backend.key))
     }
 
     /// The Date line of this second, for answers that have none.
@@ -221,30 +224,32 @@ final class Worker: ListenerHandler, WakeHandler {
     // MARK: Trials
 
     /// A half-open backend that a request of this service may ask for now.
-    func trialToAsk(_ service: Service) -> Int? {
-        guard let first = balancers[service.index].trials.first, trialAsks.mayAsk(service.index, at: loop.now) else {
-            return nil
-        }
+    func trialToAsk(_ lane: Lane) -> Int? {
+        guard let first = lane.balancer.trials.first, lane.trials.mayAsk(at: loop.now) else { return nil }
         return first
     }
 
-    func askForTrial(_ ask: TrialAsk, _ service: Service) {
-        trialAsks.ask(ask, service.index)
-        control.post(.trialWanted(service: service.index, backend: ask.backend, worker: index))
+    func askForTrial(_ ask: TrialAsk, _ lane: Lane) {
+        lane.trials.ask(ask)
+        asking.append(lane)
+        control.post(.trialWanted(lane.service.backends[ask.backend].key, worker: index))
     }
 
-    private func trialDecided(_ service: Int, _ backend: Int, _ granted: Bool) {
-        guard let ask = trialAsks.answered(service, granted: granted, at: loop.now), ask.backend == backend,
+    private func trialDecided(_ key: BackendKey, _ granted: Bool) {
+        let place = asking.firstIndex { lane in
+            lane.trials.asked.map { lane.service.backends[$0.backend].key == key } ?? false
+        }
+        guard let place, let ask = asking.remove(at: place).trials.answered(granted: granted, at: loop.now),
             let client = ask.client
         else {
-            if granted { endTrial(service, backend, succeeded: false, status: 0) }
+            if granted { endTrial(key, succeeded: false, status: 0) }
             return
         }
-        client.trialDecided(ask, granted: granted)
+        client.trialDecided(ask, key, granted: granted)
     }
 
-    func endTrial(_ service: Int, _ backend: Int, succeeded: Bool, status: Int) {
-        control.post(.trialEnded(service: service, backend: backend, succeeded: succeeded, status: status))
+    func endTrial(_ key: BackendKey, succeeded: Bool, status: Int) {
+        control.post(.trialEnded(key, succeeded: succeeded, status: status))
     }
 
     func count(_ client: ClientConnection) { accessLog?.write(client, now: loop.now) }

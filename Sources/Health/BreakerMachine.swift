@@ -101,6 +101,9 @@ package struct BreakerMachine: Sendable {
 
     // MARK: What is
 
+    /// Forgets all breakers but these.
+    package mutating func keep(only keys: Set<BackendKey>) { breakers = breakers.filter { keys.contains($0.key) } }
+
     package func state(of key: BackendKey, at now: MonotonicTime) -> BreakerState {
         guard let breaker = breakers[key], breaker.isOpen else { return .closed }
         return breaker.halfOpenAt <= now ? .halfOpen : .open

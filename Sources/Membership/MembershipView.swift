@@ -73,7 +73,7 @@ package struct MembershipView: Sendable {
     package static let membersMax = 1024
 
     package let id: NodeID
-    package let info: NodeInfo
+    package private(set) var info: NodeInfo
     package var heartbeat: TimeSpan { info.heartbeat }
     package private(set) var members: [Member] = []
     /// The ids of all living nodes in order, this one always among them.
@@ -94,6 +94,12 @@ package struct MembershipView: Sendable {
     }
 
     package var liveCount: Int { liveNodes.count }
+
+    /// This node announces itself otherwise from here on.
+    package mutating func announce(at address: String?, every heartbeat: TimeSpan) {
+        if let address { info.address = address }
+        info.heartbeat = heartbeat
+    }
 
     /// Takes the reply to one heartbeat and tells what has changed.
     package mutating func received(

@@ -51,7 +51,7 @@ package final class LimiterContext: Sendable {
     package let counts = LimiterCounts()
     /// Of each policy.
     package let policyCounts: [PolicyCounts]
-    package let failures = RedisFailureCounts()
+    package let failures: RedisFailureCounts
     /// Nodes alive as last known, at least 1.
     package let liveNodes = Atomic<Int>(1)
     package let boot: UInt64
@@ -61,6 +61,9 @@ package final class LimiterContext: Sendable {
     /// The different windows, and which of them each policy has: what is known of the server's clock after a step depends
     /// on the window.
     let windows: [TimeSpan]
+    /// Of each policy: what counts on under another limit.
+    let former: [FormerWindows?]
+    let onCluster: Bool
     /// Commands of a decision's transaction.
     let commandCount: Int
     let windowOf: [Int]
@@ -77,11 +80,16 @@ package final class LimiterContext: Sendable {
     ///   - seed: a secret, for the hashing of clients' addresses.
     ///   - onCluster: whether keys need hash tags.
     ///   - decisions: who is told of each admission.
+    ///   - before: whose place it takes: what was admitted lately is remembered, and counted on.
     package init(
         policies: [Policy], services: [String], tellsRemaining: Bool = false, lossRule: LossRule, timeout: TimeSpan,
         boot: UInt64, seed: UInt64, onCluster: Bool = false,
-        decisions: (any DecisionRecorder)? = nil
+        decisions: (any DecisionRecorder)? = nil, failures: RedisFailureCounts = RedisFailureCounts(),
+        before: LimiterContext? = nil, at now: MonotonicTime = MonotonicTime(nanoseconds: 0)
     ) {
+        self.onCluster = onCluster
+        former = policies.indices.map { FormerWindows.after(before, policies[$0], at: now) }
+        self.failures = failures
         precondition((1...Self.policiesMax).contains(policies.count))
         self.policies = policies
         self.decisions = decisions
@@ -93,8 +101,18 @@ package final class LimiterContext: Sendable {
         self.timeout = max(timeout, .milliseconds(1))
         self.boot = boot
         self.seed = seed
-        memories = policies.map { AdmissionMemory(window: $0.window, seed: seed) }
-        policyCounts = policies.map { _ in PolicyCounts() }
+        let kept = policies.indices.map { index in
+            before.map { $0.policies.indices.contains(index) && policies[index].isSameCount(as: $0.policies[index]) }
+                ?? false
+        }
+        memories = policies.indices.map { index in
+            if kept[index], let before { return before.memories[index] }
+            return AdmissionMemory(window: policies[index].window, seed: seed)
+        }
+        policyCounts = policies.indices.map { index in
+            if kept[index], let before { return before.policyCounts[index] }
+            return PolicyCounts()
+        }
         fullWindows = FullWindowMemory(seed: seed)
         var windows: [TimeSpan] = []
         windowOf = policies.map { policy in

@@ -29,6 +29,11 @@ package struct Policy: Equatable, Sendable {
         self.mode = mode
     }
 
+    /// Whether it counts the same requests of the same subjects as another, whatever it makes of the count.
+    package func isSameCount(as other: Policy) -> Bool {
+        name == other.name && key == other.key && window == other.window
+    }
+
     /// What comes before the subject in a Redis key. The limit is part of it: two limits on one key would trim each
     /// other's entries.
     package var keyPrefix: String { "rate_limit:\(name):\(limit)/\(window):" }

@@ -60,12 +60,15 @@ package final class TokenBucketStore: Sendable {
     }
 
     private let shards: [Shard]
+    private let services: [String]
+    /// Numbers of policies that may have buckets.
+    private let numbers: Int
     /// Of each policy, by the number that is in the subject.
     private let rates: [TokenBucket.Rate]
     private let policies: [Policy]
     private let seed: UInt64
     private let evictions = Atomic<Int>(0)
-    package let counts = LimiterCounts()
+    package let counts: LimiterCounts
     /// Of each policy.
     package let policyCounts: [PolicyCounts]
 
@@ -76,14 +79,38 @@ package final class TokenBucketStore: Sendable {
 
     /// - Parameter clientsMax: clients remembered at once; a million take about 130 MB. One more takes the place of a
     ///   random one, who then starts with a full bucket: nobody is refused because others are many.
-    package init(policies: [Policy], seed: UInt64, clientsMax: Int = 1 << 20) {
+    package init(policies: [Policy], services: [String] = [], seed: UInt64, clientsMax: Int = 1 << 20) {
         self.policies = policies
+        self.services = services
+        numbers = policies.count
+        counts = LimiterCounts()
         rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
         policyCounts = policies.map { _ in PolicyCounts() }
         self.seed = seed
         shards = (0..<Self.shardCount).map {
             Shard(countMax: max(1, clientsMax / Self.shardCount), seed: seed &+ UInt64($0))
         }
+    }
+
+    /// The same buckets under other policies: how full each is stays. `nil` where the numbers of policies or services mean
+    /// others than before.
+    package init?(policies: [Policy], services: [String], before: TokenBucketStore) {
+        let shared = min(policies.count, before.policies.count)
+        // A policy must not inherit the buckets of one that had its number and is long gone.
+        guard policies.count == shared || before.numbers == shared else { return nil }
+        for index in 0..<shared {
+            let (new, old) = (policies[index], before.policies[index])
+            guard new.name == old.name, new.key == old.key else { return nil }
+            if new.key == .service, services != before.services { return nil }
+        }
+        self.policies = policies
+        self.services = services
+        numbers = max(before.numbers, policies.count)
+        shards = before.shards
+        seed = before.seed
+        counts = before.counts
+        rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
+        policyCounts = policies.indices.map { $0 < shared ? before.policyCounts[$0] : PolicyCounts() }
     }
 
     package convenience init(_ policy: Policy, seed: UInt64, clientsMax: Int = 1 << 20) {

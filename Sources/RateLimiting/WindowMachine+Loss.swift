@@ -55,6 +55,7 @@ extension WindowMachine {
             // A single key of another type says nothing of the server.
             case .window, .confirmation, .probe: if RedisCause(errorText: text) != .wrongType { refused(failure) }
             case .entries, .cleanup: break
+            case .carrying: report(.anomaly("the window of a former limit cannot be taken along: \(text)"))
             }
         case .notConnected: mayBeExecuted = false
         case .lost, .silent, .late, .malformed, .untrusted: break
@@ -78,7 +79,7 @@ extension WindowMachine {
         case .confirmation(let flight, _, _): settleByLossRule(flight, mayHaveEntries: true, at: now)
         // What the server refuses once it would refuse for ever.
         case .entries(let run): if !isRefused { putRight(run) }
-        case .cleanup: break
+        case .cleanup, .carrying: break
         case .probe: probeUnderWay = false
         }
     }

@@ -28,7 +28,7 @@ extension WindowMachine {
         switch flights[Int(transmission.token)] {
         case .window(let flight), .confirmation(let flight, _, _): flight.transaction.subject
         case .entries(let run): run.subject
-        case .cleanup(let subject, _): subject
+        case .cleanup(let subject, _), .carrying(let subject): subject
         case .probe: nil
         }
     }
@@ -51,7 +51,7 @@ extension WindowMachine {
         case .entries(let run):
             entriesUnderWay -= 1
             return Handover(subject: run.subject, entries: [run])
-        case .cleanup: return nil
+        case .cleanup, .carrying: return nil
         case .probe:
             probeUnderWay = false
             return nil

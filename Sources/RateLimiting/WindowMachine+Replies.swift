@@ -19,7 +19,7 @@ extension WindowMachine {
         case .entries(let run):
             entriesUnderWay -= 1
             if run.isCharged { remember(run, at: now) }
-        case .cleanup: break
+        case .cleanup, .carrying: break
         case .probe(let sentAt): probeReplied(sentAt: sentAt, reply, at: now)
         }
     }

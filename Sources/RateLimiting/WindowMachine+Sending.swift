@@ -22,6 +22,13 @@ extension WindowMachine {
             return launch(.entries(run))
         }
         while let subject = gathered.first {
+            if carrying.isNeeded, carriedNext != subject, isWaiting(subject),
+                carrying.mustCarry(subject, context.former, at: now)
+            {
+                carriedNext = subject
+                return launch(.carrying(subject))
+            }
+            carriedNext = nil
             guard let place = subjects.find(subject), let flight = load(place, subject, at: now) else {
                 _ = gathered.popFirst()
                 continue
@@ -40,6 +47,7 @@ extension WindowMachine {
             // What admits is never a bare command: out of step, any number would be taken for its answer.
             case .confirmation: .transaction(commands: 1)
             case .cleanup: .command
+            case .carrying: .transaction(commands: Self.carryingCommands)
             }
         return Transmission(token: UInt64(flights.insert(flight)), form: form)
     }
@@ -69,7 +77,7 @@ extension WindowMachine {
         case .window(var flight):
             flight.firstRequest = firstRequest
             flights[index] = .window(flight)
-        case .confirmation, .entries, .cleanup, .probe: break
+        case .confirmation, .entries, .cleanup, .carrying, .probe: break
         }
         subjects[place].flights += 1
         subjects[place].isAsker = false
@@ -142,6 +150,7 @@ extension WindowMachine {
             }
             writer.add("+inf")
             writer.end()
+        case .carrying(let subject): writeCarrying(subject, to: &writer)
         case .probe:
             writeProbe(to: &writer)
         }

@@ -98,6 +98,8 @@ package struct WindowMachine: ~Copyable {
         case entries(Entries)
         /// Drops entries that should not be there: later than `time`.
         case cleanup(SubjectKey, after: RedisTime)
+        /// Copies what the windows of former limits hold.
+        case carrying(SubjectKey)
         case probe(sentAt: MonotonicTime)
     }
 
@@ -106,6 +108,9 @@ package struct WindowMachine: ~Copyable {
     var clocks: [ServerClock]
     let templates: [WindowTemplates]
     var names: MemberNames
+    var carrying: Carrying
+    /// The subject whose former windows have just been copied: its own transaction is next.
+    var carriedNext: SubjectKey?
     package internal(set) var breaker = LossBreaker()
 
     var subjects: SubjectTable<ActiveSubject>
@@ -165,6 +170,7 @@ package struct WindowMachine: ~Copyable {
         clocks = context.windows.map { ServerClock(window: $0) }
         templates = context.policies.map { _ in WindowTemplates() }
         names = MemberNames(boot: context.boot, worker: worker, shard: shard)
+        carrying = Carrying(context)
         subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
     }
 

@@ -80,6 +80,7 @@ extension RedisConnection {
     package func close() {
         guard state != .closed else { return }
         state = .closed
+        loop.removeWakeHandler(self)
         retry?.cancel()
         retry = nil
         stream?.close()

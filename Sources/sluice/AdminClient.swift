@@ -147,7 +147,7 @@ final class AdminClient: StreamHandler {
         var body: [UInt8] = []
         body.reserveCapacity(bytes.count - length)
         for i in length..<bytes.count { body.append(bytes[i]) }
-        if head.status == 200 {
+        if (200...299).contains(head.status) {
             outcome = .success(body)
         } else {
             fail("\(head.status) \(Self.title(body) ?? "")")

@@ -216,6 +216,10 @@ struct Nodes: ParsableCommand {
 }
 
 /// The answer, or a line on standard error and exit code 1.
+func asked(_ options: AdminOptions, _ method: String, _ target: String) throws -> [UInt8] {
+    try asked(try options.client(), method, target)
+}
+
 private func asked(_ client: AdminClient, _ method: String, _ target: String) throws -> [UInt8] {
     try told { try client.ask(method, target) }
 }
@@ -235,7 +239,7 @@ private func told<Value>(_ body: () throws -> Value) throws -> Value {
     }
 }
 
-private func decoded<T: Decodable>(_ type: T.Type, _ body: [UInt8]) throws -> T {
+func decoded<T: Decodable>(_ type: T.Type, _ body: [UInt8]) throws -> T {
     do {
         return try JSONDecoder().decode(type, from: Data(body))
     } catch {

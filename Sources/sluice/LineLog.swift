@@ -10,9 +10,11 @@ struct LineLog: LogHandler {
     var logLevel: Logger.Level
     private let format: Configuration.LogFormat
 
-    static func bootstrap(format: Configuration.LogFormat, level: Configuration.LogLevel) {
-        let level = Logger.Level(rawValue: level.rawValue) ?? .info
-        LoggingSystem.bootstrap { _ in LineLog(format: format, level: level) }
+    /// A logger as a configuration wants it.
+    @Sendable
+    static func logger(_ gateway: Configuration.Gateway) -> Logger {
+        let level = Logger.Level(rawValue: gateway.logLevel.rawValue) ?? .info
+        return Logger(label: "sluice") { _ in LineLog(format: gateway.logFormat, level: level) }
     }
 
     private init(format: Configuration.LogFormat, level: Logger.Level) {

@@ -22,10 +22,14 @@ struct ConfigurationOptions: ParsableArguments {
             valueName: "key=value"))
     var overrides: [String] = []
 
-    func load() throws -> Configuration {
+    var source: ConfigurationSource {
+        ConfigurationSource(path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
+    }
+
+    func load() throws -> (Configuration, text: String) {
         do throws(ConfigurationErrors) {
-            return try Configuration.load(
-                path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
+            let text = try source.read()
+            return (try source.parse(text), text)
         } catch {
             printError(error.description)
             throw ExitCode(1)
@@ -45,23 +49,27 @@ struct Run: ParsableCommand {
     var nodeID: String?
 
     func run() throws {
-        let signals = [Signals.terminate, Signals.interrupt]
+        let signals = [Signals.terminate, Signals.interrupt, Signals.hangUp]
         Signals.block(signals)
-        let configuration = try options.load()
+        let (configuration, text) = try options.load()
         let gateway = configuration.gateway
-        LineLog.bootstrap(format: gateway.logFormat, level: gateway.logLevel)
-        let logger = Logger(label: "sluice")
+        let logger = LineLog.logger(gateway)
         do {
             let id = try nodeID.map { try NodeID($0) } ?? Self.defaultID(gateway.port)
-            let node = try Node(configuration, id: id, logger: logger)
+            let node = try Node(
+                configuration, id: id, logger: logger, source: options.source, text: text, makeLogger: LineLog.logger)
             try node.start { control, socket in try AdminServer.start(control, on: socket) }
             logger.notice("serving", metadata: ["address": "\(node.address)"])
-            let signal = Signals.wait(signals)
+            var signal = Signals.wait(signals)
+            while signal == Signals.hangUp {
+                node.reload(.signal)
+                signal = Signals.wait(signals)
+            }
             logger.notice("stopping", metadata: ["signal": "\(signal == Signals.terminate ? "SIGTERM" : "SIGINT")"])
             node.drain()
             // A second signal does not wait.
             _ = OSThread(name: "signals") {
-                _ = Signals.wait(signals)
+                while Signals.wait(signals) == Signals.hangUp {}
                 node.stop()
             }
             node.wait()
@@ -85,13 +93,22 @@ struct Run: ParsableCommand {
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check a configuration and say everything that is wrong with it.",
-        discussion: "Exits 0 where a node would start with it, else 1.")
+        discussion: """
+            Does all that start-up would, short of listening: certificates and keys are read, and paths of logs must \
+            be writable. With --network it also connects to Redis and to every backend, and prints a line for each. \
+            Exits 0 where all is well, else 1.
+            """)
 
     @OptionGroup var options: ConfigurationOptions
+    @Flag(help: "Also try Redis and the backends.") var network = false
 
     func run() throws {
-        let configuration = try options.load()
+        let (configuration, _) = try options.load()
         for warning in Node.warnings(configuration) { printError("\(options.config): warning: \(warning)") }
+        let problems = Node.problems(configuration)
+        for problem in problems { printError("\(options.config): \(problem)") }
+        if !problems.isEmpty { throw ExitCode(1) }
+        if network, !NetworkCheck(configuration).run() { throw ExitCode(1) }
         let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
         print(
             "\(options.config): ok: \(configuration.services.count) services, \(backends) backends, listening on \(configuration.gateway.port)"

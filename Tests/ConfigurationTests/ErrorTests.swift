@@ -36,7 +36,7 @@ struct ErrorTests {
                 file(gateway: "  \"a b\\e\": 1"),
                 """
                 f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, adminToken, workers, accessLog, \
-                logFormat, logLevel, via, trustedProxies, forwardedHeader, proxyProtocol, heartbeat, drain, limits
+                logFormat, logLevel, via, trustedProxies, forwardedHeader, proxyProtocol, heartbeat, drain, watchConfig, limits
                 """
             ),
             // Wrong types.

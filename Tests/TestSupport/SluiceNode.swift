@@ -6,6 +6,8 @@ package import Primitives
 package final class SluiceNode {
     package let process: ChildProcess
     private let directory: TemporaryDirectory
+    /// The path of its configuration.
+    package let file: String
     package private(set) var address = SocketAddress(ip: .v4Loopback, port: 0)
     package private(set) var admin: SocketAddress?
 
@@ -16,7 +18,7 @@ package final class SluiceNode {
     ///   - place: what is put before the program, so that it runs elsewhere.
     package init(_ yaml: String, _ arguments: [String] = [], in place: [String] = []) throws {
         directory = try TemporaryDirectory()
-        let file = try directory.write(yaml, to: "gateway.yaml")
+        file = try directory.write(yaml, to: "gateway.yaml")
         let command = place + [try Self.binary(), "run", "--config", file] + arguments
         process = try ChildProcess(command[0], Array(command.dropFirst()))
         try eventually("the node serves") {
@@ -94,6 +96,31 @@ package final class SluiceNode {
         let wire = try Wire.connect(to: admin)
         try wire.send("GET \(path) HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
         return try wire.readResponse()
+    }
+
+    /// Puts another configuration in the place of its file, as an editor does, by renaming.
+    package func write(_ yaml: String) throws {
+        let new = try directory.write(yaml, to: "gateway.yaml.new")
+        guard unsafe rename(new, file) == 0 else { throw ProcessError("rename: errno \(errno)") }
+    }
+
+    /// Lets it read another configuration, and waits until it has; returns what `/api/config` says then.
+    @discardableResult
+    package func reload(_ yaml: String) throws -> String {
+        try write(yaml)
+        let before = answered(try admin("/api/config").text)
+        process.signal(SIGHUP)
+        var status = ""
+        try eventually("the file is read") {
+            status = try admin("/api/config").text
+            return answered(status) > before
+        }
+        return status
+    }
+
+    private func answered(_ status: String) -> Int {
+        guard let start = status.firstRange(of: "\"answered\":")?.upperBound else { return -1 }
+        return Int(status[start...].prefix { $0.isNumber }) ?? -1
     }
 
     /// Asks for an orderly end; returns its exit code.

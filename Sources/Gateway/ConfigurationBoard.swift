@@ -1,0 +1,70 @@
+// What became of the configurations that a node was given: for operators, and for the command that waits for one.
+
+import LinuxIO
+import Primitives
+import Synchronization
+
+/// Who asked for a reload.
+package enum ReloadReason: String, Sendable {
+    case start, signal, request, file, cluster
+}
+
+package struct ConfigurationStatus: Sendable {
+    /// How many configurations have been in force, this one included.
+    package var version = 1
+    package var loadedAt: Int64 = 0
+    /// Of the text that it was read from, in 16 hexadecimal digits: nodes with the same text show the same.
+    package var hash = ""
+    package var source = ""
+    package var reason = ReloadReason.start
+    /// Reloads that went well, and those that changed nothing because they could not.
+    package var reloads = 0
+    package var failures = 0
+    /// Keys whose new value counts only after a restart.
+    package var needRestart: [String] = []
+    package var lastError: Failure?
+    /// The last question for a reload that has been answered, and how.
+    package var answered = 0
+
+    package struct Failure: Sendable {
+        package var at: Int64
+        package var reason: ReloadReason
+        /// One a line, `FILE:LINE:COLUMN: MESSAGE` where it is the file's.
+        package var errors: [String]
+        /// The question that it answers.
+        package var ticket: Int
+    }
+}
+
+/// Written by the thread that reloads, read by the admin listener.
+package final class ConfigurationBoard: Sendable {
+    private let state = Mutex(ConfigurationStatus())
+    private let asked = Mutex<(ticket: Int, reason: ReloadReason)>((0, .start))
+    private let arrived = Waiter()
+
+    init() {}
+
+    package var status: ConfigurationStatus { state.withLock { $0 } }
+
+    func update(_ change: (inout ConfigurationStatus) -> Void) { state.withLock { change(&$0) } }
+
+    /// Asks for a reload; `answered` reaches the number that is returned when it is done.
+    @discardableResult
+    package func ask(_ reason: ReloadReason) -> Int {
+        let ticket = asked.withLock { asked in
+            asked = (asked.ticket + 1, reason)
+            return asked.ticket
+        }
+        arrived.signal()
+        return ticket
+    }
+
+    /// Waits for a question that has no answer yet. One reload answers all that were asked before it began.
+    func next() -> (ticket: Int, reason: ReloadReason) {
+        while true {
+            arrived.wait()
+            let asked = asked.withLock { $0 }
+            if asked.ticket > status.answered { return asked }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+// The control loop's part in a reload: health, breakers and the line to the cluster go on with the new configuration, then
+// the workers are told, and when all go by it, what only the old one used is closed.
+
+import Balancing
+import Configuration
+import EventLoop
+import Health
+import LinuxIO
+import Logging
+import Membership
+import Primitives
+import RateLimiting
+import RedisClient
+import Synchronization
+
+extension Control {
+    /// Whether there is a file to read again.
+    package var canReload: Bool { configurationPath != nil }
+
+    var sharesLoad: Bool { node.services.contains { $0.countsCluster } }
+
+    /// Opens the line to the other nodes, where there is a Redis.
+    func joinCluster() {
+        guard let redis = generation.redis else { return }
+        link = ClusterLink(
+            redis, id: nodeID, info: membership.info, loop: loop, resolver: resolver, seed: seed &+ 7,
+            sharesLoad: sharesLoad, owner: self)
+        if sharesLoad { tellLoad() }
+    }
+
+    func begin(_ order: Succession) {
+        guard isReady, succession == nil else {
+            order.done(isReady ? "another reload is under way" : "the node is starting or draining")
+            return
+        }
+        let before = generation
+        let (old, new) = (before.configuration, order.generation.configuration)
+        let sharedLoad = sharesLoad
+        generation = order.generation
+        let limits = new.gateway.limits
+        node.connections.limit(
+            total: limits.connections, perClient: limits.connectionsPerClient, descriptors: node.descriptors)
+        generation.limiterContext?.liveNodes.store(max(1, membership.liveCount), ordering: .relaxed)
+        let isSameLink =
+            old.rateLimit?.redisURL == new.rateLimit?.redisURL && sharedLoad == sharesLoad
+            && old.gateway.heartbeat == new.gateway.heartbeat && order.sockets == nil
+        if !isSameLink {
+            let leaving = old.rateLimit?.redisURL != new.rateLimit?.redisURL
+            membership.announce(at: order.sockets?[0][0].address.description, every: new.gateway.heartbeat)
+            changeLink(leaving: leaving)
+        }
+        if old.services != new.services {
+            health.reconfigure(node.services.map { Self.watched($0) }, at: moment, into: &actions)
+            perform()
+            watchBreakers()
+            performBreakers()
+            failureShares = FailureShares(node.services)
+            lookAtShares()
+        }
+        if !node.limiterSetup.isSame(as: before.context.limiterSetup) {
+            limiterLost = []
+            limiterLoss = nil
+        }
+        changeAdmin(order.admin)
+        changeLog(new.gateway)
+        watchFile()
+        let balancers = node.services.map { balancer($0) }
+        let next = WorkerSuccession(node: node, balancers: balancers, sockets: order.sockets)
+        succession = (order, Set(workers.indices))
+        retired = before
+        for worker in workers { worker.post(.reload(next)) }
+    }
+
+    func workerReloaded(_ worker: Int) {
+        guard succession?.missing.remove(worker) != nil, let (order, missing) = succession, missing.isEmpty else {
+            return
+        }
+        succession = nil
+        if let before = retired { close(before) }
+        retired = nil
+        order.done(nil)
+    }
+
+    /// What nobody writes to any more. Writing out what is left may wait for a disk, so it has a thread.
+    private func close(_ before: Generation) {
+        let sink = before.context.accessLogSink === node.accessLogSink ? nil : before.context.accessLogSink
+        let isSameLimiter = before.limiterContext === generation.limiterContext
+        let decisions = isSameLimiter ? nil : before.limiterContext?.decisions as? DecisionLog
+        guard sink != nil || decisions != nil else { return }
+        // The old limiters may still write what they had asked.
+        let patience = (before.limiterContext?.timeout ?? .zero) * 2 + .seconds(2)
+        let timer = LoopTimer(loop) {
+            _ = OSThread(name: "old-logs") {
+                sink?.close()
+                decisions?.close()
+            }
+        }
+        closing = timer
+        timer.schedule(after: decisions == nil ? .zero : patience)
+    }
+
+    private func changeLink(leaving: Bool) {
+        if let link {
+            link.close(leaving: leaving)
+            self.link = nil
+            breakersJoined(false)
+            loadsLost()
+            health.redisLost(at: moment, into: &actions)
+            perform()
+        }
+        clusterLoss = nil
+        clusterState = generation.redis == nil ? .alone : .lost
+        joinCluster()
+    }
+
+    private func changeLog(_ gateway: Configuration.Gateway) {
+        if let makeLogger { logger = makeLogger(gateway) }
+    }
+
+    /// Looks at the file now and then, where that is wanted.
+    func watchFile() {
+        guard generation.configuration.gateway.watchConfig, let path = configurationPath else {
+            watch?.close()
+            watch = nil
+            return
+        }
+        if watch == nil { watch = FileWatch(path, loop: loop) { [board] in board.ask(.file) } }
+    }
+
+    private func changeAdmin(_ change: Succession.AdminSuccession) {
+        switch change {
+        case .unchanged: return
+        case .off: endAdmin()
+        case .socket(let socket):
+            endAdmin()
+            startAdmin(on: socket)
+        }
+    }
+
+    func startAdmin(on socket: ListeningSocket) {
+        do {
+            adminEnd = try adminStart?(self, socket)
+        } catch {
+            logger.error("the admin listener cannot start", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private func endAdmin() {
+        adminEnd?()
+        adminEnd = nil
+    }
+}

@@ -1,0 +1,127 @@
+// One configuration with all that a node makes of it before any traffic sees it: routes, limits, logs. What the one before
+// has already and the new one wants too goes on in it: connections to Redis, windows, counters, open files.
+
+package import Configuration
+import EventLoop
+import LinuxIO
+import Primitives
+import RateLimiting
+import RedisClient
+
+package final class Generation: Sendable {
+    package let configuration: Configuration
+    let context: NodeContext
+    let limiterContext: LimiterContext?
+    let limitStatus: LimitStatus
+    let redis: RedisTopology?
+    /// Where the access log goes, as a file that may be renamed under us.
+    let accessLogStamp: FileStamp?
+
+    /// What all configurations of a process have in common.
+    struct Basis: Sendable {
+        let id: String
+        let workerCount: Int
+        let descriptors: Int
+        let resolver: Resolver
+        let failures: RedisFailureCounts
+    }
+
+    /// - Parameter before: the one in force; `nil` at the start.
+    init(
+        _ configuration: Configuration, _ basis: Basis, before: Generation? = nil
+    ) throws(NodeStartError) {
+        self.configuration = configuration
+        let (limit, names) = (configuration.rateLimit, configuration.services.map(\.name))
+        let old = before?.configuration
+        let keepsRedis = before != nil && limit?.redisURL == old?.rateLimit?.redisURL
+        if keepsRedis {
+            redis = before?.redis
+        } else if let url = limit?.redisURL {
+            redis = try topology(of: url)
+        } else {
+            redis = nil
+        }
+        let policies = limit.map { Node.policies($0) } ?? []
+        let isSameLimit =
+            limit == old?.rateLimit && (names == old?.services.map(\.name) || !Self.countsServices(policies, limit))
+        let limiterSetup: LimiterSetup
+        if let before, keepsRedis, isSameLimit {
+            limiterSetup = before.context.limiterSetup
+            limiterContext = before.limiterContext
+        } else if policies.isEmpty {
+            (limiterSetup, limiterContext) = (.none, nil)
+        } else if let limit, let redis {
+            let context = LimiterContext(
+                policies: policies, services: names, tellsRemaining: limit.headers == .all,
+                lossRule: Node.lossRule(limit.onRedisLoss), timeout: limit.timeout,
+                // Entries are named by it: two limiters of one name would take each other's.
+                boot: SystemClock.random64(), seed: SystemClock.random64(), onCluster: redis.isCluster,
+                decisions: try Node.openDecisionLog(limit.decisionLog, policies, names), failures: basis.failures,
+                before: before?.limiterContext, at: SystemClock.monotonic())
+            limiterContext = context
+            limiterSetup = .redis(context, redis, basis.resolver)
+        } else {
+            limiterContext = nil
+            limiterSetup = .memory(
+                Self.buckets(policies, names, before: before)
+                    ?? TokenBucketStore(
+                        policies: policies, services: names, seed: SystemClock.random64()))
+        }
+        let target = configuration.gateway.accessLog
+        accessLogStamp = Self.stamp(target)
+        let sink: LogSink?
+        if let before, target == old?.gateway.accessLog, before.accessLogStamp == accessLogStamp {
+            sink = before.context.accessLogSink
+        } else {
+            sink = try Node.openAccessLog(target)
+        }
+        context = NodeContext(
+            configuration, id: basis.id, workerCount: basis.workerCount, descriptors: basis.descriptors,
+            accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, before: before?.context)
+        limitStatus = LimitStatus(policies, limiterSetup, isSingle: context.policyTable == nil)
+    }
+
+    private static func stamp(_ target: Configuration.AccessLog) -> FileStamp? {
+        switch target {
+        case .off, .standardOutput: nil
+        case .file(let path): FileStamp.identity(of: path)
+        }
+    }
+
+    /// Whether services stand in windows by their numbers.
+    private static func countsServices(_ policies: [Policy], _ limit: Configuration.RateLimit?) -> Bool {
+        limit?.decisionLog != nil || policies.contains { $0.key == .service }
+    }
+
+    /// Buckets go on under other rates: how full each is stays.
+    private static func buckets(_ policies: [Policy], _ services: [String], before: Generation?) -> TokenBucketStore? {
+        guard let before, case .memory(let store) = before.context.limiterSetup else { return nil }
+        return TokenBucketStore(policies: policies, services: services, before: store)
+    }
+}
+
+/// A configuration on its way to the workers.
+final class Succession: Sendable {
+    let generation: Generation
+    /// Sockets for other addresses; `nil` where the address stays.
+    let sockets: [[ListeningSocket]]?
+    let admin: AdminSuccession
+    /// Called on the control loop when every worker goes by it, or with what stood in its way.
+    let done: @Sendable (String?) -> Void
+
+    enum AdminSuccession: Sendable {
+        case unchanged
+        case off
+        case socket(ListeningSocket)
+    }
+
+    init(
+        _ generation: Generation, sockets: [[ListeningSocket]]?, admin: AdminSuccession,
+        done: @escaping @Sendable (String?) -> Void
+    ) {
+        self.generation = generation
+        self.sockets = sockets
+        self.admin = admin
+        self.done = done
+    }
+}

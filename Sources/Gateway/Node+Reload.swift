@@ -1,0 +1,127 @@
+// How a node gets another configuration while it runs. All that can fail, or take its time, is done here on a thread of
+// its own: reading, checking, resolving names, opening sockets and files. What is handed over cannot fail any more.
+
+import Configuration
+import EventLoop
+import LinuxIO
+import Logging
+import Primitives
+import Synchronization
+
+extension Node {
+    /// Asks for a reload. What becomes of it shows on the board and in the log.
+    @discardableResult
+    package func reload(_ reason: ReloadReason) -> Int { board.ask(reason) }
+
+    /// Answers questions for reloads, one after the other.
+    func startReloading() {
+        guard let source else { return }
+        // The thread ends with the process; it holds nothing that needs an orderly end.
+        _ = OSThread(name: "reload") { [self] in
+            while true {
+                let (ticket, reason) = board.next()
+                let errors = reload(source, reason)
+                board.update { status in
+                    status.answered = ticket
+                    if let errors {
+                        status.failures += 1
+                        status.lastError = ConfigurationStatus.Failure(
+                            at: SystemClock.wallMicroseconds(), reason: reason, errors: errors, ticket: ticket)
+                    } else {
+                        status.reloads += 1
+                        status.lastError = nil
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns what is wrong with the file; the configuration in force then stays as it is.
+    private func reload(_ source: ConfigurationSource, _ reason: ReloadReason) -> [String]? {
+        do throws(ConfigurationErrors) {
+            let text = try source.read()
+            return adopt(try source.parse(text), text: text, reason)
+        } catch {
+            let lines = error.description.split(separator: "\n").map(String.init)
+            for line in lines { logger.error("\(line)") }
+            return refused(lines, reason)
+        }
+    }
+
+    private func refused(_ lines: [String], _ reason: ReloadReason) -> [String] {
+        logger.error(
+            "reload refused: the configuration in force stays",
+            metadata: ["reason": "\(reason.rawValue)", "errors": "\(lines.count)"])
+        return lines
+    }
+
+    /// Puts a configuration that is right in force. Returns why it could not be.
+    func adopt(_ configuration: Configuration, text: String, _ reason: ReloadReason) -> [String]? {
+        let before = current.withLock { $0 }
+        let succession: (generation: Generation, sockets: [[ListeningSocket]]?, admin: Succession.AdminSuccession)
+        do throws(NodeStartError) {
+            let generation = try Generation(configuration, basis, before: before)
+            resolveBackends(of: generation, logger)
+            let (old, new) = (before.configuration.gateway, configuration.gateway)
+            var sockets: [[ListeningSocket]]?
+            if old.port != new.port {
+                sockets = try Self.listen(
+                    new.port, workers: basis.workerCount, key: "gateway.port", probeFirst: !old.port.overlaps(new.port))
+            }
+            succession = (generation, sockets, try adminSuccession(old.admin, new.admin))
+        } catch {
+            logger.error("\(error)")
+            return refused([error.description], reason)
+        }
+        let arrived = Waiter()
+        let outcome = Mutex<String?>(nil)
+        controlMailbox.post(
+            .reload(
+                Succession(succession.generation, sockets: succession.sockets, admin: succession.admin) { problem in
+                    outcome.withLock { $0 = problem }
+                    arrived.signal()
+                }))
+        arrived.wait()
+        if let problem = outcome.withLock({ $0 }) { return refused([problem], reason) }
+        current.withLock { $0 = succession.generation }
+        if let sockets = succession.sockets { listeners.withLock { $0 = sockets } }
+        told(before.configuration, configuration, text, reason)
+        return nil
+    }
+
+    private func adminSuccession(
+        _ old: ListenAddress?, _ new: ListenAddress?
+    ) throws(NodeStartError) -> Succession.AdminSuccession {
+        guard old != new else { return .unchanged }
+        guard let new else { return .off }
+        let probeFirst = !(old?.overlaps(new) ?? false)
+        return .socket(try Self.listen(new, workers: 1, key: "gateway.admin", probeFirst: probeFirst)[0][0])
+    }
+
+    /// Says what has changed, and what has not yet.
+    private func told(_ old: Configuration, _ new: Configuration, _ text: String, _ reason: ReloadReason) {
+        for warning in Self.warnings(new) where !Self.warnings(old).contains(warning) { logger.warning("\(warning)") }
+        let workers = new.gateway.workers
+        let needRestart = workers == basisConfiguration.gateway.workers ? [] : ["gateway.workers"]
+        let hash = Self.hash(of: text)
+        board.update { status in
+            status.version += 1
+            status.loadedAt = SystemClock.wallMicroseconds()
+            status.hash = hash
+            status.reason = reason
+            status.needRestart = needRestart
+        }
+        logger.notice(
+            "configuration reloaded",
+            metadata: [
+                "reason": "\(reason.rawValue)", "version": "\(board.status.version)", "hash": "\(hash)",
+                "services": "\(new.services.count)",
+            ])
+        for key in needRestart { logger.warning("\(key) has changed: it counts after a restart") }
+    }
+
+    static func hash(of text: String) -> String {
+        let digits = String(stableHash(text), radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+}

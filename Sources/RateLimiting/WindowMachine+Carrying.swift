@@ -1,0 +1,106 @@
+// A changed limit takes the old window along. The limit is part of the key, so another limit begins with an empty window,
+// and a client that has used up the old one would have all of the new one at once. The first transaction of a subject
+// therefore goes behind one that copies what the windows of before hold:
+//
+//   MULTI
+//   ZUNIONSTORE     new 2 new old AGGREGATE MAX   entries keep their names and their times: copied twice, they are the same
+//   ZREMRANGEBYRANK new 0 -(limit + 1)            where there are too many, the latest count: they leave last
+//   PEXPIRE         new window and margin
+//   EXEC
+//
+// Moving the key (RENAMENX) was rejected: whoever still goes by the old limit, another worker or node, would begin anew.
+// Such may still admit for a moment, so in the beginning each transaction of a subject copies; afterwards only the first.
+
+import Hiredis
+import Identity
+import LinuxIO
+import Primitives
+
+/// The windows of a policy that count on under other limits.
+struct FormerWindows: Sendable {
+    /// The latest last.
+    var keys: [WindowKey]
+    /// Until the youngest of them has run out.
+    var until: MonotonicTime
+
+    /// Changes within one window; beyond them the oldest is forgotten.
+    private static let keysMax = 4
+
+    /// Those of a policy whose place another takes now; `nil` where nothing goes on.
+    static func after(_ before: LimiterContext?, _ policy: Policy, at now: MonotonicTime) -> FormerWindows? {
+        // On a cluster the two keys may lie on two servers.
+        guard let before, !before.onCluster,
+            let old = before.policies.firstIndex(where: { $0.name == policy.name && $0.key == policy.key })
+        else { return nil }
+        let earlier = before.former[old].flatMap { $0.until > now ? $0 : nil }
+        guard before.policies[old].keyPrefix != policy.keyPrefix else { return earlier }
+        var keys = (earlier?.keys ?? []).filter { $0.policy.keyPrefix != policy.keyPrefix }
+        keys.append(before.keys[old])
+        return FormerWindows(keys: keys.suffix(keysMax), until: now + before.policies[old].window + .seconds(1))
+    }
+}
+
+/// What a machine has copied.
+struct Carrying {
+    private var begun: MonotonicTime?
+    private var done: SubjectTable<Bool>
+    private(set) var isNeeded: Bool
+
+    /// Longer than it takes until all workers and, in one switch of the cluster, all nodes go by the new limit.
+    private static let settling = TimeSpan.seconds(1)
+    private static let subjectsMax = 1 << 16
+
+    init(_ context: LimiterContext) {
+        isNeeded = context.former.contains { $0 != nil }
+        done = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
+    }
+
+    /// Whether the subject's transaction has to go behind a copy.
+    mutating func mustCarry(_ subject: SubjectKey, _ former: [FormerWindows?], at now: MonotonicTime) -> Bool {
+        guard let windows = former[Int(subject.policy)], now < windows.until else {
+            if !former.contains(where: { ($0?.until ?? now) > now }) { self = Carrying() }
+            return false
+        }
+        let begun = self.begun ?? now
+        self.begun = begun
+        guard now - begun >= Self.settling else { return true }
+        guard done.find(subject) == nil else { return false }
+        if done.isFull { _ = done.evict() }
+        _ = done.insert(subject, true)
+        return true
+    }
+
+    /// Nothing is left to copy.
+    private init() {
+        isNeeded = false
+        done = SubjectTable(countMax: 1, seed: 0)
+    }
+}
+
+extension WindowMachine {
+    static let carryingCommands = 3
+
+    func isWaiting(_ subject: SubjectKey) -> Bool {
+        guard let place = subjects.find(subject) else { return false }
+        return subjects[place].waiting > 0
+    }
+
+    func writeCarrying(_ subject: SubjectKey, to writer: inout CommandWriter) {
+        let key = context.key(of: subject)
+        let old = context.former[Int(subject.policy)]?.keys ?? []
+        writer.add("ZUNIONSTORE")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add(Int64(old.count + 1))
+        writer.add { key.write(subject, to: &$0) }
+        for old in old { writer.add { old.write(subject, to: &$0) } }
+        writer.add("AGGREGATE")
+        writer.add("MAX")
+        writer.end()
+        writer.add("ZREMRANGEBYRANK")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add("0")
+        writer.add(Int64(-(key.policy.limit + 1)))
+        writer.end()
+        WindowTransaction.writeExpiry(key, subject, to: &writer)
+    }
+}

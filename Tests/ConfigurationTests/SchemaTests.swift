@@ -1,0 +1,261 @@
+import Foundation
+import Testing
+
+@testable import Configuration
+
+/// The JSON Schema for editors, made from what the readers themselves ask for and take.
+enum Schema {
+    /// Everything that a file can say, so that every reader is asked.
+    static let everything = """
+        services:
+          - name: a
+            path: /a
+            instances: [http://localhost:1, {url: http://localhost:2, weight: 2}]
+            retries: 1
+            health: {headers: {X-Any: a}, expect: 200, failureShare: {share: 50%}}
+          - name: b
+            path: /b
+            instances: [http://localhost:1]
+            retries: {attempts: 1}
+            health: {expect: [200, 3xx]}
+        rateLimit:
+          policies: [{name: p, limit: 1, window: 1s}]
+        """
+
+    static func readings() throws -> [String: [String: String?]] {
+        let log = SettingsLog(learns: true)
+        _ = try Configuration.parse(everything, file: "everything", log: log)
+        return log.readings
+    }
+
+    /// The value of a key, by what its reader says.
+    static func leaf(_ reading: [String: String?]) -> [String: Any] {
+        func takes(_ probe: String) -> Bool { if let answer = reading[probe] { answer == nil } else { false } }
+        let refusal = (reading["\u{1}"] ?? nil) ?? ""
+        var kinds: [[String: Any]] = []
+        if let words = refusal.firstMatch(of: /is not one of ([^(]+)/)?.1 {
+            let known = words.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+            if known == ["true", "false"] {
+                kinds.append(["type": "boolean"])
+            } else {
+                kinds.append(["enum": known.filter { !$0.contains(":") }])
+                for word in known where word.contains(":") {
+                    kinds.append(["type": "string", "pattern": "^\(word.prefix { $0 != ":" }):"])
+                }
+            }
+        } else if let bounds = refusal.firstMatch(of: /is not a whole number; write one in ([0-9]+)\.\.\.([0-9]+)/) {
+            kinds.append(["type": "integer", "minimum": Int(bounds.1) ?? 0, "maximum": Int(bounds.2) ?? 0])
+        } else if refusal.contains("is not a duration") {
+            kinds.append(["$ref": "#/$defs/duration"])
+            if takes("1") { kinds.append(["type": "number", "minimum": 0]) }
+        } else if refusal.contains("is not a size") {
+            kinds.append(["$ref": "#/$defs/size"])
+            kinds.append(["type": "integer", "minimum": 0])
+        } else if refusal.contains("is not a share") {
+            kinds.append(["type": "string", "pattern": "^[0-9]+%$"])
+        } else {
+            kinds.append(["type": "string"])
+            if takes("true") { kinds.append(["type": "boolean"]) }
+            if takes("1") { kinds.append(["type": "integer"]) }
+        }
+        kinds.append(["$ref": "#/$defs/variable"])
+        return ["anyOf": kinds]
+    }
+
+    /// README's table: what each key means, and its default.
+    static func meanings(_ readme: String) -> [String: (standard: String, meaning: String)] {
+        var found: [String: (String, String)] = [:]
+        for line in readme.split(separator: "\n") where line.hasPrefix("| `") {
+            let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+            guard cells.count >= 3 else { continue }
+            let key = cells[0].filter { $0 != "`" }
+            found[key] = (cells[1].filter { $0 != "`" }, cells[2...].joined(separator: "|").filter { $0 != "`" })
+        }
+        return found
+    }
+
+    /// A key with what is below it.
+    final class Node {
+        var keys: [String: Node] = [:]
+        var element: Node?
+        var leaf: [String: Any]?
+
+        func schema(_ path: String, _ meanings: [String: (standard: String, meaning: String)]) -> [String: Any] {
+            var kinds: [[String: Any]] = leaf.map { $0["anyOf"] as? [[String: Any]] ?? [] } ?? []
+            if !keys.isEmpty {
+                var properties: [String: Any] = [:]
+                for (key, node) in keys {
+                    properties[key] = node.schema(path.isEmpty ? key : "\(path).\(key)", meanings)
+                }
+                // Names of fields are free.
+                kinds.append(
+                    keys["X-Any"].map { ["type": "object", "additionalProperties": $0.schema("", meanings)] }
+                        ?? ["type": "object", "properties": properties, "additionalProperties": false])
+            }
+            if let element { kinds.append(["type": "array", "items": element.schema("\(path)[]", meanings)]) }
+            // An empty value is as if the key were absent.
+            kinds.append(["type": "null"])
+            var schema: [String: Any] = kinds.count == 1 ? kinds[0] : ["anyOf": kinds]
+            if let (standard, meaning) = meanings[path] {
+                schema["description"] = "\(meaning). Default: \(standard)."
+            }
+            return schema
+        }
+    }
+
+    static func make(_ readings: [String: [String: String?]], readme: String) -> [String: Any] {
+        let root = Node()
+        for (path, reading) in readings {
+            var node = root
+            for part in path.split(separator: ".") {
+                var name = part[...]
+                while name.hasSuffix("[]") { name = name.dropLast(2) }
+                let next = node.keys[String(name)] ?? Node()
+                node.keys[String(name)] = next
+                node = next
+                for _ in 0..<(part.count - name.count) / 2 {
+                    let element = node.element ?? Node()
+                    node.element = element
+                    node = element
+                }
+            }
+            node.leaf = leaf(reading)
+        }
+        var schema = root.schema("", meanings(readme))
+        schema = (schema["anyOf"] as? [[String: Any]])?.first ?? schema
+        schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+        schema["title"] = "Sluice configuration"
+        schema["required"] = ["services"]
+        schema["$defs"] = [
+            "duration": ["type": ["string", "integer"], "pattern": "^(0|[0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))$"],
+            "size": ["type": "string", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)?$"],
+            "variable": ["type": "string", "pattern": "\\$\\{"],
+        ]
+        return schema
+    }
+
+    /// Every key that it knows.
+    static func paths(_ schema: [String: Any], _ path: String = "") -> Set<String> {
+        var found: Set<String> = []
+        for kind in schema["anyOf"] as? [[String: Any]] ?? [] { found.formUnion(paths(kind, path)) }
+        for (key, inner) in schema["properties"] as? [String: [String: Any]] ?? [:] {
+            found.insert("\(path).\(key)")
+            found.formUnion(paths(inner, "\(path).\(key)"))
+        }
+        if let items = schema["items"] as? [String: Any] { found.formUnion(paths(items, "\(path)[]")) }
+        return found
+    }
+
+    static func text(_ schema: [String: Any]) throws -> String {
+        let data = try JSONSerialization.data(
+            withJSONObject: schema, options: [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes])
+        return String(decoding: data, as: UTF8.self) + "\n"
+    }
+
+    /// What is wrong with a value; the part of JSON Schema that `make` uses.
+    static func problems(_ value: Value, _ schema: [String: Any], _ root: [String: Any], _ path: String) -> [String] {
+        if let reference = schema["$ref"] as? String {
+            let definitions = root["$defs"] as? [String: Any] ?? [:]
+            let name = String(reference.split(separator: "/").last ?? "")
+            return problems(value, definitions[name] as? [String: Any] ?? [:], root, path)
+        }
+        if let kinds = schema["anyOf"] as? [[String: Any]] {
+            let all = kinds.map { problems(value, $0, root, path) }
+            if all.contains(where: \.isEmpty) { return [] }
+            return all.max { $0.joined().count < $1.joined().count } ?? []
+        }
+        switch value.content {
+        case .null: return schema["type"] as? String == "null" ? [] : ["\(path): empty"]
+        case .invalid: return ["\(path): invalid"]
+        case .scalar(let text): return matches(text, schema) ? [] : ["\(path): `\(text)` is no \(schema)"]
+        case .sequence(let elements):
+            guard schema["type"] as? String == "array", let items = schema["items"] as? [String: Any] else {
+                return ["\(path): a list"]
+            }
+            return elements.enumerated().flatMap { problems($1, items, root, "\(path)[\($0)]") }
+        case .mapping(let entries):
+            guard schema["type"] as? String == "object" else { return ["\(path): a mapping"] }
+            let properties = schema["properties"] as? [String: Any] ?? [:]
+            return entries.flatMap { entry -> [String] in
+                let inner = properties[entry.key] ?? schema["additionalProperties"]
+                guard let inner = inner as? [String: Any] else { return ["\(path).\(entry.key): unknown key"] }
+                return problems(entry.value, inner, root, "\(path).\(entry.key)")
+            }
+        }
+    }
+
+    private static func matches(_ text: String, _ schema: [String: Any]) -> Bool {
+        if let words = schema["enum"] as? [String] { return words.contains(text) }
+        let types = schema["type"] as? [String] ?? [schema["type"] as? String ?? ""]
+        if let pattern = schema["pattern"] as? String, text.range(of: pattern, options: .regularExpression) == nil {
+            return false
+        }
+        return types.contains { type in
+            switch type {
+            case "string": return true
+            case "boolean": return text == "true" || text == "false"
+            case "integer", "number":
+                guard let number = Int(text) else { return false }
+                return number >= schema["minimum"] as? Int ?? .min && number <= schema["maximum"] as? Int ?? .max
+            default: return false
+            }
+        }
+    }
+}
+
+@Suite("The JSON Schema")
+struct SchemaTests {
+    private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+    private static var file: URL { root.appendingPathComponent("configs/sluice.schema.json") }
+
+    private static func made() throws -> [String: Any] {
+        let readme = try String(contentsOf: root.appendingPathComponent("README.md"), encoding: .utf8)
+        return Schema.make(try Schema.readings(), readme: readme)
+    }
+
+    /// SLUICE_WRITE_SCHEMA=1 writes it anew.
+    @Test("it says what the readers take")
+    func current() throws {
+        let made = try Schema.text(try Self.made())
+        if ProcessInfo.processInfo.environment["SLUICE_WRITE_SCHEMA"] != nil {
+            try made.write(to: Self.file, atomically: true, encoding: .utf8)
+        }
+        let written = try String(contentsOf: Self.file, encoding: .utf8)
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(written.utf8)) as? [String: Any])
+        let (said, taken) = (Schema.paths(object), Schema.paths(try Self.made()))
+        #expect(said.subtracting(taken).sorted() == [], "the schema offers keys that no reader takes")
+        // Keys, words and meanings that have come since it was written are no harm, only missing help.
+        withKnownIssue("SLUICE_WRITE_SCHEMA=1 writes it anew", isIntermittent: true) { #expect(written == made) }
+    }
+
+    @Test(
+        "the examples in configs fit it",
+        arguments: try FileManager.default.contentsOfDirectory(atPath: root.appendingPathComponent("configs").path)
+            .filter { $0.hasSuffix(".yaml") }.sorted())
+    func examples(name: String) throws {
+        let schema = try Self.made()
+        let text = try String(contentsOf: Self.root.appendingPathComponent("configs/\(name)"), encoding: .utf8)
+        #expect(Schema.problems(try Document.parse(text), schema, schema, "") == [])
+    }
+
+    @Test("everything that a file can say fits it")
+    func everything() throws {
+        let schema = try Self.made()
+        #expect(Schema.problems(try Document.parse(Schema.everything), schema, schema, "") == [])
+    }
+
+    @Test(
+        "what the readers refuse does not fit it either",
+        arguments: [
+            "services: []\ngateways: {}", "gateway: {workers: [1]}", "gateway: {logFormat: yaml}",
+            "gateway: {proxyProtocol: maybe}", "gateway: {limits: {headerBytes: 8 KiB}}",
+            "gateway: {heartbeat: 5}", "services: [{strategy: random}]", "services: [{health: {failures: 0}}]",
+            "services: [{circuitBreaker: {openFor: soon}}]", "rateLimit: {policies: [{limits: 1}]}",
+            "rateLimit: {onRedisLoss: panic}",
+        ])
+    func refused(text: String) throws {
+        let schema = try Self.made()
+        #expect(!Schema.problems(try Document.parse(text), schema, schema, "").isEmpty)
+    }
+}

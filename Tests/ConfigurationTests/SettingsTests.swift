@@ -1,0 +1,60 @@
+import Testing
+
+@testable import Configuration
+
+@Suite("Settings and their origins")
+struct SettingsTests {
+    private func settings(_ text: String, _ overrides: [String] = []) throws -> [String: Setting] {
+        let source = ConfigurationSource(path: "f", overrides: overrides, environment: ["PORT": "81"])
+        return Dictionary(uniqueKeysWithValues: try source.settings(of: text).map { ($0.key, $0) })
+    }
+
+    @Test("each says what it is, and who has set it")
+    func origins() throws {
+        let all = try settings(
+            """
+            gateway:
+              port: ":${PORT}"
+            services:
+              - name: users
+                path: /users
+                instances: [http://localhost:8081, {url: http://localhost:8082, weight: 3}]
+                timeouts: {connect: 1s}
+            """, ["services.users.strategy=least_connections", "gateway.drain.delay=5s"])
+        func expect(_ key: String, _ value: String, _ origin: String) {
+            #expect(all[key]?.value == value, "\(key)")
+            #expect(all[key]?.origin.description == origin, "\(key)")
+        }
+        expect("gateway.port", ":81", "f:2:9")
+        expect("gateway.timeout", "30s", "default")
+        expect("gateway.admin", "none", "default")
+        expect("gateway.accessLog", "true", "default")
+        expect("gateway.limits.bodyBytes", "0", "default")
+        expect("gateway.drain.delay", "5s", "--set")
+        expect("gateway.trustedProxies", "[]", "default")
+        expect("services.users.strategy", "least_connections", "--set")
+        expect("services.users.timeouts.connect", "1s", "f:7:25")
+        expect("services.users.timeouts.response", "30s", "default")
+        expect("services.users.instances[1].weight", "3", "f:6:77")
+        expect("services.users.health.maxEjected", "50%", "default")
+        expect("services.users.health.quorum", "majority", "default")
+    }
+
+    @Test("secrets are masked, wherever they stand")
+    func secrets() throws {
+        let all = try settings(
+            """
+            gateway: {adminToken: a-long-secret-word}
+            services:
+              - name: users
+                path: /users
+                instances: [http://localhost:8081]
+                health: {headers: {Authorization: "Bearer of-bad-news", X-Plain: a}}
+            rateLimit: {redisURL: "redis://me:hunter22@localhost:6379"}
+            """)
+        #expect(all["gateway.adminToken"]?.value == "***")
+        #expect(all["services.users.health.headers.Authorization"]?.value == "***")
+        #expect(all["services.users.health.headers.X-Plain"]?.value == "a")
+        #expect(!all.values.contains { $0.value.contains("hunter22") || $0.value.contains("bad-news") })
+    }
+}
