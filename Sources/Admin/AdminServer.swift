@@ -130,7 +130,8 @@ package enum AdminServer {
         struct Row: Encodable {
             var name: String
             var limit: Int
-            var window: String
+            /// Absent where requests at once are counted.
+            var window: String?
             var key: String
             var mode: String
             var admitted: Int
@@ -148,7 +149,8 @@ package enum AdminServer {
                     case .header(let name): "header:\(name)"
                     }
                 return Row(
-                    name: policy.name, limit: policy.limit, window: "\(policy.window)", key: key,
+                    name: policy.name, limit: policy.limit, window: policy.form == .leases ? nil : "\(policy.window)",
+                    key: key,
                     mode: policy.mode == .shadow ? "shadow" : "enforce", admitted: status.admitted(by: index),
                     refused: status.refused(by: index))
             }

@@ -128,16 +128,46 @@ extension Configuration {
         case all
     }
 
-    /// So many requests of a subject in a window.
+    /// So many requests of a subject in a window, or at once.
     package struct Policy: Hashable, Sendable {
         package let name: String
         /// 1...1,000,000,000.
         package let limit: Int
-        /// 100 ms to 30 days.
+        /// 100 ms to 30 days. Where requests at once are counted: how long one counts whose node is gone.
         package let window: TimeSpan
+        /// Whether requests are counted that run at once.
+        package let concurrent: Bool
         package let key: PolicyKey
         package let scope: PolicyScope
         package let mode: PolicyMode
+        package let cost: PolicyCost
+        package let precision: PolicyPrecision
+        /// Whether the node refuses floods before Redis is asked.
+        package let localFirst: Bool
+    }
+
+    /// How many slots a request takes: the most of what its method and its path say, else `base`; 0 for requests that
+    /// are not counted.
+    package struct PolicyCost: Hashable, Sendable {
+        package var base = 1
+        package var methods: [String: Int] = [:]
+        /// By prefixes of the client's path.
+        package var paths: [String: Int] = [:]
+
+        package init(base: Int = 1, methods: [String: Int] = [:], paths: [String: Int] = [:]) {
+            self.base = base
+            self.methods = methods
+            self.paths = paths
+        }
+
+        package var most: Int { max(base, methods.values.max() ?? 0, paths.values.max() ?? 0) }
+    }
+
+    package enum PolicyPrecision: String, CaseIterable, Hashable, Sendable {
+        /// An entry in Redis for each slot taken.
+        case exact
+        /// A count for each hundredth of the window.
+        case buckets
     }
 
     package enum PolicyKey: Hashable, Sendable {

@@ -62,6 +62,13 @@ enum Bounds {
     /// Policies over one request: one for each kind of key, and some to spare. Each is a transaction in Redis.
     static let policiesPerServiceMax = 8
     static let policyPathsMax = 64
+    /// A lease is renewed three times in its life: more often, and renewals would be load; and for longer than an hour
+    /// nobody would want to wait for what a dead node held.
+    static let leaseMin = TimeSpan.seconds(1)
+    static let leaseMax = TimeSpan.seconds(3_600)
+    static let leaseDefault = TimeSpan.seconds(10)
+    /// Slots that one request can take: entries of one transaction in Redis, half a millisecond of its time.
+    static let costMax = 256
     /// Shorter than a window of 100 ms, and the error of what a node knows of Redis's clock would be a part of it.
     static let windowMin = TimeSpan.milliseconds(100)
     static let windowMax = TimeSpan.seconds(30 * 86_400)

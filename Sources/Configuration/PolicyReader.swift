@@ -24,18 +24,40 @@ extension Configuration.Policy {
         let name = map.readRequired("name", hint: "write one such as login") { text throws(Invalid) in
             try Self.name(text)
         }
-        let limit = map.readRequired("limit", hint: "write how many requests pass in a window, such as 100") {
-            text throws(Invalid) in
-            try integer(text, in: 1...Bounds.rateMax)
-        }
-        let window = map.readRequired("window", hint: "write a duration such as 1m") { text throws(Invalid) in
-            try duration(text, in: Bounds.windowMin...Bounds.windowMax)
+        concurrent = map.has("concurrent")
+        let limit: Int?
+        let window: TimeSpan?
+        if concurrent {
+            limit = map.readRequired("concurrent", hint: "write how many requests may run at once, such as 10") {
+                text throws(Invalid) in
+                try integer(text, in: 1...Bounds.rateMax)
+            }
+            window = map.read("lease", default: Bounds.leaseDefault) { text throws(Invalid) in
+                try duration(text, in: Bounds.leaseMin...Bounds.leaseMax)
+            }
+            for key in ["limit", "window", "cost", "precision", "localFirst"] where map.has(key) {
+                map.report("is of a window, and concurrent counts what runs at once; make two policies of it", at: key)
+            }
+        } else {
+            limit = map.readRequired("limit", hint: "write how many requests pass in a window, such as 100") {
+                text throws(Invalid) in
+                try integer(text, in: 1...Bounds.rateMax)
+            }
+            window = map.readRequired("window", hint: "write a duration such as 1m") { text throws(Invalid) in
+                try duration(text, in: Bounds.windowMin...Bounds.windowMax)
+            }
         }
         key = map.read("key", default: .ip) { text throws(Invalid) in try Configuration.PolicyKey(parsing: text) }
         let services = map.readList("services", default: [], max: Bounds.servicesMax) { text throws(Invalid) in text }
         let paths = map.readList("paths", default: [], max: Bounds.policyPathsMax, pathPrefix)
         scope = Configuration.PolicyScope(services: services, paths: paths)
         mode = map.read("mode", default: .enforce, choice)
+        precision = map.read("precision", default: .exact, choice)
+        localFirst = map.read("localFirst", default: false, boolean)
+        cost = Configuration.PolicyCost(map.section("cost"))
+        if let limit, !concurrent, cost.most > limit {
+            map.report("a request of \(cost.most) could never pass a limit of \(limit)", at: "cost")
+        }
         map.finish()
         guard let name, let limit, let window else { return nil }
         self.name = name
@@ -50,6 +72,39 @@ extension Configuration.Policy {
         }
         if text == "default" { throw Invalid("`default` is the policy of requestsPerSecond; write another name") }
         return text
+    }
+}
+
+extension Configuration.PolicyCost {
+    fileprivate init(_ map: MappingReader) {
+        base = map.read("default", default: 1, Self.slots)
+        methods = Self.table(map, "methods", max: Bounds.methodsMax) { text throws(Invalid) in
+            let method = try token(text, max: Bounds.nameBytesMax)
+            // RFC 9110 §9.1.
+            guard method == method.uppercased() else {
+                throw Invalid("methods are case-sensitive; write \(method.uppercased())")
+            }
+            return method
+        }
+        paths = Self.table(map, "paths", max: Bounds.policyPathsMax, pathPrefix)
+        map.finish()
+    }
+
+    private static func slots(_ text: String) throws(Invalid) -> Int { try integer(text, in: 0...Bounds.costMax) }
+
+    private static func table(
+        _ map: MappingReader, _ key: String, max: Int, _ name: (String) throws(Invalid) -> String
+    ) -> [String: Int] {
+        var table: [String: Int] = [:]
+        let section = map.section(key)
+        for (text, value, _) in section.pairs(max: max) {
+            do throws(Invalid) {
+                table[try name(text)] = try slots(value)
+            } catch {
+                section.report(error.message, at: text)
+            }
+        }
+        return table
     }
 }
 

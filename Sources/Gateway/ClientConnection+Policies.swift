@@ -12,13 +12,14 @@ extension ClientConnection {
             dispatch()
             return
         }
+        limiterEra = worker.limiterEra
         if let limiter = worker.limiter {
-            switch limiter.check(all: worker.subjects, requester: self, token: exchange) {
+            switch limiter.check(all: worker.subjects, costs: worker.costs, requester: self, token: exchange) {
             case .decided(let report): decided(report)
             case .pending: phase = .deciding
             }
         } else if let store = worker.tokenBuckets {
-            decided(store.take(all: worker.subjects, at: loop.now))
+            decided(worker.takeHere(store))
         } else {
             dispatch()
         }
@@ -26,7 +27,11 @@ extension ClientConnection {
 
     /// The policies' answer to a request that had to wait for it.
     package func limitsDecided(token: UInt64, _ report: PolicyReport) {
-        guard phase == .deciding, token == exchange else { return }
+        guard phase == .deciding, token == exchange else {
+            // The client has gone meanwhile.
+            if report.lease >= 0 { worker.release(Lease(place: report.lease, era: limiterEra)) }
+            return
+        }
         decided(report)
         if phase == .exchanging { flushOutbound() }
         // The body, or the next request, may be here already.
@@ -35,6 +40,13 @@ extension ClientConnection {
 
     /// How limits are told: as they were when they decided, for a report speaks of policies by their numbers.
     var limitFields: RateLimitFields? { lane?.node.rateLimitFields }
+
+    /// The request does not run any more.
+    func releaseLease() {
+        let ended = Lease(place: lease, era: limiterEra)
+        lease = -1
+        worker.release(ended)
+    }
 
     /// Adds what the policies said to the head of an answer, where clients are told.
     func appendLimits(to output: inout ByteBuffer) {
@@ -53,6 +65,10 @@ extension ClientConnection {
         } else {
             limiterOutcome = report.isRefusedInShadow ? .refusedInShadow : .admitted
             limitReport = report
+            if report.lease >= 0 {
+                lease = report.lease
+                worker.limiter?.keepLeases()
+            }
             dispatch()
         }
     }

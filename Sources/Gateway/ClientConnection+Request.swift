@@ -113,6 +113,7 @@ extension ClientConnection: LimitRequester {
         baseLength = 0
         if let table = node.policyTable {
             table.collect(head, bytes, service: index, client: client, into: &worker.subjects)
+            if table.isWeighted { table.weigh(head, bytes, &worker.subjects, into: &worker.costs) }
             limitByAll()
         } else {
             limit()

@@ -254,6 +254,7 @@ extension ClientConnection {
 
     func logExchange() {
         worker.count(self)
+        if lease >= 0 { releaseLease() }
         outboundSent = 0
     }
 }

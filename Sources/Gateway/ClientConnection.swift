@@ -130,6 +130,10 @@ final class ClientConnection: StreamHandler {
     var limiterOutcome = LimiterOutcome.none
     /// What several policies said of the request at hand, once they have admitted it.
     var limitReport = PolicyReport()
+    /// What it holds of policies that count requests at once; -1 for nothing.
+    var lease: Int32 = -1
+    /// Whose limiter was asked.
+    var limiterEra = 0
 
     // Asked several times a request, so kept beside the decoders.
     private(set) var requestComplete = true
@@ -462,6 +466,7 @@ final class ClientConnection: StreamHandler {
         guard phase != .closed else { return }
         if phase == .exchanging { releaseBackend() }
         phase = .closed
+        if lease >= 0 { releaseLease() }
         _ = held.take()
         _ = outbound.take()
         _ = logged.take()

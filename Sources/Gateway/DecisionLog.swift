@@ -9,16 +9,20 @@ final class DecisionLog: DecisionRecorder {
     private let sink: LogSink
     /// By the number of the policy.
     private let keys: [WindowKey]
+    /// What holds for windows does not hold for requests that run: a lease is free again when its request has ended.
+    private let isWindow: [Bool]
 
     init(_ sink: LogSink, _ policies: [Policy], _ services: [String]) {
         self.sink = sink
         keys = policies.map { WindowKey($0, services: services) }
+        isWindow = policies.map { $0.form != .leases }
     }
 
     /// Writes what waits; nothing more may come.
     func close() { sink.close() }
 
     func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime) {
+        guard isWindow[Int(subject.policy)] else { return }
         let name =
             switch source {
             case .window, .fullWindow: "window"

@@ -136,9 +136,17 @@ package final class Node: Sendable {
             policies.append(
                 Policy(
                     name: policy.name, limit: policy.limit, window: policy.window, burst: policy.limit, key: key,
-                    mode: mode))
+                    mode: mode, form: form(of: policy), costMax: policy.cost.most, isLocalFirst: policy.localFirst))
         }
         return policies
+    }
+
+    private static func form(of policy: Configuration.Policy) -> PolicyForm {
+        if policy.concurrent { return .leases }
+        return switch policy.precision {
+        case .exact: .window
+        case .buckets: .buckets
+        }
     }
 
     static func lossRule(_ rule: Configuration.RedisLossRule) -> LossRule {

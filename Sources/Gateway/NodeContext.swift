@@ -157,7 +157,10 @@ final class NodeContext: Sendable {
         {
             let everything = Configuration.PolicyScope(services: [], paths: [])
             let scopes = (limit.requestsPerSecond == nil ? [] : [everything]) + limit.policies.map(\.scope)
-            policyTable = PolicyTable(policies, scopes: scopes, services: configuration.services.map(\.name))
+            let single = limit.requestsPerSecond == nil ? [] : [Configuration.PolicyCost()]
+            let costs = single + limit.policies.map(\.cost)
+            policyTable = PolicyTable(
+                policies, scopes: scopes, costs: costs, services: configuration.services.map(\.name))
         } else {
             policyTable = nil
         }

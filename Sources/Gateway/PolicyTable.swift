@@ -18,13 +18,39 @@ struct PolicyTable: Sendable {
         var paths: RouteTable?
     }
 
+    /// What requests cost.
+    private struct Price: Sendable {
+        var base: UInt16
+        var methods: [(name: [UInt8], cost: UInt16)]
+        var paths: RouteTable?
+        /// By the places of `paths`.
+        var pathCosts: [UInt16]
+    }
+
     /// By service.
     private let rules: [[Rule]]
+    /// Of each policy.
+    private let prices: [Price]
+    /// Whether any policy counts some requests as more than one, or as none.
+    let isWeighted: Bool
 
     /// - Parameters:
     ///   - policies: in the order of their numbers.
     ///   - scopes: what each covers.
-    init(_ policies: [Policy], scopes: [Configuration.PolicyScope], services: [String]) {
+    ///   - costs: what requests cost by each.
+    init(
+        _ policies: [Policy], scopes: [Configuration.PolicyScope], costs: [Configuration.PolicyCost], services: [String]
+    ) {
+        isWeighted = costs.contains { $0 != Configuration.PolicyCost() }
+        prices = costs.map { cost in
+            let paths = cost.paths.sorted { $0.key < $1.key }
+            let prefixes = paths.map { path, _ in Array((path == "/" ? "" : path).utf8) }
+            return Price(
+                base: UInt16(clamping: cost.base),
+                methods: cost.methods.map { (Array($0.key.utf8), UInt16(clamping: $0.value)) },
+                paths: prefixes.isEmpty ? nil : RouteTable(prefixes: prefixes),
+                pathCosts: paths.map { UInt16(clamping: $0.value) })
+        }
         rules = services.map { service in
             policies.indices.compactMap { index in
                 let scope = scopes[index]
@@ -66,6 +92,39 @@ struct PolicyTable: Sendable {
                 }
             }
         }
+    }
+
+    /// Replaces `costs` by what a request takes of each of its policies; policies that do not count it are left out.
+    func weigh(
+        _ head: borrowing RequestHead, _ bytes: Span<UInt8>, _ list: inout [SubjectKey], into costs: inout [UInt16]
+    ) {
+        costs.removeAll(keepingCapacity: true)
+        var kept = 0
+        for index in list.indices {
+            let cost = cost(of: head, bytes, policy: Int(list[index].policy))
+            guard cost > 0 else { continue }
+            costs.append(cost)
+            list[kept] = list[index]
+            kept += 1
+        }
+        list.removeLast(list.count - kept)
+    }
+
+    private func cost(of head: borrowing RequestHead, _ bytes: Span<UInt8>, policy: Int) -> UInt16 {
+        var most: UInt16?
+        for index in prices[policy].methods.indices where Self.isSame(prices[policy].methods[index].name, head, bytes) {
+            most = prices[policy].methods[index].cost
+        }
+        if let paths = prices[policy].paths, let (place, _) = paths.service(of: bytes.extracting(head.path)) {
+            most = max(most ?? 0, prices[policy].pathCosts[place])
+        }
+        return most ?? prices[policy].base
+    }
+
+    private static func isSame(_ name: [UInt8], _ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> Bool {
+        guard head.methodBytes.count == name.count else { return false }
+        for i in 0..<name.count where bytes[head.methodBytes.lowerBound + i] != name[i] { return false }
+        return true
     }
 
     private func value(of name: [UInt8], _ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> Range<Int>? {

@@ -20,12 +20,19 @@ struct WorkerSuccession: Sendable {
 /// A limiter that nobody asks any more, until what it was asked is answered and what it owes Redis is written.
 final class RetiringLimiter {
     let limiter: Limiter
-    let timer: LoopTimer
+    let era: Int
+    var timer: LoopTimer?
 
-    init(_ limiter: Limiter, _ timer: LoopTimer) {
+    init(_ limiter: Limiter, era: Int) {
         self.limiter = limiter
-        self.timer = timer
+        self.era = era
     }
+}
+
+/// What a request holds while it runs: the first of its places with the limiter of an era.
+struct Lease {
+    var place: Int32
+    var era: Int
 }
 
 /// Whether anybody wants to hear what happens to a limiter.
@@ -143,8 +150,17 @@ extension Worker {
         let new = made ?? makeLimiter(node)
         (limiter, limiterHearing) = (new?.0, new?.1)
         switch node.limiterSetup {
-        case .memory(let store): tokenBuckets = store
-        case .none, .redis: tokenBuckets = nil
+        case .memory(let store):
+            if let before = tokenBuckets, store.continues(before), heldHere != nil {
+                // The same requests run on, counted where they were.
+            } else {
+                limiterEra += 1
+                heldHere = store.makeKeeper()
+            }
+            tokenBuckets = store
+        case .none, .redis:
+            limiterEra += 1
+            (tokenBuckets, heldHere) = (nil, nil)
         }
     }
 
@@ -161,12 +177,20 @@ extension Worker {
         guard let limiter, case .redis(let context, _, _) = before.limiterSetup else { return }
         limiterHearing?.isOpen = false
         limiterHearing = nil
-        let timer = LoopTimer(loop) { [weak self] in
-            limiter.close()
-            self?.retiring.removeAll { $0.limiter === limiter }
-        }
+        let retired = RetiringLimiter(limiter, era: limiterEra)
         // Longer than any request waits for Redis: by then it has nobody to answer.
-        timer.schedule(after: context.timeout * 2 + .seconds(1))
-        retiring.append(RetiringLimiter(limiter, timer))
+        let pause = context.timeout * 2 + .seconds(1)
+        retired.timer = LoopTimer(loop) { [weak self, weak retired] in
+            guard let retired else { return }
+            guard !retired.limiter.holdsLeases else {
+                // Its requests run on, and their leases are renewed.
+                retired.timer?.schedule(after: pause)
+                return
+            }
+            retired.limiter.close()
+            self?.retiring.removeAll { $0 === retired }
+        }
+        retired.timer?.schedule(after: pause)
+        retiring.append(retired)
     }
 }

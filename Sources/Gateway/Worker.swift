@@ -57,8 +57,14 @@ final class Worker: ListenerHandler, WakeHandler {
     var upcoming: Upcoming?
     /// Limiters of before that owe answers.
     var retiring: [RetiringLimiter] = []
+    /// What requests hold that run, where limits are in memory.
+    var heldHere: LeaseKeeper?
+    /// Counts the limiters of this worker, and tells whose a lease is.
+    var limiterEra = 0
     /// Whom the policies count of the request at hand, and what they said of the one that is being refused. Reused.
     var subjects: [SubjectKey] = []
+    /// What the request takes of each; empty where all policies count single requests.
+    var costs: [UInt16] = []
     var report = PolicyReport()
     private(set) var draining = false
     var listeners: [Listener] = []
@@ -90,6 +96,22 @@ final class Worker: ListenerHandler, WakeHandler {
 
     func listen(on sockets: [ListeningSocket]) throws(SystemError) {
         for socket in sockets { listeners.append(try loop.listen(on: socket, handler: self)) }
+    }
+
+    // MARK: Limits in memory
+
+    func takeHere(_ store: TokenBucketStore) -> PolicyReport {
+        store.take(all: subjects, costs: costs, leases: heldHere, at: loop.now)
+    }
+
+    /// A request has ended that counted as one that runs.
+    func release(_ lease: Lease) {
+        if lease.era == limiterEra {
+            if let limiter { limiter.release(lease.place) } else { heldHere?.end(lease.place) { _ in } }
+        } else {
+            // It was admitted by the limits of another configuration.
+            retiring.first { $0.era == lease.era }?.limiter.release(lease.place)
+        }
     }
 
     // MARK: Connections

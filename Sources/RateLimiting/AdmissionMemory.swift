@@ -53,26 +53,29 @@ package struct RecentAdmissions: Sendable {
         table[place] = state
     }
 
-    /// Admits one request while fewer than `share` are remembered.
-    package mutating func admit(_ subject: SubjectKey, share: Int, at now: MonotonicTime) -> Verdict {
+    /// Admits one request while no more than `share` are remembered with it.
+    package mutating func admit(_ subject: SubjectKey, cost: Int = 1, share: Int, at now: MonotonicTime) -> Verdict {
         let place = enter(subject, at: now)
         var state = table[place]
-        guard state.total >= share else {
-            add(1, to: &state, at: now)
+        guard state.total + cost > share else {
+            add(cost, to: &state, at: now)
             table[place] = state
             return .admit(remaining: share - state.total)
         }
         guard state.oldest >= 0 else { return .refuse(retryAfter: window) }
-        return .refuse(retryAfter: max(.nanoseconds(1), pool[Int(state.oldest)].latest + window - now))
+        // What costs more may have to wait for more than the oldest: for the youngest at the most.
+        let last = cost == 1 ? state.oldest : state.youngest
+        return .refuse(retryAfter: max(.nanoseconds(1), pool[Int(last)].latest + window - now))
     }
 
     /// Takes back the last admission: another policy has refused the request.
-    package mutating func takeBack(_ subject: SubjectKey) {
+    package mutating func takeBack(_ subject: SubjectKey, cost: Int = 1) {
         guard let place = table.find(subject) else { return }
         var state = table[place]
-        guard state.youngest >= 0, pool[Int(state.youngest)].count > 0 else { return }
-        pool[Int(state.youngest)].count -= 1
-        state.total -= 1
+        guard state.youngest >= 0 else { return }
+        let count = min(cost, Int(pool[Int(state.youngest)].count))
+        pool[Int(state.youngest)].count -= Int32(clamping: count)
+        state.total -= count
         table[place] = state
     }
 
@@ -200,13 +203,13 @@ package final class AdmissionMemory: Sendable {
     }
 
     /// Decides by this node's memory alone.
-    package func admit(_ subject: SubjectKey, share: Int, at now: MonotonicTime) -> Verdict {
-        shard(subject).admissions.withLock { $0.admit(subject, share: share, at: now) }
+    package func admit(_ subject: SubjectKey, cost: Int = 1, share: Int, at now: MonotonicTime) -> Verdict {
+        shard(subject).admissions.withLock { $0.admit(subject, cost: cost, share: share, at: now) }
     }
 
     /// Takes back the last admission of a subject.
-    package func takeBack(_ subject: SubjectKey) {
-        shard(subject).admissions.withLock { $0.takeBack(subject) }
+    package func takeBack(_ subject: SubjectKey, cost: Int = 1) {
+        shard(subject).admissions.withLock { $0.takeBack(subject, cost: cost) }
     }
 
     /// Subjects forgotten too early, for lack of room.

@@ -18,8 +18,17 @@ package final class FullWindowMemory: Sendable {
 
     private struct FullWindow: Sendable {
         var until: MonotonicTime
-        /// When the oldest entry leaves; may lie beyond `until`.
+        /// When there is room again; may lie beyond `until`.
         var freesAt: MonotonicTime
+        /// What costs less may still pass.
+        var cost: UInt16 = 1
+        /// Up to which cost there is room by then.
+        var roomFor: UInt16 = 1
+
+        func retryAfter(_ cost: UInt16, _ wholeWait: TimeSpan, _ now: MonotonicTime) -> TimeSpan {
+            let known = max(freesAt, until) - now
+            return cost <= roomFor ? known : max(known, wholeWait)
+        }
     }
 
     private final class Shard: Sendable {
@@ -49,11 +58,16 @@ package final class FullWindowMemory: Sendable {
     }
 
     /// What is known of a subject's window.
-    package func ask(_ subject: SubjectKey, at now: MonotonicTime) -> Knowledge {
+    ///
+    /// - Parameter wholeWait: the policy's, where requests differ in cost.
+    package func ask(
+        _ subject: SubjectKey, cost: UInt16 = 1, wholeWait: TimeSpan = .zero, at now: MonotonicTime
+    ) -> Knowledge {
         shard(subject).table.withLock { table in
             guard let place = table.find(subject) else { return .unknown }
             if table[place].until > now {
-                return .full(retryAfter: max(table[place].freesAt, table[place].until) - now)
+                guard cost >= table[place].cost else { return .unknown }
+                return .full(retryAfter: table[place].retryAfter(cost, wholeWait, now))
             }
             table[place].until = now + Self.shortest
             return .mayAsk
@@ -61,25 +75,43 @@ package final class FullWindowMemory: Sendable {
     }
 
     /// What is known, for one who will not ask.
-    package func peek(_ subject: SubjectKey, at now: MonotonicTime) -> Knowledge {
+    package func peek(
+        _ subject: SubjectKey, cost: UInt16 = 1, wholeWait: TimeSpan = .zero, at now: MonotonicTime
+    ) -> Knowledge {
         shard(subject).table.withLock { table in
-            guard let place = table.find(subject), table[place].until > now else { return .unknown }
-            return .full(retryAfter: max(table[place].freesAt, table[place].until) - now)
+            guard let place = table.find(subject), table[place].until > now, cost >= table[place].cost else {
+                return .unknown
+            }
+            return .full(retryAfter: table[place].retryAfter(cost, wholeWait, now))
         }
     }
 
     /// Redis has said that the window is full and when its oldest entry leaves.
     package func remember(_ subject: SubjectKey, freesAt: MonotonicTime, at now: MonotonicTime) {
-        let until = min(max(freesAt, now + Self.shortest), now + Self.longest)
+        remember(subject, changesAt: freesAt, freesAt: freesAt, cost: 1, roomFor: 1, at: now)
+    }
+
+    /// The same where requests differ in cost.
+    ///
+    /// - Parameters:
+    ///   - changesAt: when the oldest entry leaves.
+    ///   - freesAt: when there is room for what costs `roomFor`.
+    ///   - cost: what costs less may still pass.
+    package func remember(
+        _ subject: SubjectKey, changesAt: MonotonicTime, freesAt: MonotonicTime, cost: UInt16, roomFor: UInt16,
+        at now: MonotonicTime
+    ) {
+        let until = min(max(changesAt, now + Self.shortest), now + Self.longest)
         shard(subject).table.withLock { table in
             // Who has not asked for a while after his time has come is not hammering.
             _ = table.sweep { now - $0.until > Self.longest }
             if let place = table.find(subject) {
-                table[place] = FullWindow(until: until, freesAt: freesAt)
+                table[place] = FullWindow(until: until, freesAt: freesAt, cost: cost, roomFor: roomFor)
                 return
             }
             if table.isFull { _ = table.evict() }
-            _ = table.insert(subject, FullWindow(until: until, freesAt: freesAt))
+            _ = table.insert(
+                subject, FullWindow(until: until, freesAt: freesAt, cost: cost, roomFor: roomFor))
         }
     }
 

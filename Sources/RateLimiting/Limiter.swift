@@ -18,6 +18,10 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var cluster: LimiterCluster?
     /// Where this limiter is one of a cluster's: who knows where the others are.
     private weak var shards: LimiterCluster?
+    /// What the requests of this worker hold; those of a cluster's limiters are all in one.
+    let leases: LeaseKeeper
+    private var leaseTimer: LoopTimer!
+    private var leaseDue = MonotonicTime.distantFuture
     private var deadlineTimer: LoopTimer!
     private var probeTimer: LoopTimer!
     private var isDeadlineSet = false
@@ -52,12 +56,14 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         _ context: LimiterContext, topology: RedisTopology, worker: Int, loop: Loop, resolver: Resolver, name: String,
         report: @escaping (LimiterEvent) -> Void
     ) {
-        self.init(context, worker: worker, shard: 0, loop: loop, report: report)
+        self.init(context, worker: worker, shard: 0, leases: nil, loop: loop, report: report)
         let seed = context.seed &+ UInt64(clamping: worker)
         switch topology {
         case .cluster(let seeds):
             cluster = LimiterCluster(
-                context, seeds, worker: worker, loop: loop, resolver: resolver, name: name, seed: seed, report: report)
+                context, seeds, worker: worker, leases: leases, loop: loop, resolver: resolver, name: name, seed: seed,
+                report: report)
+            cluster?.keeper = self
         case .single, .sentinel:
             let finder = RedisFinder(
                 topology, key: "", name: "\(name)-sentinel", loop: loop, resolver: resolver, seed: seed)
@@ -72,7 +78,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         _ context: LimiterContext, shardOf shards: LimiterCluster, _ endpoint: RedisEndpoint?, worker: Int, shard: Int,
         loop: Loop, resolver: Resolver, name: String, seed: UInt64, report: @escaping (LimiterEvent) -> Void
     ) {
-        self.init(context, worker: worker, shard: shard, loop: loop, report: report)
+        self.init(context, worker: worker, shard: shard, leases: shards.leases, loop: loop, report: report)
         self.shards = shards
         guard let endpoint else { return }
         connect(
@@ -82,15 +88,20 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     }
 
     private init(
-        _ context: LimiterContext, worker: Int, shard: Int, loop: Loop, report: @escaping (LimiterEvent) -> Void
+        _ context: LimiterContext, worker: Int, shard: Int, leases: LeaseKeeper?, loop: Loop,
+        report: @escaping (LimiterEvent) -> Void
     ) {
+        let leases = leases ?? LeaseKeeper(context.policies, held: context.held)
+        self.leases = leases
+
         self.context = context
         self.loop = loop
         self.report = report
         impatience = min(TimerWheel.tick * 2 + .milliseconds(1), context.timeout / 2)
-        machine = WindowMachine(context, worker: worker, shard: shard)
+        machine = WindowMachine(context, worker: worker, shard: shard, leases: leases)
         deadlineTimer = LoopTimer(loop) { [weak self] in self?.expire() }
         probeTimer = LoopTimer(loop) { [weak self] in self?.probe() }
+        leaseTimer = LoopTimer(loop) { [weak self] in self?.renewLeases() }
     }
 
     private static func silenceMax(_ context: LimiterContext) -> TimeSpan {
@@ -117,12 +128,14 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     /// Decides a request by several policies, all of whose transactions leave in one write, or promises to call
     /// `limitsDecided`.
     ///
-    /// - Parameter subjects: 1...`PolicyReport.countMax`, each of another policy.
+    /// - Parameters:
+    ///   - subjects: 1...`PolicyReport.countMax`, each of another policy.
+    ///   - costs: what it takes of each; empty for one slot.
     package func check(
-        all subjects: [SubjectKey], requester: any LimitRequester, token: UInt64
+        all subjects: [SubjectKey], costs: [UInt16] = [], requester: any LimitRequester, token: UInt64
     ) -> WindowMachine.JointDecision {
-        if let cluster { return cluster.check(all: subjects, requester: requester, token: token) }
-        let decision = machine.ask(all: subjects, requester, token: token, at: loop.now)
+        if let cluster { return cluster.check(all: subjects, costs: costs, requester: requester, token: token) }
+        let decision = machine.ask(all: subjects, costs: costs, requester, token: token, at: loop.now)
         if case .pending = decision {
             asked += 1
             setDeadline(loop.now + context.timeout)
@@ -137,6 +150,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     /// Ends the connection; who waits is decided by the loss rule.
     package func close() {
         cluster?.close()
+        leaseTimer.cancel()
         deadlineTimer.cancel()
         probeTimer.cancel()
         connection?.close()
@@ -216,7 +230,10 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             for answer in machine.takePartAnswers() { shards?.decided(answer, by: self) }
         }
         if machine.hasEvents {
-            for event in machine.takeEvents() { report(event) }
+            for event in machine.takeEvents() {
+                if event == .dataLost { leasesForgotten() }
+                report(event)
+            }
         }
         if machine.wantsToSend { askTurn() }
         if !isDeadlineSet, let deadline = machine.nextDeadline { setDeadline(deadline) }
@@ -276,6 +293,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     package func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) {
         machine.connected(sample)
+        leasesForgotten()
         probe()
         shards?.connected()
     }
@@ -290,6 +308,44 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
 }
 
+// MARK: Leases
+
+extension Limiter {
+    /// A request has ended that had leases.
+    ///
+    /// - Parameter lease: the first of them, from its report.
+    package func release(_ lease: Int32) {
+        leases.end(lease) { lease in
+            if let cluster { cluster.owner(of: lease.subject).release(lease) } else { release(lease) }
+        }
+    }
+
+    package var holdsLeases: Bool { leases.count > 0 }
+
+    /// Requests that hold leases may run for hours. Whoever is told of a new one calls this.
+    package func keepLeases() {
+        guard let due = leases.nextDue, due < leaseDue else { return }
+        leaseDue = due
+        leaseTimer.schedule(at: due)
+    }
+
+    private func renewLeases() {
+        leaseDue = .distantFuture
+        loop.updateTime()
+        while let (place, lease) = leases.takeDue(at: loop.now) {
+            if let cluster { cluster.owner(of: lease.subject).renew(place, lease) } else { renew(place, lease) }
+        }
+        keepLeases()
+    }
+
+    /// Redis may have forgotten them.
+    private func leasesForgotten() {
+        guard leases.count > 0 else { return }
+        leases.hurry(at: loop.now)
+        if let shards { shards.keepLeases() } else { keepLeases() }
+    }
+}
+
 // MARK: As one of a cluster's
 
 extension Limiter {
@@ -300,8 +356,8 @@ extension Limiter {
     func setProbeTag(_ tag: String) { machine.setProbeTag(tag) }
 
     /// Decides a request's part at once, or promises to tell the cluster's limiter.
-    func check(part subject: SubjectKey, token: UInt64) -> WindowMachine.PartDecision {
-        let decision = machine.ask(part: subject, token: token, at: loop.now)
+    func check(part subject: SubjectKey, cost: UInt16, token: UInt64) -> WindowMachine.PartDecision {
+        let decision = machine.ask(part: subject, cost: cost, token: token, at: loop.now)
         if decision == .pending {
             asked += 1
             setDeadline(loop.now + context.timeout)
@@ -311,8 +367,18 @@ extension Limiter {
     }
 
     /// What became of the whole.
-    func finish(_ part: Int32, isKept: Bool) {
-        machine.finish(part, isKept: isKept, at: loop.now)
+    func finish(_ part: Int32, isKept: Bool, lease: inout Int32) {
+        machine.finish(part, isKept: isKept, lease: &lease, at: loop.now)
+        if machine.wantsToSend { askTurn() }
+    }
+
+    func release(_ lease: LeaseKeeper.Lease) {
+        machine.release(lease, at: loop.now)
+        if machine.wantsToSend { askTurn() }
+    }
+
+    func renew(_ place: Int32, _ lease: LeaseKeeper.Lease) {
+        machine.renew(place, lease, at: loop.now)
         if machine.wantsToSend { askTurn() }
     }
 

@@ -30,16 +30,18 @@ struct ClusterPart {
 
 extension LimiterCluster {
     func check(
-        all subjects: [SubjectKey], requester: any LimitRequester, token: UInt64
+        all subjects: [SubjectKey], costs: [UInt16], requester: any LimitRequester, token: UInt64
     ) -> WindowMachine.JointDecision {
-        let known = context.knownFull(subjects, at: loop.now)
+        let known = context.knownFull(subjects, costs, at: loop.now)
         if known.isRefused { return .decided(known) }
+        let flooded = context.localRefusal(subjects, costs, at: loop.now)
+        if flooded.isRefused { return .decided(flooded) }
         let index = joins.insert(ClusterJoin(requester: requester, token: token, waiting: subjects.count))
-        for subject in subjects {
+        for (number, subject) in subjects.enumerated() {
             let place = parts.insert(ClusterPart(join: index, subject: subject, next: joins[index].firstPart))
             joins[index].firstPart = place
             let shard = owner(of: subject)
-            switch shard.check(part: subject, token: UInt64(place)) {
+            switch shard.check(part: subject, cost: costs.cost(number), token: UInt64(place)) {
             case .pending: break
             case .decided(let answer): note(answer, by: shard)
             }
@@ -68,12 +70,12 @@ extension LimiterCluster {
 
     /// All have spoken.
     private func finish(_ index: Int) -> ClusterJoin? {
-        guard let join = joins.remove(index) else { return nil }
+        guard var join = joins.remove(index) else { return nil }
         var place = join.firstPart
         while place >= 0, let part = parts.remove(place) {
             place = part.next
             guard part.part >= 0, let limiter = part.limiter else { continue }
-            limiter.finish(part.part, isKept: !join.report.isRefused)
+            limiter.finish(part.part, isKept: !join.report.isRefused, lease: &join.report.lease)
             settleMisplaced(of: limiter)
         }
         context.count(join.report)

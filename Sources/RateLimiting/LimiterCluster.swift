@@ -10,6 +10,9 @@ import RedisClient
 
 final class LimiterCluster: ClusterFollower {
     let context: LimiterContext
+    let leases: LeaseKeeper
+    /// Sees to their renewal.
+    weak var keeper: Limiter?
     private let seeds: RedisSeeds
     private let worker: Int
     let loop: Loop
@@ -37,10 +40,11 @@ final class LimiterCluster: ClusterFollower {
     var parts = Slots<ClusterPart>()
 
     init(
-        _ context: LimiterContext, _ seeds: RedisSeeds, worker: Int, loop: Loop, resolver: Resolver, name: String,
-        seed: UInt64, report: @escaping (LimiterEvent) -> Void
+        _ context: LimiterContext, _ seeds: RedisSeeds, worker: Int, leases: LeaseKeeper, loop: Loop,
+        resolver: Resolver, name: String, seed: UInt64, report: @escaping (LimiterEvent) -> Void
     ) {
         self.context = context
+        self.leases = leases
         self.seeds = seeds
         self.worker = worker
         self.loop = loop
@@ -159,6 +163,8 @@ final class LimiterCluster: ClusterFollower {
     func clusterMapLost(_ failure: RedisFailure) {
         if byIndex.isEmpty { tell(failure) }
     }
+
+    func keepLeases() { keeper?.keepLeases() }
 
     // MARK: What happens to the servers
 

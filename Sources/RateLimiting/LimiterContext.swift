@@ -66,6 +66,12 @@ package final class LimiterContext: Sendable {
     let onCluster: Bool
     /// Commands of a decision's transaction.
     let commandCount: Int
+    /// Whether all policies count single requests one by one, which is the short way.
+    let isPlain: Bool
+    /// What this node's requests hold of policies that count those at once.
+    package let held: HeldLeases
+    /// The buckets of policies with a first pass in the node; `nil` where none has one.
+    let localPass: TokenBucketStore?
     let windowOf: [Int]
 
     /// Policies of a node. Numbers of policies fit a byte, and with 64 of them a look at all costs little.
@@ -97,6 +103,9 @@ package final class LimiterContext: Sendable {
             WindowKey($0, services: services, tellsRemaining: tellsRemaining, onCluster: onCluster)
         }
         commandCount = WindowTransaction.commandCount + (tellsRemaining ? 1 : 0)
+        isPlain = policies.allSatisfy(\.isPlain)
+        held = HeldLeases(seed: seed)
+        localPass = Self.localPass(policies, seed: seed)
         self.lossRule = lossRule
         self.timeout = max(timeout, .milliseconds(1))
         self.boot = boot
@@ -140,6 +149,16 @@ package final class LimiterContext: Sendable {
     func window(of subject: SubjectKey) -> TimeSpan { policies[Int(subject.policy)].window }
     @inline(__always)
     func key(of subject: SubjectKey) -> WindowKey { keys[Int(subject.policy)] }
+    /// Whether a subject's window holds counts in place of entries.
+    @inline(__always)
+    func isInBuckets(_ subject: SubjectKey) -> Bool {
+        !isPlain && policies[Int(subject.policy)].form == .buckets
+    }
+    /// Whether a subject's window holds the requests that run.
+    @inline(__always)
+    func isLeased(_ subject: SubjectKey) -> Bool {
+        !isPlain && policies[Int(subject.policy)].form == .leases
+    }
     @inline(__always)
     func memory(of subject: SubjectKey) -> AdmissionMemory { memories[Int(subject.policy)] }
 

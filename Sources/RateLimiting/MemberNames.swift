@@ -47,12 +47,15 @@ package struct WindowKey: Sendable {
     private let header: [UInt8]
     private let services: [[UInt8]]
     private let isTagged: Bool
+    /// Of a policy in buckets.
+    let buckets: Buckets
 
     /// - Parameter services: their names, by their numbers.
     package init(_ policy: Policy, services: [String] = [], tellsRemaining: Bool = false, onCluster: Bool = false) {
         self.policy = policy
         self.tellsRemaining = tellsRemaining
         isTagged = onCluster
+        buckets = Buckets(window: policy.window)
         let text = policy.keyPrefix
         prefix = Array(onCluster ? "rate_limit:{\(text.dropFirst("rate_limit:".count))".utf8 : text.utf8)
         switch policy.key {

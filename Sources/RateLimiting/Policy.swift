@@ -12,6 +12,14 @@ package struct Policy: Equatable, Sendable {
     package let burst: Int
     package let key: PolicyKey
     package let mode: PolicyMode
+    package let form: PolicyForm
+    /// The most that a request may cost, 1...`costMax`.
+    package let costMax: Int
+    /// Whether floods are refused by the node before Redis is asked.
+    package let isLocalFirst: Bool
+
+    /// The most that one request can cost: as many entries as a transaction holds.
+    package static let costMax = WindowTransaction.entriesMax
 
     /// - Parameters:
     ///   - name: letters, digits, `-`, `_` and `.`.
@@ -19,7 +27,8 @@ package struct Policy: Equatable, Sendable {
     ///   - window: at least a millisecond.
     ///   - burst: at least 1.
     package init(
-        name: String, limit: Int, window: TimeSpan, burst: Int, key: PolicyKey = .ip, mode: PolicyMode = .enforce
+        name: String, limit: Int, window: TimeSpan, burst: Int, key: PolicyKey = .ip, mode: PolicyMode = .enforce,
+        form: PolicyForm = .window, costMax: Int = 1, isLocalFirst: Bool = false
     ) {
         self.name = name
         self.limit = min(max(1, limit), 1_000_000_000_000_000)
@@ -27,6 +36,9 @@ package struct Policy: Equatable, Sendable {
         self.burst = max(1, burst)
         self.key = key
         self.mode = mode
+        self.form = form
+        self.costMax = min(max(1, costMax), Self.costMax, self.limit)
+        self.isLocalFirst = isLocalFirst
     }
 
     /// Whether it counts the same requests of the same subjects as another, whatever it makes of the count.
@@ -36,7 +48,20 @@ package struct Policy: Equatable, Sendable {
 
     /// What comes before the subject in a Redis key. The limit is part of it: two limits on one key would trim each
     /// other's entries.
-    package var keyPrefix: String { "rate_limit:\(name):\(limit)/\(window):" }
+    package var keyPrefix: String {
+        switch form {
+        case .window: "rate_limit:\(name):\(limit)/\(window):"
+        // Counts and single entries in one set would be taken for each other.
+        case .buckets: "rate_limit:\(name):\(limit)/\(window)/buckets:"
+        case .leases: "rate_limit:\(name):\(limit)/concurrent:"
+        }
+    }
+
+    /// Whether each request is one entry of an exact window.
+    var isPlain: Bool { form == .window && costMax == 1 && !isLocalFirst }
+
+    /// Whoever waits so long finds everything gone that is in the window now, whatever the clocks' errors.
+    var wholeWait: TimeSpan { window + .nanoseconds(window.nanoseconds / 50) + .milliseconds(10) }
 }
 
 /// What a policy counts by.
@@ -44,6 +69,17 @@ package enum PolicyKey: Equatable, Sendable {
     case ip, service, global
     /// The value of a header, by its name in lower case; the address of who does not send it.
     case header(String)
+}
+
+/// How a window is kept in Redis.
+package enum PolicyForm: Sendable {
+    /// An entry for each slot taken.
+    case window
+    /// A count for each hundredth of the window.
+    case buckets
+    /// An entry for each request that runs: the limit is how many at once, the window how long a lease lasts unless it is
+    /// renewed.
+    case leases
 }
 
 package enum PolicyMode: Sendable {
@@ -82,7 +118,7 @@ package enum LossRule: Sendable {
 
 /// The response fields of limits (IETF draft-ietf-httpapi-ratelimit-headers).
 package struct RateLimitFields: Sendable {
-    /// `"name";q=100;w=1` of each policy.
+    /// `"name";q=100;w=1` of each policy, or `"name";q=100;qu="concurrent-requests"`.
     private let policyItems: [[UInt8]]
     /// `"name"` of each policy.
     private let names: [[UInt8]]
@@ -94,7 +130,11 @@ package struct RateLimitFields: Sendable {
         isLegacy = legacy
         limits = policies.map(\.limit)
         policyItems = policies.map { policy in
-            Array("\"\(policy.name)\";q=\(policy.limit);w=\(max(1, wholeSeconds(policy.window)))".utf8)
+            switch policy.form {
+            case .window, .buckets:
+                Array("\"\(policy.name)\";q=\(policy.limit);w=\(max(1, wholeSeconds(policy.window)))".utf8)
+            case .leases: Array("\"\(policy.name)\";q=\(policy.limit);qu=\"concurrent-requests\"".utf8)
+            }
         }
         names = policies.map { Array("\"\($0.name)\"".utf8) }
     }

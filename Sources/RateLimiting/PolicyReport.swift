@@ -29,6 +29,8 @@ package struct PolicyReport: Sendable {
     package var isRefused: Bool { retryAfter != nil }
     /// Whether a policy in shadow mode would have refused.
     package private(set) var isRefusedInShadow = false
+    /// The first of the leases that the request holds until it ends; -1 for none.
+    package var lease: Int32 = -1
 
     package var verdict: Verdict {
         if let retryAfter { return .refuse(retryAfter: retryAfter) }

@@ -43,6 +43,13 @@ package struct ServerClock: Sendable {
     /// to 8 %) gains this much in 3 ms, and under load no sample is older.
     private static let lowerMargin: Int64 = 250_000
     private static let warinessAfterStep: Int64 = 2_000_000
+    /// The most of both allowances, however long the window: what is later than half a second is confirmed, and where
+    /// nothing was late, an hour's window needs no more than one of ten seconds.
+    private static let transitMost: Int64 = 500_000_000
+    private static let transitLeast: Int64 = 10_000_000
+    /// What NTP slews in all (it steps what is more), and how far two clocks part that nobody corrects.
+    private static let slewMost: Int64 = 1_000_000_000
+    private static let quartzDivisor: Int64 = 5_000
     /// A peak of lateness is forgotten gradually within this time.
     private static let transitMemory: Int64 = 30_000_000_000
 
@@ -51,8 +58,8 @@ package struct ServerClock: Sendable {
     ///   by its `TIME` and confirmed.
     package init(window: TimeSpan = .seconds(1)) {
         self.window = window
-        transitMax = max(1, window.nanoseconds / 125)
-        transitMin = max(1, window.nanoseconds / 1_000)
+        transitMax = max(1, min(window.nanoseconds / 125, Self.transitMost))
+        transitMin = max(1, min(window.nanoseconds / 1_000, Self.transitLeast))
     }
 
     package enum Observation: Equatable, Sendable {
@@ -154,8 +161,10 @@ package struct ServerClock: Sendable {
         let target = saturatingMultiply(saturatingAdd(time.microseconds, 1), 1_000)
         let early = saturatingSubtract(target, saturatingSubtract(low.offset, Self.lowerMargin + wariness))
         let age = max(0, saturatingSubtract(early, low.since.nanoseconds))
-        // The bound goes on widening until then; the last term is the widening during the widening.
-        return MonotonicTime(nanoseconds: saturatingAdd(early, age / Self.driftDivisor + age / 500_000 + 1_000))
+        // The bound goes on widening until then; the last term is the widening during the widening. Over hours, clocks do
+        // not part at the pace of a correction.
+        let drift = min(age / Self.driftDivisor, saturatingAdd(age / Self.quartzDivisor, Self.slewMost))
+        return MonotonicTime(nanoseconds: saturatingAdd(early, drift + age / 500_000 + 1_000))
     }
 
     private static func floorMicroseconds(_ nanoseconds: Int64) -> Int64 {

@@ -33,9 +33,10 @@ package struct TokenBucket: Sendable {
 
     private static func attoseconds(_ time: MonotonicTime) -> Int128 { Int128(time.nanoseconds) * 1_000_000_000 }
 
-    package mutating func take(at now: MonotonicTime, _ rate: Rate) -> Verdict {
+    /// - Parameter cost: tokens, all or none.
+    package mutating func take(_ cost: UInt16 = 1, at now: MonotonicTime, _ rate: Rate) -> Verdict {
         let now = Self.attoseconds(now)
-        let next = max(fullAt, now) + rate.interval
+        let next = max(fullAt, now) + rate.interval * Int128(cost)
         guard next - now <= rate.capacity else {
             let wait = next - now - rate.capacity
             return .refuse(retryAfter: TimeSpan(nanoseconds: Int64(clamping: (wait + 999_999_999) / 1_000_000_000)))
@@ -44,11 +45,16 @@ package struct TokenBucket: Sendable {
         return .admit(remaining: Int(clamping: (rate.capacity - (next - now)) / rate.interval))
     }
 
-    /// Takes back a token: another policy has refused the request.
-    package mutating func giveBack(_ rate: Rate) { fullAt -= rate.interval }
+    /// Takes tokens back: another policy has refused the request.
+    package mutating func giveBack(_ cost: UInt16 = 1, _ rate: Rate) { fullAt -= rate.interval * Int128(cost) }
 
     /// A full bucket is as good as none.
     package func isFull(at now: MonotonicTime) -> Bool { fullAt <= Self.attoseconds(now) }
+}
+
+extension [UInt16] {
+    /// What a request takes of the policy at a place; one slot where nobody says otherwise.
+    func cost(_ index: Int) -> UInt16 { isEmpty ? 1 : self[index] }
 }
 
 /// The buckets of all clients of a node, shared by its workers. Clients whose bucket is full again are forgotten bit by
@@ -66,6 +72,7 @@ package final class TokenBucketStore: Sendable {
     /// Of each policy, by the number that is in the subject.
     private let rates: [TokenBucket.Rate]
     private let policies: [Policy]
+    private let held: HeldLeases
     private let seed: UInt64
     private let evictions = Atomic<Int>(0)
     package let counts: LimiterCounts
@@ -84,6 +91,7 @@ package final class TokenBucketStore: Sendable {
         self.services = services
         numbers = policies.count
         counts = LimiterCounts()
+        held = HeldLeases(seed: seed)
         rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
         policyCounts = policies.map { _ in PolicyCounts() }
         self.seed = seed
@@ -109,6 +117,7 @@ package final class TokenBucketStore: Sendable {
         shards = before.shards
         seed = before.seed
         counts = before.counts
+        held = before.held
         rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
         policyCounts = policies.indices.map { $0 < shared ? before.policyCounts[$0] : PolicyCounts() }
     }
@@ -119,41 +128,70 @@ package final class TokenBucketStore: Sendable {
 
     /// Decides a request by several policies: all give a token, or none.
     ///
-    /// - Parameter subjects: 1...`PolicyReport.countMax`, each of another policy.
-    package func take(all subjects: [SubjectKey], at now: MonotonicTime) -> PolicyReport {
+    /// - Parameters:
+    ///   - subjects: 1...`PolicyReport.countMax`, each of another policy.
+    ///   - costs: what each of them takes; empty for 1.
+    ///   - leases: the worker's, for policies that count requests at once.
+    package func take(
+        all subjects: [SubjectKey], costs: [UInt16] = [], leases: LeaseKeeper? = nil, at now: MonotonicTime
+    ) -> PolicyReport {
         var report = PolicyReport()
-        for subject in subjects {
+        for index in subjects.indices {
+            let subject = subjects[index]
             let isShadow = policies[Int(subject.policy)].mode == .shadow
-            report.add(take(subject, at: now), of: subject.policy, isShadow: isShadow)
+            let verdict = take(anyOf: subject, cost: costs.cost(index), at: now)
+            report.add(verdict, of: subject.policy, isShadow: isShadow)
         }
         for index in 0..<report.count {
-            if report.isRefused, !report[index].isRefused { giveBack(subjects[index]) }
+            if !report[index].isRefused {
+                let isLeased = policies[Int(subjects[index].policy)].form == .leases
+                if report.isRefused {
+                    let cost = costs.cost(index)
+                    if isLeased { held.remove(subjects[index]) } else { giveBack(subjects[index], cost: cost) }
+                } else if isLeased, let leases {
+                    report.lease = leases.begin(subjects[index], name: 0, next: report.lease, at: now)
+                }
+            }
             policyCounts[Int(report[index].policy)].count(isRefused: report[index].isRefused)
         }
         return report
     }
 
-    private func giveBack(_ subject: SubjectKey) {
-        let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
-        let rate = rates[Int(subject.policy)]
-        shard.table.withLock { table in
-            if let place = table.find(subject) { table[place].giveBack(rate) }
-        }
-    }
-
-    /// Decides a request.
-    package func take(_ subject: SubjectKey, at now: MonotonicTime) -> Verdict {
-        let verdict = decide(subject, at: now)
+    private func take(anyOf subject: SubjectKey, cost: UInt16, at now: MonotonicTime) -> Verdict {
+        let policy = policies[Int(subject.policy)]
+        guard policy.form == .leases else { return take(subject, cost: cost, at: now) }
+        let verdict = held.admit(subject, share: policy.limit)
         counts.count(verdict, by: .bucket)
         return verdict
     }
 
-    private func decide(_ subject: SubjectKey, at now: MonotonicTime) -> Verdict {
+    /// Whether it counts the same requests as another.
+    package func continues(_ before: TokenBucketStore) -> Bool { held === before.held }
+
+    /// For the requests of one worker.
+    package func makeKeeper() -> LeaseKeeper { LeaseKeeper(policies, held: held) }
+
+    private func giveBack(_ subject: SubjectKey, cost: UInt16) {
+        let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
+        let rate = rates[Int(subject.policy)]
+        shard.table.withLock { table in
+            if let place = table.find(subject) { table[place].giveBack(cost, rate) }
+        }
+    }
+
+    /// Decides a request.
+    package func take(_ subject: SubjectKey, cost: UInt16 = 1, at now: MonotonicTime) -> Verdict {
+        let verdict = decide(subject, cost: cost, at: now)
+        counts.count(verdict, by: .bucket)
+        return verdict
+    }
+
+    private func decide(_ subject: SubjectKey, cost: UInt16, at now: MonotonicTime) -> Verdict {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
         let rate = rates[Int(subject.policy)]
         return shard.table.withLock { table in
             _ = table.sweep { $0.isFull(at: now) }
-            if let place = table.find(subject) { return table[place].take(at: now, rate) }
+            if let place = table.find(subject) { return table[place].take(cost, at: now, rate) }
             // A new client pays for the others' going, so that the table is swept faster than it fills.
             for _ in 0..<Self.sweepPerClient { _ = table.sweep { $0.isFull(at: now) } }
             if table.isFull {
@@ -161,7 +199,7 @@ package final class TokenBucketStore: Sendable {
                 evictions.add(1, ordering: .relaxed)
             }
             var bucket = TokenBucket()
-            let verdict = bucket.take(at: now, rate)
+            let verdict = bucket.take(cost, at: now, rate)
             _ = table.insert(subject, bucket)
             return verdict
         }

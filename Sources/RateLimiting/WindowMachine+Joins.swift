@@ -36,6 +36,7 @@ extension WindowMachine {
         /// -1 where another decides the whole, and gets a `PartAnswer`.
         var join: Int32
         var subject: SubjectKey
+        var cost: UInt16 = 1
         var state: State
         var next: Int32
         /// Of one whose whole another decides.
@@ -49,21 +50,28 @@ extension WindowMachine {
     }
 
     /// Decides a request of several subjects, each of another policy, or takes it in.
+    ///
+    /// - Parameter costs: what it takes of each; empty for one slot.
     package mutating func ask(
-        all subjects: [SubjectKey], _ requester: any LimitRequester, token: UInt64, at now: MonotonicTime
+        all subjects: [SubjectKey], costs: [UInt16] = [], _ requester: any LimitRequester, token: UInt64,
+        at now: MonotonicTime
     ) -> JointDecision {
-        guard breaker.mayAsk else { return .decided(lossReport(subjects, at: now)) }
-        let known = context.knownFull(subjects, at: now)
+        guard breaker.mayAsk else { return .decided(lossReport(subjects, costs, at: now)) }
+        let known = context.knownFull(subjects, costs, at: now)
         if known.isRefused { return .decided(known) }
+        let flooded = context.localRefusal(subjects, costs, at: now)
+        if flooded.isRefused { return .decided(flooded) }
         let index = Int32(clamping: joins.insert(Join(requester: requester, token: token)))
         joins[Int(index)].waiting = subjects.count
         var hasRoom = true
-        for subject in subjects {
+        for (place, subject) in subjects.enumerated() {
+            let cost = costs.cost(place)
             let part = Int32(
                 clamping: parts.insert(
-                    Part(join: index, subject: subject, state: .refused, next: joins[Int(index)].firstPart)))
+                    Part(
+                        join: index, subject: subject, cost: cost, state: .refused, next: joins[Int(index)].firstPart)))
             joins[Int(index)].firstPart = part
-            switch enter(subject, nil, token: token, part: part, at: now) {
+            switch enter(subject, nil, token: token, part: part, cost: cost, at: now) {
             case .pending(let request): parts[Int(part)].state = .waiting(request: request)
             case .full(let retryAfter):
                 joins[Int(index)].waiting -= 1
@@ -111,12 +119,12 @@ extension WindowMachine {
 
     /// All have spoken.
     private mutating func complete(_ index: Int32, at now: MonotonicTime) {
-        guard let join = joins.remove(Int(index)) else { return }
+        guard var join = joins.remove(Int(index)) else { return }
         var place = join.firstPart
         while place >= 0, let part = parts.remove(Int(place)) {
             place = part.next
             if case .taken(let name, let time, let at) = part.state {
-                keep(part.subject, name, time, at, !join.report.isRefused, now)
+                keep(part, name, time, at, !join.report.isRefused, &join.report.lease, now)
             }
         }
         context.count(join.report)
@@ -125,41 +133,51 @@ extension WindowMachine {
 
     /// What becomes of an entry when everything is decided.
     mutating func keep(
-        _ subject: SubjectKey, _ name: UInt64, _ time: RedisTime, _ at: MonotonicTime, _ isKept: Bool,
+        _ part: Part, _ name: UInt64, _ time: RedisTime, _ at: MonotonicTime, _ isKept: Bool, _ lease: inout Int32,
         _ now: MonotonicTime
     ) {
+        let (subject, cost) = (part.subject, Int(part.cost))
         if isKept {
-            context.decisions?.admitted(1, subject, by: .window, at: time)
-            remember(Entries(subject: subject, first: name, count: 1, at: at, isCharged: true), at: now)
-            if context.lossRule == .share { context.memory(of: subject).record(1, of: subject, at: now) }
+            context.decisions?.admitted(cost, subject, by: .window, at: time)
+            if context.isLeased(subject) {
+                context.held.add(subject)
+                lease = leases.begin(subject, name: name, next: lease, at: now)
+                return
+            }
+            remember(Entries(subject: subject, first: name, count: cost, at: at, isCharged: true), at: now)
+            if context.lossRule == .share { context.memory(of: subject).record(cost, of: subject, at: now) }
         } else {
             // The entry may be what made the window full.
             context.fullWindows.forget(subject)
-            putRight(Entries(subject: subject, first: name, count: 1, at: now, isCharged: false))
+            putRight(Entries(subject: subject, first: name, count: cost, at: now, isCharged: false))
         }
     }
 
     // MARK: Loss
 
     /// Decides by the loss rule, at once: all admit, or nothing is taken.
-    private mutating func lossReport(_ subjects: [SubjectKey], at now: MonotonicTime) -> PolicyReport {
+    private mutating func lossReport(
+        _ subjects: [SubjectKey], _ costs: [UInt16], at now: MonotonicTime
+    ) -> PolicyReport {
         var report = PolicyReport()
-        for subject in subjects { noteLoss(subject, in: &report, at: now) }
+        for (place, subject) in subjects.enumerated() { noteLoss(subject, costs.cost(place), in: &report, at: now) }
         for index in 0..<report.count where !report[index].isRefused {
-            let subject = subjects[index]
+            let (subject, cost) = (subjects[index], costs.cost(index))
             if report.isRefused {
-                takeBack(subject)
+                takeBack(subject, cost)
             } else {
-                log(subject, by: lossSource, at: now)
-                putRight(Entries(subject: subject, first: names.take(1), count: 1, at: now, isCharged: true))
+                log(subject, Int(cost), by: lossSource, at: now)
+                charge(subject, cost, lease: &report.lease, at: now)
             }
         }
         context.count(report)
         return report
     }
 
-    private mutating func noteLoss(_ subject: SubjectKey, in report: inout PolicyReport, at now: MonotonicTime) {
-        let verdict = lossVerdict(subject, at: now, charging: false, isFinal: false)
+    private mutating func noteLoss(
+        _ subject: SubjectKey, _ cost: UInt16, in report: inout PolicyReport, at now: MonotonicTime
+    ) {
+        let verdict = lossVerdict(subject, cost: cost, at: now, charging: false, isFinal: false)
         report.add(verdict, of: subject.policy, isShadow: context.policies[Int(subject.policy)].mode == .shadow)
     }
 
@@ -171,8 +189,12 @@ extension WindowMachine {
         }
     }
 
-    func takeBack(_ subject: SubjectKey) {
-        if context.lossRule == .share { context.memory(of: subject).takeBack(subject) }
+    func takeBack(_ subject: SubjectKey, _ cost: UInt16) {
+        if context.isLeased(subject) {
+            context.held.remove(subject)
+            return
+        }
+        if context.lossRule == .share { context.memory(of: subject).takeBack(subject, cost: Int(cost)) }
     }
 
     mutating func decideByLoss(joinOf part: Int32, at now: MonotonicTime, isTimeout: Bool) {
@@ -199,7 +221,7 @@ extension WindowMachine {
         var place = join.firstPart
         while place >= 0 {
             if case .waiting = parts[Int(place)].state {
-                noteLoss(parts[Int(place)].subject, in: &join.report, at: now)
+                noteLoss(parts[Int(place)].subject, parts[Int(place)].cost, in: &join.report, at: now)
             }
             place = parts[Int(place)].next
         }
@@ -210,13 +232,18 @@ extension WindowMachine {
             place = part.next
             switch part.state {
             case .refused, .admittedByLossRule: break
-            case .taken(let name, let time, let at): keep(part.subject, name, time, at, !isRefused, now)
+            case .taken(let name, let time, let at):
+                keep(part, name, time, at, !isRefused, &join.report.lease, now)
             case .waiting(let request):
                 let isAdmitted = !join.report[item].isRefused
                 item += 1
-                if isAdmitted, isRefused { takeBack(part.subject) }
-                if isAdmitted, !isRefused { log(part.subject, by: lossSource, at: now) }
-                answered(Int(request), isAdmitted: isAdmitted && !isRefused, at: now, isTimeout: isTimeout)
+                if isAdmitted, isRefused { takeBack(part.subject, part.cost) }
+                if isAdmitted, !isRefused { log(part.subject, Int(part.cost), by: lossSource, at: now) }
+                let passes = isAdmitted && !isRefused
+                // A lease needs a name that is known: the entry under way is taken out again.
+                let isLeased = passes && context.isLeased(part.subject)
+                answered(Int(request), isAdmitted: passes && !isLeased, at: now, isTimeout: isTimeout)
+                if isLeased { charge(part.subject, part.cost, lease: &join.report.lease, at: now) }
             }
         }
         context.count(join.report)
@@ -234,18 +261,18 @@ extension WindowMachine {
             return
         }
         if let place = subjects.find(request.subject), subjects[place].waiting > 0 { subjects[place].waiting -= 1 }
-        if isAdmitted {
-            putRight(Entries(subject: request.subject, first: names.take(1), count: 1, at: now, isCharged: true))
-        }
+        if isAdmitted { charge(request.subject, request.cost, at: now) }
     }
 }
 
 extension LimiterContext {
     /// Which windows of a request are known to be full; nothing where none is. Nobody else is asked then.
-    func knownFull(_ subjects: [SubjectKey], at now: MonotonicTime) -> PolicyReport {
+    func knownFull(_ subjects: [SubjectKey], _ costs: [UInt16], at now: MonotonicTime) -> PolicyReport {
         var report = PolicyReport()
-        for subject in subjects where policies[Int(subject.policy)].mode == .enforce {
-            if case .full(let retryAfter) = fullWindows.peek(subject, at: now) {
+        for (place, subject) in subjects.enumerated() where policies[Int(subject.policy)].mode == .enforce {
+            let cost = costs.cost(place)
+            let wholeWait = policies[Int(subject.policy)].wholeWait
+            if case .full(let retryAfter) = fullWindows.peek(subject, cost: cost, wholeWait: wholeWait, at: now) {
                 note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
             }
         }

@@ -54,7 +54,7 @@ extension WindowMachine {
             switch flight {
             // A single key of another type says nothing of the server.
             case .window, .confirmation, .probe: if RedisCause(errorText: text) != .wrongType { refused(failure) }
-            case .entries, .cleanup: break
+            case .entries, .cleanup, .sweep: break
             case .carrying: report(.anomaly("the window of a former limit cannot be taken along: \(text)"))
             }
         case .notConnected: mayBeExecuted = false
@@ -77,9 +77,13 @@ extension WindowMachine {
             settleByLossRule(flight, mayHaveEntries: isExecuted, at: now)
             landed(flight.transaction.subject, at: now)
         case .confirmation(let flight, _, _): settleByLossRule(flight, mayHaveEntries: true, at: now)
-        // What the server refuses once it would refuse for ever.
-        case .entries(let run): if !isRefused { putRight(run) }
-        case .cleanup, .carrying: break
+        // What the server refuses once it would refuse for ever. And what may have been taken off a count must not be
+        // taken off twice.
+        case .entries(let run):
+            // What was to be renewed is, a little later.
+            let mayRepeat = run.isCharged || !isExecuted || !context.isInBuckets(run.subject)
+            if !isRefused, run.renewal < 0, mayRepeat { putRight(run) }
+        case .cleanup, .sweep, .carrying: break
         case .probe: probeUnderWay = false
         }
     }
@@ -110,7 +114,7 @@ extension WindowMachine {
             return isUnderWay
         }
         // What is under way is put right when its answer comes, or when the connection is given up.
-        let verdict = lossVerdict(request.subject, at: now, charging: !isUnderWay)
+        let verdict = lossVerdict(request.subject, cost: request.cost, at: now, charging: !isUnderWay)
         switch verdict {
         case .admit: requests[Int(index)].state = .admittedByLossRule
         case .refuse: requests[Int(index)].state = .refusedByLossRule
@@ -176,31 +180,34 @@ extension WindowMachine {
     ///   - charging: whether an admission has to be charged to the window later under a name of its own.
     ///   - isFinal: whether it is admitted by that, and not only if other policies admit it too.
     mutating func lossVerdict(
-        _ subject: SubjectKey, at now: MonotonicTime, charging: Bool, isFinal: Bool = true
+        _ subject: SubjectKey, cost: UInt16 = 1, at now: MonotonicTime, charging: Bool, isFinal: Bool = true
     ) -> Verdict {
         let verdict: Verdict
         let source: VerdictSource
         switch context.lossRule {
-        case .open: (verdict, source) = (.admit(remaining: nil), .open)
+        case .open:
+            (verdict, source) = (.admit(remaining: nil), .open)
+            if context.isLeased(subject) { context.held.add(subject) }
         case .closed: (verdict, source) = (.refuse(retryAfter: .seconds(1)), .closed)
+        case .share where context.isLeased(subject):
+            (verdict, source) = (context.held.admit(subject, share: context.share(of: subject)), .share)
         case .share:
             let share = context.share(of: subject)
-            (verdict, source) = (context.memory(of: subject).admit(subject, share: share, at: now), .share)
+            verdict = context.memory(of: subject).admit(subject, cost: Int(cost), share: share, at: now)
+            source = .share
         }
         context.counts.count(verdict, by: source)
-        if isFinal, case .admit = verdict { log(subject, by: source, at: now) }
-        if charging, case .admit = verdict {
-            putRight(Entries(subject: subject, first: names.take(1), count: 1, at: now, isCharged: true))
-        }
+        if isFinal, case .admit = verdict { log(subject, Int(cost), by: source, at: now) }
+        if charging, case .admit = verdict { charge(subject, cost, at: now) }
         return verdict
     }
 
     /// Writes down an admission without Redis, as near as the server's clock is known; before it ever was, there is
     /// nothing to say.
-    func log(_ subject: SubjectKey, by source: VerdictSource, at now: MonotonicTime) {
+    func log(_ subject: SubjectKey, _ cost: Int, by source: VerdictSource, at now: MonotonicTime) {
         let place = context.windowOf[Int(subject.policy)]
         guard let log = context.decisions, clocks[place].isKnown else { return }
-        log.admitted(1, subject, by: source, at: clocks[place].upper(at: now))
+        log.admitted(cost, subject, by: source, at: clocks[place].upper(at: now))
     }
 
     /// Answers everyone of a transaction that Redis did not decide.
@@ -213,7 +220,7 @@ extension WindowMachine {
             decideByLossIfJoined(index, at: now)
             guard var request = requests.remove(Int(index)) else { return }
             if request.state == .waiting {
-                let verdict = lossVerdict(request.subject, at: now, charging: false)
+                let verdict = lossVerdict(request.subject, cost: request.cost, at: now, charging: false)
                 deliver(verdict, request)
                 request.deadline = now
                 switch verdict {
@@ -224,10 +231,14 @@ extension WindowMachine {
             switch request.state {
             case .waiting: break
             case .admittedByLossRule: charge(flight, position, request)
-            case .refusedByLossRule: if mayHaveEntries { giveBack(flight, position, at: now) }
+            // What may not have been counted must not be taken off a count.
+            case .refusedByLossRule:
+                if mayHaveEntries, !context.isInBuckets(request.subject) {
+                    giveBack(flight, position, Int(request.cost), at: now)
+                }
             }
             index = request.next
-            position += 1
+            position += Int(request.cost)
         }
     }
 
@@ -238,7 +249,7 @@ extension WindowMachine {
             decideByLossIfJoined(index, at: now)
             guard let request = requests.remove(Int(index)) else { return }
             if request.state == .waiting {
-                deliver(lossVerdict(request.subject, at: now, charging: true), request)
+                deliver(lossVerdict(request.subject, cost: request.cost, at: now, charging: true), request)
             }
             index = request.next
         }
@@ -262,24 +273,48 @@ extension WindowMachine {
 
     /// The request in a transaction was admitted without it, `position` places behind the first: its entry has to be in.
     mutating func charge(_ flight: WindowFlight, _ position: Int, _ request: Request) {
-        let name =
-            position < flight.transaction.count ? flight.transaction.first &+ UInt64(position) : names.take(1)
+        let cost = Int(request.cost)
+        let name = position + cost <= flight.transaction.count ? self.name(flight, position) : names.take(cost)
         putRight(
             Entries(
-                subject: flight.transaction.subject, first: name, count: 1, at: request.deadline, isCharged: true))
+                subject: flight.transaction.subject, first: name, count: cost, at: request.deadline, isCharged: true))
     }
 
-    /// The request was refused: its entry, if it has one, must not stay.
-    mutating func giveBack(_ flight: WindowFlight, _ position: Int, at now: MonotonicTime) {
-        guard position < flight.transaction.count else { return }
+    /// A request was admitted that has no entries: they have to be in.
+    mutating func charge(_ subject: SubjectKey, _ cost: UInt16, at now: MonotonicTime) {
+        let count = Int(cost)
+        putRight(Entries(subject: subject, first: names.take(count), count: count, at: now, isCharged: true))
+    }
+
+    /// The same, where the request may hold a lease.
+    mutating func charge(_ subject: SubjectKey, _ cost: UInt16, lease: inout Int32, at now: MonotonicTime) {
+        guard context.isLeased(subject) else {
+            charge(subject, cost, at: now)
+            return
+        }
+        let name = names.take(1)
+        putRight(Entries(subject: subject, first: name, count: 1, at: now, isCharged: true))
+        lease = leases.begin(subject, name: name, next: lease, at: now)
+    }
+
+    /// What the entry at a place of a transaction is called: of those in a bucket, all the same.
+    func name(_ flight: WindowFlight, _ position: Int) -> UInt64 {
+        context.isInBuckets(flight.transaction.subject)
+            ? flight.transaction.first : flight.transaction.first &+ UInt64(position)
+    }
+
+    /// The request was refused: its entries, if it has any, must not stay.
+    mutating func giveBack(_ flight: WindowFlight, _ position: Int, _ count: Int, at now: MonotonicTime) {
+        let count = min(count, flight.transaction.count - position)
+        guard count > 0 else { return }
         putRight(
             Entries(
-                subject: flight.transaction.subject, first: flight.transaction.first &+ UInt64(position), count: 1,
-                at: now, isCharged: false))
+                subject: flight.transaction.subject, first: name(flight, position), count: count, at: now,
+                isCharged: false))
     }
 
     mutating func putRight(_ run: Entries) {
-        if entries.extendLast(with: run) { return }
+        if entries.extendLast(with: run, isBucket: context.isInBuckets(run.subject)) { return }
         if entries.count >= Self.entriesMax {
             // The oldest leave their window first.
             _ = entries.popFirst()
@@ -288,17 +323,19 @@ extension WindowMachine {
         entries.append(run)
     }
 
-    /// Keeps in mind that an entry is in the window.
-    mutating func remember(_ flight: WindowFlight, _ position: Int, at now: MonotonicTime) {
+    /// Keeps in mind that entries are in the window.
+    mutating func remember(_ flight: WindowFlight, _ position: Int, _ count: UInt16, at now: MonotonicTime) {
         remember(
             Entries(
-                subject: flight.transaction.subject, first: flight.transaction.first &+ UInt64(position), count: 1,
-                at: now, isCharged: true),
+                subject: flight.transaction.subject, first: flight.transaction.first &+ UInt64(position),
+                count: Int(count), at: now, isCharged: true),
             at: now)
     }
 
     mutating func remember(_ run: Entries, at now: MonotonicTime) {
-        if recent.extendLast(with: run) { return }
+        // What is still in a count would be counted twice. Leases are renewed anyway.
+        if context.isInBuckets(run.subject) || context.isLeased(run.subject) { return }
+        if recent.extendLast(with: run, isBucket: false) { return }
         guard context.window(of: run.subject) <= Self.rememberedMax else { return }
         while let oldest = recent.first,
             recent.count >= Self.entriesMax || now - oldest.at >= context.window(of: oldest.subject)
@@ -309,7 +346,11 @@ extension WindowMachine {
     }
 
     mutating func nextEntries(at now: MonotonicTime) -> Entries? {
-        while canSendEntries, let run = entries.popFirst() {
+        while canSendEntries, var run = entries.popFirst() {
+            if run.renewal >= 0 {
+                guard leases.holds(run.renewal, run.first) else { continue }
+                run.at = now
+            }
             if now - run.at < context.window(of: run.subject) { return run }
         }
         return nil
@@ -333,10 +374,12 @@ extension WindowMachine {
 
 extension Queue<WindowMachine.Entries> {
     /// Whether the entry continues the last run, and has become part of it.
-    fileprivate mutating func extendLast(with run: WindowMachine.Entries) -> Bool {
+    fileprivate mutating func extendLast(with run: WindowMachine.Entries, isBucket: Bool) -> Bool {
         updateLast { last in
-            guard last.subject == run.subject, last.isCharged == run.isCharged,
-                last.first &+ UInt64(last.count) == run.first, last.count < WindowTransaction.entriesMax,
+            guard last.subject == run.subject, last.isCharged == run.isCharged, last.renewal < 0, run.renewal < 0,
+                isBucket
+                    ? last.first == run.first || run.isCharged
+                    : last.first &+ UInt64(last.count) == run.first && last.count < WindowTransaction.entriesMax,
                 run.at - last.at < TimeSpan.milliseconds(1)
             else { return false }
             last.count += run.count

@@ -15,6 +15,7 @@ package struct Handover {
         var requester: (any LimitRequester)?
         var token: UInt64
         var deadline: MonotonicTime
+        var cost: UInt16 = 1
     }
     /// Whose requests these are; the entries may be of several.
     package var subject: SubjectKey
@@ -28,7 +29,7 @@ extension WindowMachine {
         switch flights[Int(transmission.token)] {
         case .window(let flight), .confirmation(let flight, _, _): flight.transaction.subject
         case .entries(let run): run.subject
-        case .cleanup(let subject, _), .carrying(let subject): subject
+        case .cleanup(let subject, _), .sweep(let subject, _, _), .carrying(let subject): subject
         case .probe: nil
         }
     }
@@ -51,7 +52,7 @@ extension WindowMachine {
         case .entries(let run):
             entriesUnderWay -= 1
             return Handover(subject: run.subject, entries: [run])
-        case .cleanup, .carrying: return nil
+        case .cleanup, .sweep, .carrying: return nil
         case .probe:
             probeUnderWay = false
             return nil
@@ -68,15 +69,17 @@ extension WindowMachine {
         while index >= 0, let request = requests.remove(Int(index)) {
             switch request.state {
             case .waiting:
-                if position < admitted { giveBack(flight, position, at: now) }
+                giveBack(flight, position, min(Int(request.cost), admitted - position), at: now)
                 if request.part >= 0 { _ = parts.remove(Int(request.part)) }
                 handover.requests.append(
-                    Handover.Asked(requester: request.requester, token: request.token, deadline: request.deadline))
+                    Handover.Asked(
+                        requester: request.requester, token: request.token, deadline: request.deadline,
+                        cost: request.cost))
             case .admittedByLossRule: charge(flight, position, request)
-            case .refusedByLossRule: if position < admitted { giveBack(flight, position, at: now) }
+            case .refusedByLossRule: giveBack(flight, position, min(Int(request.cost), admitted - position), at: now)
             }
             index = request.next
-            position += 1
+            position += Int(request.cost)
         }
         while let run = entries.popFirst() { handover.entries.append(run) }
         entries = kept
@@ -101,7 +104,7 @@ extension WindowMachine {
             case .pending: advanceLast(to: asked.deadline)
             }
         } else {
-            switch ask(part: subject, token: asked.token, at: now) {
+            switch ask(part: subject, cost: asked.cost, token: asked.token, at: now) {
             case .decided(let answer): report(answer)
             case .pending: advanceLast(to: asked.deadline)
             }

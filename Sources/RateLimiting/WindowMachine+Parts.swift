@@ -20,11 +20,14 @@ extension WindowMachine {
     }
 
     /// Decides a part, or takes it in: a `PartAnswer` will follow.
-    package mutating func ask(part subject: SubjectKey, token: UInt64, at now: MonotonicTime) -> PartDecision {
-        guard breaker.mayAsk else { return .decided(lostPart(subject, token, at: now)) }
+    package mutating func ask(
+        part subject: SubjectKey, cost: UInt16 = 1, token: UInt64, at now: MonotonicTime
+    ) -> PartDecision {
+        guard breaker.mayAsk else { return .decided(lostPart(subject, cost, token, at: now)) }
         let part = Int32(
-            clamping: parts.insert(Part(join: -1, subject: subject, state: .refused, next: -1, token: token)))
-        switch enter(subject, nil, token: token, part: part, at: now) {
+            clamping: parts.insert(
+                Part(join: -1, subject: subject, cost: cost, state: .refused, next: -1, token: token)))
+        switch enter(subject, nil, token: token, part: part, cost: cost, at: now) {
         case .pending(let request):
             parts[Int(part)].state = .waiting(request: request)
             return .pending
@@ -35,21 +38,23 @@ extension WindowMachine {
             return .decided(PartAnswer(token: token, verdict: verdict))
         case .noRoom:
             _ = parts.remove(Int(part))
-            return .decided(lostPart(subject, token, at: now))
+            return .decided(lostPart(subject, cost, token, at: now))
         }
     }
 
     /// What has become of the whole: what was taken stays, or is given back.
-    package mutating func finish(_ part: Int32, isKept: Bool, at now: MonotonicTime) {
+    ///
+    /// - Parameter lease: the first lease of the request so far.
+    package mutating func finish(_ part: Int32, isKept: Bool, lease: inout Int32, at now: MonotonicTime) {
         guard let part = parts.remove(Int(part)) else { return }
         switch part.state {
-        case .taken(let name, let time, let at): keep(part.subject, name, time, at, isKept, now)
+        case .taken(let name, let time, let at): keep(part, name, time, at, isKept, &lease, now)
         case .admittedByLossRule:
             if isKept {
-                log(part.subject, by: lossSource, at: now)
-                putRight(Entries(subject: part.subject, first: names.take(1), count: 1, at: now, isCharged: true))
+                log(part.subject, Int(part.cost), by: lossSource, at: now)
+                charge(part.subject, part.cost, lease: &lease, at: now)
             } else {
-                takeBack(part.subject)
+                takeBack(part.subject, part.cost)
             }
         case .waiting, .refused: break
         }
@@ -71,13 +76,16 @@ extension WindowMachine {
     mutating func partLost(_ part: Int32, at now: MonotonicTime, isTimeout: Bool) {
         guard case .waiting(let request) = parts[Int(part)].state, let lost = parts.remove(Int(part)) else { return }
         answered(Int(request), isAdmitted: false, at: now, isTimeout: isTimeout)
-        report(lostPart(lost.subject, lost.token, at: now))
+        report(lostPart(lost.subject, lost.cost, lost.token, at: now))
     }
 
-    private mutating func lostPart(_ subject: SubjectKey, _ token: UInt64, at now: MonotonicTime) -> PartAnswer {
-        let verdict = lossVerdict(subject, at: now, charging: false, isFinal: false)
+    private mutating func lostPart(
+        _ subject: SubjectKey, _ cost: UInt16, _ token: UInt64, at now: MonotonicTime
+    ) -> PartAnswer {
+        let verdict = lossVerdict(subject, cost: cost, at: now, charging: false, isFinal: false)
         guard case .admit = verdict else { return PartAnswer(token: token, verdict: verdict) }
-        let part = parts.insert(Part(join: -1, subject: subject, state: .admittedByLossRule, next: -1, token: token))
+        let part = parts.insert(
+            Part(join: -1, subject: subject, cost: cost, state: .admittedByLossRule, next: -1, token: token))
         return PartAnswer(token: token, verdict: verdict, part: Int32(clamping: part))
     }
 }

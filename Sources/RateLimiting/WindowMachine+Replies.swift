@@ -18,8 +18,12 @@ extension WindowMachine {
             confirmationReplied(flight, admitted: admitted, time: time, reply, at: now)
         case .entries(let run):
             entriesUnderWay -= 1
-            if run.isCharged { remember(run, at: now) }
-        case .cleanup, .carrying: break
+            if run.renewal >= 0 {
+                renewed(run, reply, at: now)
+            } else if run.isCharged {
+                remember(run, at: now)
+            }
+        case .cleanup, .sweep, .carrying: break
         case .probe(let sentAt): probeReplied(sentAt: sentAt, reply, at: now)
         }
     }
@@ -28,22 +32,18 @@ extension WindowMachine {
 
     private mutating func windowReplied(_ flight: WindowFlight, _ reply: Reply, at now: MonotonicTime) {
         let subject = flight.transaction.subject
+        if context.isInBuckets(subject) {
+            bucketsReplied(flight, reply, at: now)
+            return
+        }
         switch flight.transaction.interpret(
             reply, window: context.window(of: subject),
             tellsRemaining: context.commandCount > WindowTransaction.commandCount)
         {
-        case .malformed:
-            distrust("a decision of another shape")
-            settleByLossRule(flight, mayHaveEntries: true, at: now)
-            landed(subject, at: now)
-        case .failed(let reason):
-            report(.anomaly("\(context.key(of: subject).text(subject)): \(reason)"))
-            settleByLossRule(flight, mayHaveEntries: true, at: now)
-            landed(subject, at: now)
+        case .malformed: undecided(flight, distrusting: "a decision of another shape", at: now)
+        case .failed(let reason): undecided(flight, failing: reason, at: now)
         case .decided(let decision):
-            observe(ServerTimeSample(sentAt: flight.transaction.sentAt, receivedAt: now, time: decision.time))
-            if !flight.isTimedOut { breaker.answered() }
-            reportRestored()
+            heard(flight, decision.time, at: now)
             if let anomaly = decision.anomaly { handle(anomaly, subject, decision, at: now) }
             remember(flight, decision, at: now)
             switch decision.timing {
@@ -55,6 +55,29 @@ extension WindowMachine {
             }
             landed(subject, at: now)
         }
+    }
+
+    /// The answer cannot be believed.
+    mutating func undecided(_ flight: WindowFlight, distrusting reason: String, at now: MonotonicTime) {
+        distrust(reason)
+        settleByLossRule(flight, mayHaveEntries: true, at: now)
+        landed(flight.transaction.subject, at: now)
+    }
+
+    /// A command of the transaction has failed.
+    mutating func undecided(_ flight: WindowFlight, failing reason: String, at now: MonotonicTime) {
+        let subject = flight.transaction.subject
+        report(.anomaly("\(context.key(of: subject).text(subject)): \(reason)"))
+        settleByLossRule(flight, mayHaveEntries: true, at: now)
+        landed(subject, at: now)
+    }
+
+    /// A transaction was executed.
+    @inline(__always)
+    mutating func heard(_ flight: WindowFlight, _ time: RedisTime, at now: MonotonicTime) {
+        observe(ServerTimeSample(sentAt: flight.transaction.sentAt, receivedAt: now, time: time))
+        if !flight.isTimedOut { breaker.answered() }
+        reportRestored()
     }
 
     private mutating func observe(_ sample: ServerTimeSample) {
@@ -97,14 +120,63 @@ extension WindowMachine {
         if isLasting, let oldest = decision.fullSince {
             let policy = Int(subject.policy)
             let freesAt = clocks[context.windowOf[policy]].moment(after: oldest + context.policies[policy].window)
+            if context.isLeased(subject) {
+                // Who ends next frees a lease, and nobody knows when.
+                context.fullWindows.remember(
+                    subject, changesAt: now, freesAt: now + .seconds(1), cost: 1, roomFor: 1, at: now)
+                return
+            }
+            if !context.isPlain, flight.transaction.largest > 1 {
+                rememberWeighted(flight, decision, changesAt: freesAt, at: now)
+                return
+            }
             context.fullWindows.remember(subject, freesAt: freesAt, at: now)
         } else if flight.isAsker || !isLasting {
             context.fullWindows.forget(subject)
         }
     }
 
-    /// Answers everyone of a decided transaction: the first `admitted` are in.
-    private mutating func settle(
+    /// Where requests differ in cost, what costs less may pass while others cannot.
+    private func rememberWeighted(
+        _ flight: WindowFlight, _ decision: WindowDecision, changesAt: MonotonicTime, at now: MonotonicTime
+    ) {
+        let subject = flight.transaction.subject
+        let policy = Int(subject.policy)
+        let last = decision.roomSince.map { $0 + context.policies[policy].window }
+        let freesAt = last.map { clocks[context.windowOf[policy]].moment(after: $0) }
+        context.fullWindows.remember(
+            subject, changesAt: changesAt, freesAt: freesAt ?? now + context.policies[policy].wholeWait,
+            cost: UInt16(clamping: spare(flight, admitted: decision.admitted) + 1),
+            roomFor: UInt16(clamping: flight.transaction.largest), at: now)
+    }
+
+    /// Entries of a request that got some of its slots, and not all: they are given back.
+    func spare(_ flight: WindowFlight, admitted: Int) -> Int {
+        var position = 0
+        var index = flight.firstRequest
+        while index >= 0, requests.contains(Int(index)) {
+            let cost = Int(requests[Int(index)].cost)
+            guard position + cost <= admitted else { return max(0, admitted - position) }
+            position += cost
+            index = requests[Int(index)].next
+        }
+        return 0
+    }
+
+    /// The cost of the dearest request of a transaction.
+    func room(_ flight: WindowFlight) -> Int {
+        guard context.policies[Int(flight.transaction.subject.policy)].costMax > 1 else { return 1 }
+        var room = 1
+        var index = flight.firstRequest
+        while index >= 0, requests.contains(Int(index)) {
+            room = max(room, Int(requests[Int(index)].cost))
+            index = requests[Int(index)].next
+        }
+        return room
+    }
+
+    /// Answers everyone of a decided transaction: the first `admitted` are in, of each request all or none.
+    mutating func settle(
         _ flight: WindowFlight, admitted: Int, count: Int? = nil, time: RedisTime, at now: MonotonicTime
     ) {
         let subject = flight.transaction.subject
@@ -113,41 +185,44 @@ extension WindowMachine {
         var recorded = 0
         var index = flight.firstRequest
         while index >= 0, let request = requests.remove(Int(index)) {
-            let isIn = position < admitted
+            let cost = Int(request.cost)
+            let isIn = position + cost <= admitted
+            if !isIn, position < admitted { giveBack(flight, position, admitted - position, at: now) }
             switch request.state {
             case .waiting:
                 if request.part >= 0 {
                     if isIn {
-                        let name = flight.transaction.first &+ UInt64(position)
+                        let name = self.name(flight, position)
                         // Of those who were let in together, the first had more left than the last.
-                        let remaining = count.map { context.policy(of: subject).limit - $0 + admitted - 1 - position }
+                        let limit = context.policy(of: subject).limit
+                        let remaining = count.map { limit - $0 + admitted - cost - position }
                         partAdmitted(
                             request.part, name: name, remaining: remaining.map { max(0, $0) }, time: time, at: now)
                     } else {
-                        let wait = retryAfter ?? self.retryAfter(subject, at: now)
-                        retryAfter = wait
+                        let wait = retryAfter ?? self.retryAfter(subject, cost: request.cost, at: now)
+                        if context.isPlain { retryAfter = wait }
                         partRefused(request.part, retryAfter: wait, by: .window, at: now)
                     }
                     break
                 }
                 let verdict: Verdict
                 if isIn {
-                    recorded += 1
-                    remember(flight, position, at: now)
+                    recorded += cost
+                    remember(flight, position, request.cost, at: now)
                     verdict = .admit(remaining: nil)
                 } else {
-                    let wait = retryAfter ?? self.retryAfter(subject, at: now)
+                    let wait = retryAfter ?? self.retryAfter(subject, cost: request.cost, at: now)
                     retryAfter = wait
                     verdict = .refuse(retryAfter: wait)
                 }
                 context.counts.count(verdict, by: .window)
                 deliver(verdict, request)
             case .admittedByLossRule:
-                if isIn { remember(flight, position, at: now) } else { charge(flight, position, request) }
-            case .refusedByLossRule: if isIn { giveBack(flight, position, at: now) }
+                if isIn { remember(flight, position, request.cost, at: now) } else { charge(flight, position, request) }
+            case .refusedByLossRule: if isIn { giveBack(flight, position, cost, at: now) }
             }
             index = request.next
-            position += 1
+            position += cost
         }
         if recorded > 0, let log = context.decisions {
             log.admitted(recorded, subject, by: .window, at: time)
@@ -157,10 +232,11 @@ extension WindowMachine {
         }
     }
 
-    private func retryAfter(_ subject: SubjectKey, at now: MonotonicTime) -> TimeSpan {
-        switch context.fullWindows.peek(subject, at: now) {
+    private func retryAfter(_ subject: SubjectKey, cost: UInt16, at now: MonotonicTime) -> TimeSpan {
+        let wholeWait = context.policies[Int(subject.policy)].wholeWait
+        return switch context.fullWindows.peek(subject, cost: cost, wholeWait: wholeWait, at: now) {
         case .full(let retryAfter): retryAfter
-        case .unknown, .mayAsk: context.window(of: subject)
+        case .unknown, .mayAsk: wholeWait
         }
     }
 
@@ -170,25 +246,29 @@ extension WindowMachine {
     /// still there, with the time at which they really were admitted.
     private mutating func confirm(_ flight: WindowFlight, _ decision: WindowDecision, at now: MonotonicTime) {
         var last: Int32 = -1
+        var whole = 0
         var index = flight.firstRequest
-        for _ in 0..<decision.admitted where index >= 0 {
+        while index >= 0, whole + Int(requests[Int(index)].cost) <= decision.admitted {
             requests[Int(index)].flight = Request.confirming
+            whole += Int(requests[Int(index)].cost)
             last = index
             index = requests[Int(index)].next
         }
-        if last >= 0 { requests[Int(last)].next = -1 }
-        ready.append(.confirmation(flight, admitted: decision.admitted, time: decision.time))
-        settleRefused(flight, index, from: decision.admitted, at: now)
+        giveBack(flight, whole, decision.admitted - whole, at: now)
+        if last >= 0 {
+            requests[Int(last)].next = -1
+            ready.append(.confirmation(flight, admitted: whole, time: decision.time))
+        }
+        settleRefused(flight, index, from: whole, at: now)
     }
 
     private mutating func settleRefused(
         _ flight: WindowFlight, _ first: Int32, from position: Int, at now: MonotonicTime
     ) {
-        guard first >= 0 else { return }
-        let retryAfter = self.retryAfter(flight.transaction.subject, at: now)
         var position = position
         var index = first
         while index >= 0, let request = requests.remove(Int(index)) {
+            let retryAfter = self.retryAfter(request.subject, cost: request.cost, at: now)
             switch request.state {
             case .waiting where request.part >= 0:
                 partRefused(request.part, retryAfter: retryAfter, by: .window, at: now)
@@ -199,7 +279,7 @@ extension WindowMachine {
             case .refusedByLossRule: break
             }
             index = request.next
-            position += 1
+            position += Int(request.cost)
         }
     }
 
@@ -225,7 +305,7 @@ extension WindowMachine {
     }
 
     /// The entries of a transaction cannot be relied on: they are taken out, and whoever still waits is asked for anew.
-    private mutating func decideAgain(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
+    mutating func decideAgain(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
         let subject = flight.transaction.subject
         var again: Int32 = -1
         var last: Int32 = -1
@@ -236,7 +316,7 @@ extension WindowMachine {
             let request = requests[Int(index)]
             switch request.state {
             case .waiting:
-                if position < admitted { giveBack(flight, position, at: now) }
+                giveBack(flight, position, min(Int(request.cost), admitted - position), at: now)
                 requests[Int(index)].flight = -1
                 requests[Int(index)].next = -1
                 if last >= 0 { requests[Int(last)].next = index } else { again = index }
@@ -246,11 +326,11 @@ extension WindowMachine {
                 charge(flight, position, request)
                 _ = requests.remove(Int(index))
             case .refusedByLossRule:
-                if position < admitted { giveBack(flight, position, at: now) }
+                giveBack(flight, position, min(Int(request.cost), admitted - position), at: now)
                 _ = requests.remove(Int(index))
             }
             index = request.next
-            position += 1
+            position += Int(request.cost)
         }
         guard waiting > 0 else { return }
         guard let place = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
@@ -272,8 +352,12 @@ extension WindowMachine {
         guard let place = subjects.find(subject) else { return }
         subjects[place].flights -= 1
         guard subjects[place].flights == 0 else { return }
-        if subjects[place].waiting > 0, case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
-            refuseGathered(place, retryAfter, at: now)
+        if subjects[place].waiting > 0 {
+            if !context.isPlain, context.policies[Int(subject.policy)].costMax > 1 {
+                refuseDear(place, subject, at: now)
+            } else if case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
+                refuseGathered(place, retryAfter, at: now)
+            }
         }
         if subjects[place].waiting > 0 {
             gather(place, subject)
@@ -295,6 +379,37 @@ extension WindowMachine {
             } else if request.state == .waiting {
                 context.counts.count(.refuse(retryAfter: retryAfter), by: .fullWindow)
                 deliver(.refuse(retryAfter: retryAfter), request)
+            }
+            index = request.next
+        }
+    }
+
+    /// The same where requests differ in cost: what costs less goes on.
+    private mutating func refuseDear(_ place: Int, _ subject: SubjectKey, at now: MonotonicTime) {
+        let wholeWait = context.policies[Int(subject.policy)].wholeWait
+        var index = subjects[place].first
+        subjects[place].first = -1
+        subjects[place].last = -1
+        subjects[place].waiting = 0
+        while index >= 0 {
+            let request = requests[Int(index)]
+            let known = context.fullWindows.peek(subject, cost: request.cost, wholeWait: wholeWait, at: now)
+            if request.state != .waiting {
+                _ = requests.remove(Int(index))
+            } else if case .full(let retryAfter) = known {
+                _ = requests.remove(Int(index))
+                if request.part >= 0 {
+                    partRefused(request.part, retryAfter: retryAfter, by: .fullWindow, at: now)
+                } else {
+                    context.counts.count(.refuse(retryAfter: retryAfter), by: .fullWindow)
+                    deliver(.refuse(retryAfter: retryAfter), request)
+                }
+            } else {
+                requests[Int(index)].next = -1
+                let last = subjects[place].last
+                if last >= 0 { requests[Int(last)].next = index } else { subjects[place].first = index }
+                subjects[place].last = index
+                subjects[place].waiting += 1
             }
             index = request.next
         }

@@ -41,15 +41,21 @@ extension WindowMachine {
     private mutating func launch(_ flight: Flight) -> Transmission {
         let form: Transmission.Form =
             switch flight {
-            case .window: .transaction(commands: context.commandCount)
+            case .window(let flight): .transaction(commands: commandCount(flight.transaction))
             case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
             case .probe: .transaction(commands: Self.probeCommands)
             // What admits is never a bare command: out of step, any number would be taken for its answer.
             case .confirmation: .transaction(commands: 1)
-            case .cleanup: .command
+            case .cleanup, .sweep: .command
             case .carrying: .transaction(commands: Self.carryingCommands)
             }
         return Transmission(token: UInt64(flights.insert(flight)), form: form)
+    }
+
+    private func commandCount(_ transaction: WindowTransaction) -> Int {
+        if context.isPlain { return context.commandCount }
+        if context.isInBuckets(transaction.subject) { return Buckets.commandCount }
+        return context.commandCount + transaction.ownCommandCount - WindowTransaction.commandCount
     }
 
     /// Makes a transaction of the requests that gather; `nil` where none are left.
@@ -66,22 +72,57 @@ extension WindowMachine {
         // answer. Beyond the bound on entries, another transaction takes the rest.
         let limit = context.policies[Int(subject.policy)].limit
         let count = min(subjects[place].waiting, limit, WindowTransaction.entriesMax)
-        let takesAll = count == limit || count == subjects[place].waiting
-        let first = names.take(count)
-        let transaction = WindowTransaction(
-            subject, first: first, count: count, clock: clocks[context.windowOf[Int(subject.policy)]], at: now)
+        let transaction: WindowTransaction
+        var passengers = count == limit || count == subjects[place].waiting ? Int.max : count
+        if context.isPlain {
+            transaction = WindowTransaction(
+                subject, first: names.take(count), count: count,
+                clock: clocks[context.windowOf[Int(subject.policy)]], at: now)
+        } else {
+            (transaction, passengers) = weighed(place, subject, at: now)
+        }
         let index = flights.insert(
             .window(WindowFlight(transaction: transaction, firstRequest: -1, isAsker: subjects[place].isAsker)))
-        let firstRequest = board(place, flight: Int32(clamping: index), count: takesAll ? .max : count)
+        let firstRequest = board(place, flight: Int32(clamping: index), count: passengers)
         switch flights[index] {
         case .window(var flight):
             flight.firstRequest = firstRequest
             flights[index] = .window(flight)
-        case .confirmation, .entries, .cleanup, .carrying, .probe: break
+        case .confirmation, .entries, .cleanup, .sweep, .carrying, .probe: break
         }
         subjects[place].flights += 1
         subjects[place].isAsker = false
-        return Transmission(token: UInt64(index), form: .transaction(commands: context.commandCount))
+        return Transmission(token: UInt64(index), form: .transaction(commands: commandCount(transaction)))
+    }
+
+    /// A transaction where requests differ in cost, or are counted in buckets; and how many of them it carries.
+    private mutating func weighed(
+        _ place: Int, _ subject: SubjectKey, at now: MonotonicTime
+    ) -> (WindowTransaction, passengers: Int) {
+        let limit = context.policies[Int(subject.policy)].limit
+        let inBuckets = context.isInBuckets(subject)
+        let countMax = min(limit, inBuckets ? Buckets.reservedMax : WindowTransaction.entriesMax)
+        var (count, passengers, largest) = (0, 0, 1)
+        var index = subjects[place].first
+        while index >= 0 {
+            if requests[Int(index)].state == .waiting {
+                let cost = min(Int(requests[Int(index)].cost), countMax)
+                guard count + cost <= countMax else { break }
+                count += cost
+                passengers += 1
+                largest = max(largest, cost)
+            }
+            index = requests[Int(index)].next
+        }
+        let clock = clocks[context.windowOf[Int(subject.policy)]]
+        // More than the limit cannot be admitted: whoever is left is refused with the answer.
+        if count == limit { passengers = .max }
+        let transaction =
+            inBuckets
+            ? WindowTransaction(subject, in: context.key(of: subject).buckets, count: count, clock: clock, at: now)
+            : WindowTransaction(
+                subject, first: names.take(count), count: count, largest: largest, clock: clock, at: now)
+        return (transaction, passengers)
     }
 
     /// Moves up to `count` waiting requests from those that gather to a flight. Returns the first.
@@ -126,6 +167,11 @@ extension WindowMachine {
         switch flights[Int(transmission.token)] {
         case .window(let flight):
             let subject = flight.transaction.subject
+            if context.isInBuckets(subject) {
+                let key = context.key(of: subject)
+                key.buckets.write(flight.transaction, key, to: &writer)
+                return
+            }
             templates[Int(subject.policy)].write(flight.transaction, context.key(of: subject), names, to: &writer)
         case .confirmation(let flight, let admitted, let time):
             let key = context.key(of: flight.transaction.subject)
@@ -151,6 +197,9 @@ extension WindowMachine {
             writer.add("+inf")
             writer.end()
         case .carrying(let subject): writeCarrying(subject, to: &writer)
+        case .sweep(let subject, let first, let count):
+            let key = context.key(of: subject)
+            key.buckets.writeSweep(subject, key, first: first, count: count, to: &writer)
         case .probe:
             writeProbe(to: &writer)
         }
@@ -189,12 +238,24 @@ extension WindowMachine {
 
     private func write(_ run: Entries, to writer: inout CommandWriter) {
         let key = context.key(of: run.subject)
-        if run.isCharged {
+        if context.isInBuckets(run.subject) {
+            let clock = clocks[context.windowOf[Int(run.subject.policy)]]
+            let bucket = run.isCharged ? key.buckets.bucket(of: clock.upper(at: run.at)) : run.first
+            let count = Int64(run.isCharged ? run.count : -run.count)
+            key.buckets.writeCount(run.subject, key, bucket: bucket, by: count, to: &writer)
+            if run.isCharged { WindowTransaction.writeExpiry(key, run.subject, to: &writer) }
+        } else if run.isCharged {
             let score = clocks[context.windowOf[Int(run.subject.policy)]].upper(at: run.at)
-            // NX: what is there has its time already.
             writer.add("ZADD")
             writer.add { key.write(run.subject, to: &$0) }
-            writer.add("NX")
+            if run.renewal >= 0 {
+                // XX CH: whether it is still there.
+                writer.add("XX")
+                writer.add("CH")
+            } else {
+                // NX: what is there has its time already.
+                writer.add("NX")
+            }
             for offset in 0..<UInt64(run.count) {
                 writer.add(score.microseconds)
                 writer.add { names.write(run.first &+ offset, to: &$0) }

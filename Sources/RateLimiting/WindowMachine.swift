@@ -52,6 +52,8 @@ package struct WindowMachine: ~Copyable {
         /// The next request of the same transaction, or of those that gather; -1 for none.
         var next: Int32
         var state: State
+        /// Slots that it takes, all or none.
+        var cost: UInt16 = 1
         /// What it is of a request that several policies decide; -1 where it is all of it.
         var part: Int32 = -1
 
@@ -78,7 +80,7 @@ package struct WindowMachine: ~Copyable {
         var isTimedOut = false
     }
 
-    /// Entries with names in a row: to take out, or to put in.
+    /// Entries with names in a row: to take out, or to put in. Of a policy in buckets, all in the bucket `first`.
     struct Entries {
         var subject: SubjectKey
         var first: UInt64
@@ -88,6 +90,8 @@ package struct WindowMachine: ~Copyable {
         /// Whether the requests were refused, so that the entries must not be charged, or were admitted without the
         /// window, so that they must be.
         var isCharged: Bool
+        /// The lease that is to be renewed by this; -1 where it is something else.
+        var renewal: Int32 = -1
     }
 
     /// What is under way.
@@ -100,10 +104,14 @@ package struct WindowMachine: ~Copyable {
         case cleanup(SubjectKey, after: RedisTime)
         /// Copies what the windows of former limits hold.
         case carrying(SubjectKey)
+        /// Drops buckets that have left their window, so many from the first on.
+        case sweep(SubjectKey, first: UInt64, count: Int)
         case probe(sentAt: MonotonicTime)
     }
 
     let context: LimiterContext
+    /// What the worker's requests hold.
+    let leases: LeaseKeeper
     /// Of each different window.
     var clocks: [ServerClock]
     let templates: [WindowTemplates]
@@ -165,8 +173,10 @@ package struct WindowMachine: ~Copyable {
 
     /// - Parameters:
     ///   - shard: tells the machines of one worker from each other where there is one for each server of a cluster.
-    package init(_ context: LimiterContext, worker: Int, shard: Int = 0) {
+    ///   - leases: those of the worker; `nil` for an own keeper.
+    package init(_ context: LimiterContext, worker: Int, shard: Int = 0, leases: LeaseKeeper? = nil) {
         self.context = context
+        self.leases = leases ?? LeaseKeeper(context.policies, held: context.held)
         clocks = context.windows.map { ServerClock(window: $0) }
         templates = context.policies.map { _ in WindowTemplates() }
         names = MemberNames(boot: context.boot, worker: worker, shard: shard)
@@ -277,7 +287,8 @@ package struct WindowMachine: ~Copyable {
     /// Takes in a request, or what it asks of one policy.
     @inline(__always)
     mutating func enter(
-        _ subject: SubjectKey, _ requester: (any LimitRequester)?, token: UInt64, part: Int32, at now: MonotonicTime
+        _ subject: SubjectKey, _ requester: (any LimitRequester)?, token: UInt64, part: Int32, cost: UInt16 = 1,
+        at now: MonotonicTime
     ) -> Entered {
         var isAsker = false
         let place: Int
@@ -285,7 +296,8 @@ package struct WindowMachine: ~Copyable {
             // Gathers with the others, whatever is known of the window: its transaction is under way, or about to be.
             place = found
         } else {
-            switch context.fullWindows.ask(subject, at: now) {
+            let wholeWait = cost == 1 ? .zero : context.policies[Int(subject.policy)].wholeWait
+            switch context.fullWindows.ask(subject, cost: cost, wholeWait: wholeWait, at: now) {
             case .full(let retryAfter): return .full(retryAfter: retryAfter)
             case .mayAsk: isAsker = true
             case .unknown: break
@@ -301,7 +313,7 @@ package struct WindowMachine: ~Copyable {
             clamping: requests.insert(
                 Request(
                     requester: requester, token: token, subject: subject, deadline: now + context.timeout,
-                    serial: nextSerial, flight: -1, next: -1, state: .waiting, part: part)))
+                    serial: nextSerial, flight: -1, next: -1, state: .waiting, cost: cost, part: part)))
         deadlines.append((index, nextSerial))
         if isAsker { subjects[place].isAsker = true }
         let last = subjects[place].last

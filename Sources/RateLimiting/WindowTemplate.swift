@@ -21,7 +21,7 @@ struct WindowTemplate: Sendable {
 
     /// Formats a transaction and finds what is to be filled in; `nil` where it is not of the shape that can be.
     init?(_ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames) {
-        guard transaction.count == 1, Self.hasUsualTimes(transaction, key) else { return nil }
+        guard transaction.count == 1, transaction.largest == 1, Self.hasUsualTimes(transaction, key) else { return nil }
         var writer = CommandWriter()
         transaction.write(key, names, to: &writer)
         bytes = writer.output.array

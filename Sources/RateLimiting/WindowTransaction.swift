@@ -28,6 +28,8 @@ package struct WindowTransaction: Equatable, Sendable {
     package let first: UInt64
     /// Entries, 1...`entriesMax`.
     package let count: Int
+    /// The entries of the dearest request, where requests differ in cost; else 1.
+    package let largest: Int
     package let sentAt: MonotonicTime
     /// What the server's clock surely reads at least when this is executed.
     package let lower: RedisTime
@@ -42,15 +44,30 @@ package struct WindowTransaction: Equatable, Sendable {
     /// How long a key outlives its window.
     private static let expiryMargin = TimeSpan.seconds(1)
 
-    package init(_ subject: SubjectKey, first: UInt64, count: Int, clock: ServerClock, at now: MonotonicTime) {
+    package init(
+        _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, clock: ServerClock, at now: MonotonicTime
+    ) {
         precondition((1...Self.entriesMax).contains(count))
+        self.init(
+            subject, first: first, count: count, largest: largest, sentAt: now, lower: clock.lower(at: now),
+            score: clock.upper(at: now))
+    }
+
+    init(
+        _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, sentAt: MonotonicTime, lower: RedisTime,
+        score: RedisTime
+    ) {
         self.subject = subject
         self.first = first
         self.count = count
-        sentAt = now
-        lower = clock.lower(at: now)
-        score = clock.upper(at: now)
+        self.largest = largest
+        self.sentAt = sentAt
+        self.lower = lower
+        self.score = score
     }
+
+    /// Commands of this transaction, without the one that tells what remains.
+    var ownCommandCount: Int { largest > 1 ? Self.commandCount + 1 : Self.commandCount }
 
     /// Writes the commands between `MULTI` and `EXEC`.
     package func write(_ key: WindowKey, _ names: MemberNames, to writer: inout CommandWriter) {
@@ -93,6 +110,15 @@ package struct WindowTransaction: Equatable, Sendable {
         writer.add(-Int64(policy.limit))
         writer.add("WITHSCORES")
         writer.end()
+        if largest > 1 {
+            // When so many slots are free as the dearest takes.
+            writer.add("ZRANGE")
+            writer.add { key.write(subject, to: &$0) }
+            writer.add(Int64(largest - 1 - policy.limit))
+            writer.add(Int64(largest - 1 - policy.limit))
+            writer.add("WITHSCORES")
+            writer.end()
+        }
         Self.writeExpiry(key, subject, to: &writer)
         guard key.tellsRemaining else { return }
         writer.add("ZCARD")
@@ -146,6 +172,8 @@ package struct WindowDecision: Equatable, Sendable {
     package var time: RedisTime
     /// The score of the oldest entry where the window is full now; `nil` where it has room.
     package var fullSince: RedisTime?
+    /// The score of the entry whose leaving makes room for the dearest request, where requests differ in cost.
+    package var roomSince: RedisTime?
     package var timing: Timing
     package var anomaly: Anomaly?
     /// Entries in the window then, where that was asked.
@@ -166,23 +194,27 @@ package struct WindowDecision: Equatable, Sendable {
 extension WindowTransaction {
     /// Reads what `EXEC` answered.
     package func interpret(_ reply: Reply, window: TimeSpan, tellsRemaining: Bool = false) -> WindowOutcome {
-        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score · expiry · count
+        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score
+        // · [0 or 2] the same of who makes room for the dearest · expiry · count
         let extra = tellsRemaining ? 1 : 0
         for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
-        guard reply.elementCount(0) == Self.commandCount + extra, reply.elementCount(1) == 2,
+        guard reply.elementCount(0) == ownCommandCount + extra, reply.elementCount(1) == 2,
             let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
             (0..<1_000_000).contains(microseconds), reply.kind(4) == .integer,
             reply.kind(5) == .integer, let added = reply.integer(5),
             reply.kind(6) == .integer, let trimmed = reply.integer(6), trimmed >= 0,
             reply.kind(7) == .integer, let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
             let range = reply.elementCount(8), range == 0 || range == 2,
-            reply.kind(9 + range) == .integer, reply.count == 10 + range + extra,
-            !tellsRemaining || reply.kind(10 + range) == .integer
+            let more = largest > 1 ? reply.elementCount(9 + range).map({ $0 + 1 }) : 0, more == 0 || more % 2 == 1,
+            more <= 3,
+            reply.kind(9 + range + more) == .integer, reply.count == 10 + range + more + extra,
+            !tellsRemaining || reply.kind(10 + range + more) == .integer
         else { return .malformed }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
         var decision = WindowDecision(admitted: Int(scored), time: time)
-        if tellsRemaining { decision.count = reply.integer(10 + range).map { Int(clamping: $0) } }
+        if tellsRemaining { decision.count = reply.integer(10 + range + more).map { Int(clamping: $0) } }
         if range == 2 { decision.fullSince = Self.time(ofScore: reply, 10) ?? time }
+        if more == 3 { decision.roomSince = Self.time(ofScore: reply, 11 + range) }
         if time > score { decision.timing = .late }
         if time < lower { decision.timing = .early }
         if added != Int64(count) {

@@ -311,3 +311,54 @@ struct PolicyFieldTests {
         #expect(report.verdict == .refuse(retryAfter: .milliseconds(41_001)))
     }
 }
+
+@Suite("A first pass in the node")
+struct LocalPassTests {
+    @Test("a flood is refused before Redis is asked: twice the limit goes through to it")
+    func flood() {
+        let policies = [
+            Policy(name: "a", limit: 5, window: .seconds(10), burst: 5, isLocalFirst: true),
+            Policy(name: "b", limit: 100, window: .seconds(1), burst: 1, key: .global),
+        ]
+        let context = LimiterContext(
+            policies: policies, services: [], lossRule: .closed, timeout: .seconds(1), boot: 1, seed: 2)
+        var machine = WindowMachine(context, worker: 0)
+        let now = MonotonicTime(nanoseconds: 1_000_000_000)
+        let time = RedisTime(microseconds: 1_700_000_000_000_000)
+        machine.connected(ServerTimeSample(sentAt: now, receivedAt: now, time: time))
+        let asker = JointAsker()
+        var decided: [PolicyReport] = []
+        for token in 0..<25 {
+            let subjects = [SubjectKey(client, policy: 0), SubjectKey(globalOf: 1)]
+            switch machine.ask(all: subjects, asker, token: UInt64(token), at: now) {
+            case .decided(let report): decided.append(report)
+            case .pending: break
+            }
+        }
+        #expect(decided.count == 15)
+        for report in decided {
+            #expect(report.count == 1 && report[0].policy == 0 && report[0].seconds >= 10)
+        }
+        // Another client is none of it.
+        let other = [SubjectKey(IPAddress(v4: 7), policy: 0), SubjectKey(globalOf: 1)]
+        guard case .pending = machine.ask(all: other, asker, token: 99, at: now) else {
+            Issue.record("refused for another's flood")
+            return
+        }
+    }
+
+    @Test("nobody who stays within the limit ever meets it", arguments: [1, 7, 50])
+    func generous(limit: Int) {
+        let policy = Policy(name: "a", limit: limit, window: .seconds(1), burst: limit, isLocalFirst: true)
+        let context = LimiterContext(policy, lossRule: .closed, timeout: .seconds(1), boot: 1, seed: 2)
+        let subject = SubjectKey(client)
+        // The whole limit at the end of one window, and again at the start of the next, for a while.
+        for second in 0..<20 {
+            for half in [0, 999] {
+                guard second % 2 == (half == 0 ? 0 : 1) else { continue }
+                let now = MonotonicTime(nanoseconds: Int64(second) * 1_000_000_000 + Int64(half) * 1_000_000 + 1)
+                for _ in 0..<limit { #expect(!context.localRefusal([subject], [], at: now).isRefused) }
+            }
+        }
+    }
+}

@@ -62,8 +62,14 @@ private final class PartBench {
     }
 
     func finish(_ answer: WindowMachine.PartAnswer, isKept: Bool) throws {
-        machine.finish(answer.part, isKept: isKept, at: now)
+        settle(answer, isKept: isKept)
         try pump()
+    }
+
+    func settle(_ answer: WindowMachine.PartAnswer, isKept: Bool) {
+        var lease: Int32 = -1
+        machine.finish(answer.part, isKept: isKept, lease: &lease, at: now)
+        #expect(lease == -1)
     }
 
     func expire() {
@@ -119,9 +125,9 @@ struct PartTests {
         let sent = try bench.send()
         bench.expire()
         #expect(bench.answers.count == 1)
-        if finishedFirst { bench.machine.finish(bench.answers[0].part, isKept: isKept, at: bench.now) }
+        if finishedFirst { bench.settle(bench.answers[0], isKept: isKept) }
         try bench.answer(sent)
-        if !finishedFirst { bench.machine.finish(bench.answers[0].part, isKept: isKept, at: bench.now) }
+        if !finishedFirst { bench.settle(bench.answers[0], isKept: isKept) }
         try bench.pump()
         #expect(bench.answers.count == 1)
         #expect(try bench.entries() == (isKept ? 1 : 0))
@@ -133,7 +139,7 @@ struct PartTests {
         let bench = try PartBench(rule: .share)
         for token in 1...3 { bench.ask(UInt64(token)) }
         #expect(bench.answers.map { $0.part >= 0 } == [true, true, false])
-        bench.machine.finish(bench.answers[0].part, isKept: false, at: bench.now)
+        bench.settle(bench.answers[0], isKept: false)
         bench.ask(4)
         #expect(bench.answers[3].part >= 0)
     }

@@ -186,4 +186,28 @@ struct ServerClockTests {
         }
         #expect(clock.isKnown)
     }
+
+    @Test("what is allowed for lateness and drift does not grow with the window for ever")
+    func longWindows() {
+        let month = TimeSpan.seconds(30 * 86_400)
+        let now = mono(1_000_000_000)
+        let time = RedisTime(microseconds: 1_700_000_000_000_000)
+        for window in [TimeSpan.seconds(1), .seconds(3_600), month] {
+            var clock = ServerClock(window: window)
+            clock.observe(ServerTimeSample(sentAt: now, receivedAt: now, time: time))
+            #expect(clock.upper(at: now) - time <= .milliseconds(11))
+            // A transaction that was late by 20 s leaves half a second of caution behind, and what clocks may have
+            // parted meanwhile.
+            let later = now + .seconds(20)
+            clock.observe(ServerTimeSample(sentAt: now, receivedAt: later, time: time + .seconds(20)))
+            #expect(clock.upper(at: later) - time - .seconds(20) <= .milliseconds(525))
+        }
+        var clock = ServerClock(window: month)
+        clock.observe(ServerTimeSample(sentAt: now, receivedAt: now, time: time))
+        let wait = clock.moment(after: time + month) - now - month
+        // Two clocks that lose a hundred millionths each part by 518 s in 30 days.
+        #expect(wait >= .seconds(518) && wait <= .seconds(540))
+        let hour = clock.moment(after: time + .seconds(600)) - now
+        #expect(hour >= .milliseconds(600_600) && hour <= .milliseconds(600_610))
+    }
 }

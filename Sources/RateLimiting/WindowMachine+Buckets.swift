@@ -1,0 +1,55 @@
+// What the answers to reservations in buckets mean for those who wait.
+
+import Hiredis
+import Identity
+import Primitives
+import RedisClient
+
+extension WindowMachine {
+    mutating func bucketsReplied(_ flight: WindowFlight, _ reply: Reply, at now: MonotonicTime) {
+        let subject = flight.transaction.subject
+        let policy = context.policies[Int(subject.policy)]
+        let buckets = context.key(of: subject).buckets
+        switch buckets.interpret(reply, of: flight.transaction, limit: policy.limit, room: room(flight)) {
+        case .malformed: undecided(flight, distrusting: "a reservation of another shape", at: now)
+        case .failed(let reason): undecided(flight, failing: reason, at: now)
+        case .decided(let decision):
+            heard(flight, decision.time, at: now)
+            if decision.expired.count > 0 {
+                ready.append(.sweep(subject, first: decision.expired.first, count: decision.expired.count))
+            }
+            if decision.future.count > 0, clocks[context.windowOf[Int(subject.policy)]].isSettled(at: now) {
+                let key = context.key(of: subject).text(subject)
+                report(.anomaly("\(key): counts from the future: the server's clock was set back"))
+                ready.append(.sweep(subject, first: decision.future.first, count: decision.future.count))
+            }
+            if decision.isLate {
+                // It would leave the window before it has been in it for so long: it counts again, in a later bucket.
+                giveBack(flight, 0, flight.transaction.count, at: now)
+                context.fullWindows.forget(subject)
+                decideAgain(flight, admitted: 0, at: now)
+            } else {
+                giveBack(flight, decision.admitted, flight.transaction.count - decision.admitted, at: now)
+                remember(flight, decision, policy, at: now)
+                settle(flight, admitted: decision.admitted, count: decision.taken, time: decision.time, at: now)
+            }
+            landed(subject, at: now)
+        }
+    }
+
+    private mutating func remember(
+        _ flight: WindowFlight, _ decision: BucketDecision, _ policy: Policy, at now: MonotonicTime
+    ) {
+        let subject = flight.transaction.subject
+        let clock = clocks[context.windowOf[Int(subject.policy)]]
+        guard let freesAt = decision.freesAt, let changesAt = decision.changesAt else {
+            if flight.isAsker { context.fullWindows.forget(subject) }
+            return
+        }
+        let spare = spare(flight, admitted: decision.admitted)
+        context.fullWindows.remember(
+            subject, changesAt: clock.moment(after: changesAt), freesAt: clock.moment(after: freesAt),
+            cost: UInt16(clamping: max(0, policy.limit - decision.taken) + spare + 1),
+            roomFor: UInt16(clamping: room(flight)), at: now)
+    }
+}

@@ -1,0 +1,27 @@
+// Leases between the decision that gave them and their end.
+
+import Hiredis
+import Identity
+package import Primitives
+
+extension WindowMachine {
+    /// A request has ended: its entry is taken out, and kept on the list until that is acknowledged.
+    package mutating func release(_ lease: LeaseKeeper.Lease, at now: MonotonicTime) {
+        // Others on this node need not wait until they may ask again.
+        context.fullWindows.forget(lease.subject)
+        putRight(Entries(subject: lease.subject, first: lease.name, count: 1, at: now, isCharged: false))
+    }
+
+    /// The request goes on: so must its lease.
+    package mutating func renew(_ place: Int32, _ lease: LeaseKeeper.Lease, at now: MonotonicTime) {
+        putRight(
+            Entries(subject: lease.subject, first: lease.name, count: 1, at: now, isCharged: true, renewal: place))
+    }
+
+    /// What became of a renewal. A lease that is not there any more was lost with Redis's data, or was not renewed in
+    /// time: the request goes on nevertheless, so it has to count again.
+    mutating func renewed(_ run: Entries, _ reply: Reply, at now: MonotonicTime) {
+        guard reply.elementCount(0) == 2, reply.integer(1) == 0, leases.holds(run.renewal, run.first) else { return }
+        putRight(Entries(subject: run.subject, first: run.first, count: 1, at: now, isCharged: true))
+    }
+}
