@@ -27,6 +27,7 @@ package final class Listener {
     private var handler: (any ListenerHandler)?
     private var resume: LoopTimer?
     private var watching = false
+    private var ending: LoopTimer?
     var slot = 0
     var generation: UInt32 = 0
 
@@ -34,6 +35,10 @@ package final class Listener {
     private static let acceptsPerTurn = 64
     /// How long accepting rests when descriptors have run out: some are freed meanwhile, and nothing spins.
     private static let pause = TimeSpan.milliseconds(50)
+    /// The answer to the last packet of ours comes back within this time, wherever the client is but on a bad line.
+    private static let handshakeTime = TimeSpan.milliseconds(200)
+    /// So often those are looked for who wait for a place: two seconds in all.
+    private static let looksMax = 10
 
     init(_ socket: ListeningSocket, loop: Loop, handler: any ListenerHandler) {
         self.socket = socket
@@ -78,12 +83,42 @@ package final class Listener {
     }
 
     /// Takes the connections that wait, which were promised an answer, and refuses all that come later.
-    package func drain() {
+    ///
+    /// Closing a listening socket resets what is in its queue, and what is on its way into it. So the kernel drops the
+    /// first packets of new connections from now on, whose clients repeat it after a second and are refused then; those
+    /// whose handshake has begun get the time for it.
+    package func drain(then done: (() -> Void)? = nil) {
+        let holds = socket.holdNewcomers()
+        takeWaiting()
+        guard holds else { return end(done) }
+        let timer = LoopTimer(loop) { [weak self] in self?.lookAgain(1, done) }
+        ending = timer
+        timer.schedule(after: Self.handshakeTime)
+    }
+
+    private func takeWaiting() {
         for _ in 0..<ListeningSocket.queueMax {
             guard acceptNext(certain: false) else { break }
         }
+    }
+
+    private func lookAgain(_ look: Int, _ done: (() -> Void)?) {
+        takeWaiting()
+        if look < Self.looksMax, socket.hasWaiting {
+            // There was no place for all of them.
+            ending?.cancel()
+            let timer = LoopTimer(loop) { [weak self] in self?.lookAgain(look + 1, done) }
+            ending = timer
+            timer.schedule(after: Self.handshakeTime)
+        } else {
+            end(done)
+        }
+    }
+
+    private func end(_ done: (() -> Void)?) {
         socket.stopListening()
         close()
+        done?()
     }
 
     /// Accepts again before the pause is over, where there is one.
@@ -117,6 +152,8 @@ package final class Listener {
         handler = nil
         resume?.cancel()
         resume = nil
+        ending?.cancel()
+        ending = nil
         loop.release(self)
     }
 }

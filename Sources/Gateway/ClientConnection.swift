@@ -407,7 +407,8 @@ final class ClientConnection: StreamHandler {
         headBegun = false
         discarded = 0
         let limits = worker.node.limits
-        if worker.draining || peerEnded && held.isEmpty {
+        // While the worker drains an answer whose head had promised more is kept to it for a moment (`WorkerDrain`).
+        if peerEnded && held.isEmpty {
             lingerOrClose()
             return
         }

@@ -9,6 +9,7 @@ import RedisClient
 
 extension ClusterLink {
     func beat() {
+        guard !hasLeft else { return }
         timer.schedule(after: info.heartbeat)
         guard commands.isReady, !heartbeatUnderWay, let (time, at) = serverTime else { return }
         heartbeatUnderWay = true
@@ -102,11 +103,18 @@ extension ClusterLink {
 
     /// Takes this node out of the cluster: the others need not wait for missed heartbeats.
     func leave() {
+        guard !hasLeft else { return }
+        fallSilent()
         guard commands.isReady else { return }
-        timer.cancel()
         transaction(.write(MembershipKeys.nodes)) {
             write("ZREM", placed(MembershipKeys.nodes), id.text)
             write("HDEL", placed(MembershipKeys.info), id.text)
         }
+    }
+
+    /// Announces the node no more, and takes nothing back: another process speaks under its name.
+    func fallSilent() {
+        hasLeft = true
+        timer.cancel()
     }
 }

@@ -56,6 +56,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private var nextToken: UInt64 = 0
     private(set) var timer: LoopTimer!
     var heartbeatUnderWay = false
+    /// It announces itself no more.
+    var hasLeft = false
     private var closing: LoopTimer?
     /// The server's time at a moment of ours, for the score of the next heartbeat.
     var serverTime: (time: RedisTime, at: MonotonicTime)?

@@ -25,8 +25,9 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package let loop: Loop
     package let nodeID: NodeID
     package var clusterState: ClusterState
-    /// Whether clients should be sent here.
-    package private(set) var isReady = false
+    /// Whether clients should be sent here, and why not.
+    package var readiness = Readiness.starting
+    package var isReady: Bool { readiness == .serving }
 
     /// The configuration in force.
     var generation: Generation
@@ -52,14 +53,14 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     var loads: LoadTable
     var loadTeller = LoadTeller()
     private(set) var loadTimer: LoopTimer!
-    let boot: BootID
+    package let boot: BootID
     /// Workers whose requests wait for the word on a trial, in the order of their asking.
     var trialAskers: [BackendKey: [Int]] = [:]
     /// Who has it may write through the admin listener.
     package var adminToken: String? { generation.configuration.gateway.adminToken }
     var actions: [HealthAction] = []
     private var performing = false
-    private var drained: Set<Int> = []
+    var drained: Set<Int> = []
     private var heartbeatRefusal: String?
     var limiterLost: Set<Int> = []
     /// The causes that the log has named, until Redis is back.
@@ -81,7 +82,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     var watch: FileWatch?
     let configurationPath: String?
     let makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
-    private var whenDrained: (() -> Void)?
+    var ending = Ending()
 
     init(
         _ generation: Generation, setup: ControlSetup, loop: Loop, mailbox: Mailbox<ControlMessage>,
@@ -157,7 +158,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         HealthMoment(monotonic: loop.now, wall: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
     }
 
-    package func becomeReady() { isReady = true }
+    package func becomeReady() { readiness = .serving }
 
     // MARK: Messages from workers
 
@@ -185,10 +186,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 for (index, other) in workers.enumerated() where index != worker { other.post(.makeRoom(of: scarcity)) }
             case .note(let message, let details):
                 logger.warning("\(message)", metadata: .init(uniqueKeysWithValues: details.map { ($0, "\($1)") }))
-            case .drained(let worker):
-                drained.insert(worker)
-                if drained.count == workers.count { whenDrained?() }
+            case .drained(let worker): workerDrained(worker)
             case .drain: drain()
+            case .changeHands: ending.sharesName(until: loop.now + Ending.handsTime)
+            case .handOver: handOver()
             case .stop: stop()
             }
         }
@@ -340,6 +341,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         for event in events {
             switch event {
             case .joined, .left: logger.notice("\(event)")
+            case .sharedID where loop.now < ending.nameSharedUntil: break
             case .sharedID: logger.error("\(event): give each node its own --node-id")
             }
         }
@@ -429,49 +431,4 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     /// This node as a member, for when there is no cluster to ask.
     package var ownAddress: String { membership.info.address }
-
-    // MARK: Ending
-
-    /// Takes the node out of service: readiness off now, connections after the drain delay.
-    private func drain() {
-        isReady = false
-        logger.notice("draining", metadata: ["delay": "\(node.drain.delay)", "timeout": "\(node.drain.timeout)"])
-        let begin = { [workers, loop, node] in
-            for worker in workers { worker.post(.drain) }
-            let limit = LoopTimer(loop) { [weak self] in self?.finish("the drain timeout is over") }
-            self.drainTimer = limit
-            limit.schedule(after: node.drain.timeout)
-        }
-        whenDrained = { [weak self] in self?.finish("all connections are closed") }
-        if node.drain.delay == .zero {
-            begin()
-        } else {
-            let timer = LoopTimer(loop) { begin() }
-            delayTimer = timer
-            timer.schedule(after: node.drain.delay)
-        }
-    }
-
-    private var drainTimer: LoopTimer?
-    private var delayTimer: LoopTimer?
-
-    private func finish(_ reason: String) {
-        guard whenDrained != nil else { return }
-        whenDrained = nil
-        drainTimer?.cancel()
-        logger.notice("drained", metadata: ["reason": "\(reason)"])
-        health.leave(into: &actions)
-        perform()
-        link?.leave()
-        for worker in workers { worker.post(.stop) }
-        // What was written above leaves at the end of this turn; then the loop may end.
-        let last = LoopTimer(loop) { [loop] in loop.stop() }
-        delayTimer = last
-        last.schedule(after: .milliseconds(20))
-    }
-
-    private func stop() {
-        for worker in workers { worker.post(.stop) }
-        loop.stop()
-    }
 }

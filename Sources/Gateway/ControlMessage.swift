@@ -24,5 +24,10 @@ enum ControlMessage: Sendable {
     case reloaded(worker: Int)
     /// The node is asked to end in an orderly way.
     case drain
+    /// Another process of this node is there for a while, under the same name.
+    case changeHands
+    /// Another process has taken over the listening sockets and the name of this node.
+    case handOver
+    /// The node is to end now; where it drains, as soon as what it has said is sent.
     case stop
 }

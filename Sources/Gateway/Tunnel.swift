@@ -18,8 +18,24 @@ final class Tunnel: StreamHandler {
     private var received = 0
     private var sent = 0
     private var finished = false
+    /// What the backend sends to the client, where it is frames of a WebSocket.
+    private var frames: FrameBorders?
+    private var goodbye = Goodbye.unsaid
 
-    init(_ client: ClientConnection, _ backend: BackendConnection, service: Service, backendIndex: Int) {
+    /// How far the client has been told that the gateway goes away.
+    private enum Goodbye {
+        case unsaid
+        /// As soon as the frame has ended that is on its way.
+        case atNextBorder
+        /// Nothing may follow it (RFC 6455 §5.5.1): what the backend still sends is dropped.
+        case said
+    }
+
+    init(
+        _ client: ClientConnection, _ backend: BackendConnection, service: Service, backendIndex: Int,
+        isWebSocket: Bool
+    ) {
+        frames = isWebSocket ? FrameBorders() : nil
         self.client = client
         self.backend = backend
         self.service = service
@@ -44,8 +60,15 @@ final class Tunnel: StreamHandler {
     func pass(_ head: Span<UInt8>, _ bytes: Span<UInt8>, from side: TunnelSide) {
         switch side {
         case .client: received += bytes.count
-        case .backend: sent += bytes.count
+        case .backend:
+            sent += bytes.count
+            if goodbye != .unsaid { return passFrames(bytes) }
+            frames?.pass(bytes)
         }
+        hand(head, bytes, from: side)
+    }
+
+    private func hand(_ head: Span<UInt8>, _ bytes: Span<UInt8>, from side: TunnelSide) {
         let sink = stream(side.other)
         switch sink.send(head, bytes) {
         case .failed:
@@ -54,6 +77,27 @@ final class Tunnel: StreamHandler {
             sink.wakeSoon()
         case .bytes, .wouldBlock, .endOfFile: state.moved(from: side, pending: sink.pendingOutput, at: worker.loop.now)
         }
+    }
+
+    /// The rest of the frame that was on its way, and the goodbye behind it.
+    private func passFrames(_ bytes: Span<UInt8>) {
+        guard goodbye == .atNextBorder else { return }
+        let rest = frames?.pass(bytes, stopAtBorder: true) ?? bytes.count
+        guard frames?.isAtBorder == true else { return hand(bytes, Span<UInt8>(), from: .backend) }
+        goodbye = .said
+        let frame = frames?.hasClosed == true ? [] : FrameBorders.goingAway
+        hand(bytes.extracting(0..<rest), frame.span, from: .backend)
+    }
+
+    private func sayGoodbye() {
+        guard let frames, goodbye == .unsaid, !frames.hasClosed else { return }
+        guard frames.isAtBorder else {
+            goodbye = .atNextBorder
+            return
+        }
+        goodbye = .said
+        let frame = FrameBorders.goingAway
+        hand(frame.span, Span<UInt8>(), from: .backend)
     }
 
     /// Goes on with what both sockets hold; no event announces it again.
@@ -106,6 +150,7 @@ final class Tunnel: StreamHandler {
 
     func leave(by time: MonotonicTime) {
         state.leave(by: time)
+        if frames != nil { state.sayGoodbye(at: worker.loop.now) }
         arm()
     }
 
@@ -116,6 +161,7 @@ final class Tunnel: StreamHandler {
 
     private func obey(_ actions: TunnelActions) {
         guard !finished, !actions.isEmpty else { return }
+        if actions.contains(.sayGoodbye) { sayGoodbye() }
         if actions.contains(.endClient) { client.stream.shutdownWriting() }
         if actions.contains(.endBackend) { backend.stream.shutdownWriting() }
         if actions.contains(.finish) {

@@ -24,6 +24,8 @@ package struct TunnelActions: OptionSet, Sendable {
     package static let endBackend = TunnelActions(rawValue: 2)
     /// Close both connections.
     package static let finish = TunnelActions(rawValue: 4)
+    /// Tell the client in its own protocol that the gateway goes away.
+    package static let sayGoodbye = TunnelActions(rawValue: 8)
 }
 
 package struct TunnelTimes: Sendable {
@@ -58,6 +60,9 @@ package struct TunnelState: Sendable {
         case discard
     }
 
+    /// How long before its end a tunnel says goodbye, where it can: peers answer that and part in peace.
+    package static let goodbyeTime = TimeSpan.seconds(2)
+
     private var client = End()
     private var backend = End()
     private let times: TunnelTimes
@@ -67,6 +72,8 @@ package struct TunnelState: Sendable {
     /// Bytes that waited at `lastActivity`: fewer of them are activity too.
     private var stalled = 0
     private var leavingAt = MonotonicTime.distantFuture
+    private var goodbyeAt = MonotonicTime.distantFuture
+    private var hasSaidGoodbye = false
 
     package init(_ times: TunnelTimes, at now: MonotonicTime) {
         self.times = times
@@ -137,12 +144,22 @@ package struct TunnelState: Sendable {
     /// The tunnel is to end by then; an earlier time that was set before stands.
     package mutating func leave(by time: MonotonicTime) { leavingAt = min(leavingAt, time) }
 
-    /// It need not end after all.
-    package mutating func stay() { leavingAt = .distantFuture }
+    /// The client is to be told in its own protocol some time before that.
+    package mutating func sayGoodbye(at now: MonotonicTime) {
+        guard leavingAt < .distantFuture, !hasSaidGoodbye else { return }
+        goodbyeAt = leavingAt - min(Self.goodbyeTime, max(.zero, leavingAt - now) / 2)
+    }
+
+    /// It need not end after all, unless the client has been told already.
+    package mutating func stay() {
+        guard !hasSaidGoodbye else { return }
+        leavingAt = .distantFuture
+        goodbyeAt = .distantFuture
+    }
 
     /// When `deadlinePassed` is due.
     package var deadline: MonotonicTime {
-        guard isClosing else { return min(silenceEnds, leavingAt) }
+        guard isClosing else { return min(silenceEnds, leavingAt, goodbyeAt) }
         if let toldAt { return toldAt + DataPathLimits.tunnelLingerTime }
         return min(silenceEnds, leavingAt + DataPathLimits.tunnelLingerTime)
     }
@@ -168,6 +185,13 @@ package struct TunnelState: Sendable {
             active(now)
         }
         guard now >= deadline else { return [] }
+        if !isClosing, now >= goodbyeAt {
+            goodbyeAt = .distantFuture
+            hasSaidGoodbye = true
+            // Who was told the end already would not read it.
+            if !client.isTold, !client.isBroken { return .sayGoodbye }
+            guard now >= deadline else { return [] }
+        }
         // Told, or with bytes that nobody has taken for so long: there is nothing to wait for.
         if isClosing || now < leavingAt && client.pending + backend.pending > 0 { return .finish }
         isClosing = true

@@ -30,6 +30,8 @@ package struct Upgrades: Sendable {
         names.indices.contains(name) && matches(name, Self.trimmed(value, bytes), bytes)
     }
 
+    package func isWebSocket(_ name: Int) -> Bool { names[name] == Array("websocket".utf8) }
+
     private static func trimmed(_ range: Range<Int>, _ bytes: Span<UInt8>) -> Range<Int> {
         var (start, end) = (range.lowerBound, range.upperBound)
         func isBlank(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
@@ -103,7 +105,9 @@ extension ClientConnection {
         backend = nil
         _ = outbound.take()
         connection.becomeTunnel()
-        let tunnel = Tunnel(self, connection, service: service, backendIndex: backendIndex)
+        let isWebSocket = upgrade.map { service.upgrades.isWebSocket($0) } ?? false
+        let tunnel = Tunnel(
+            self, connection, service: service, backendIndex: backendIndex, isWebSocket: isWebSocket)
         worker.tunnels.add(tunnel)
         if worker.draining { worker.drainTunnels() }
         var head = worker.output.take()

@@ -23,7 +23,8 @@ enum WorkerMessage: Sendable {
     /// Another worker lacks places or descriptors, and this one may have some to spare.
     case makeRoom(of: Scarcity)
     /// Finish what is in flight and accept nothing more.
-    case drain
+    /// Or leave new connections to the process that has taken over.
+    case drain(handingOver: Bool)
     case stop
 }
 
@@ -66,7 +67,8 @@ final class Worker: ListenerHandler, WakeHandler {
     /// What the request takes of each; empty where all policies count single requests.
     var costs: [UInt16] = []
     var report = PolicyReport()
-    private(set) var draining = false
+    var draining = false
+    var ending: WorkerDrain?
     var listeners: [Listener] = []
     private(set) var clients: [ClientConnection] = []
     private(set) var pressure: Pressure!
@@ -155,7 +157,7 @@ final class Worker: ListenerHandler, WakeHandler {
         clients[place].place = place
         clients.removeLast()
         pressure.connectionClosed()
-        if draining, clients.isEmpty { finishDraining() }
+        if draining { finishDraining() }
     }
 
     // MARK: Messages
@@ -179,25 +181,10 @@ final class Worker: ListenerHandler, WakeHandler {
         case .trial(let key, let granted): trialDecided(key, granted)
         case .reload(let succession): reload(succession)
         case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
-        case .drain: drain()
+        case .drain(let handingOver): drain(handingOver: handingOver)
         case .stop: loop.stop()
         }
     }
-
-    private func drain() {
-        guard !draining else { return }
-        draining = true
-        for listener in listeners { listener.drain() }
-        listeners.removeAll()
-        for pool in pools.joined() { pool.closeIdle() }
-        drainTunnels()
-        for client in clients where client.isIdle { client.close() }
-        if clients.isEmpty { finishDraining() }
-    }
-
-    func drainTunnels() { tunnels.drain(within: node.drain.timeout, at: loop.now) }
-
-    private func finishDraining() { control.post(.drained(worker: index)) }
 
     // MARK: Evidence and log
 

@@ -44,6 +44,18 @@ public final class ListeningSocket: Sendable {
         self.address = Socket.localAddress(descriptor) ?? address
     }
 
+    /// Takes over a socket that another process has opened and still holds. `nil` where it is none that listens.
+    public init?(adopting raw: Int32) {
+        descriptor = Descriptor(adopting: raw)
+        var listens: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        guard unsafe getsockopt(raw, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0, listens != 0,
+            let address = Socket.localAddress(descriptor)
+        else { return nil }
+        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
+        self.address = address
+    }
+
     private static func open(
         _ address: SocketAddress, reusePort: Bool, listening: Bool
     ) throws(SystemError) -> Descriptor {
@@ -67,6 +79,17 @@ public final class ListeningSocket: Sendable {
 
     /// Refuses connections from now on, whoever else still holds the socket. What waits in the queue is reset.
     public func stopListening() { _ = shutdown(descriptor.raw, Int32(SHUT_RD)) }
+
+    /// Lets no new connection begin from now on: the first packet of each (SYN) is dropped, as if it were lost on the
+    /// way. Those whose handshake is under way come through. Where the kernel has no socket filters nothing happens, and
+    /// this is false.
+    public func holdNewcomers() -> Bool { sluice_hold_newcomers(descriptor.raw) == 0 }
+
+    /// Whether connections wait to be accepted.
+    public var hasWaiting: Bool {
+        var state = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
+        return unsafe poll(&state, 1, 0) > 0 && state.revents & Int16(POLLIN) != 0
+    }
 
     /// Takes one waiting connection, or `nil` where there is none.
     public func accept() throws(SystemError) -> Accepted? {

@@ -32,6 +32,7 @@ private func osThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutable
     guard let argument = unsafe argument else { return nil }
     let start = unsafe Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
     _ = unsafe pthread_setname_np(pthread_self(), String(start.name.prefix(15)))
+    sluice_use_crash_stack()
     start.body()
     return nil
 }
@@ -60,6 +61,26 @@ public enum Signals {
     public static let terminate = SIGTERM
     public static let interrupt = SIGINT
     public static let hangUp = SIGHUP
+    public static let upgrade = SIGUSR2
+    public static let childEnded = SIGCHLD
+    public static let kill = SIGKILL
+
+    public static func name(_ number: Int32) -> String {
+        switch number {
+        case SIGTERM: "SIGTERM"
+        case SIGINT: "SIGINT"
+        case SIGHUP: "SIGHUP"
+        case SIGUSR2: "SIGUSR2"
+        case SIGSEGV: "SIGSEGV"
+        case SIGBUS: "SIGBUS"
+        case SIGILL: "SIGILL"
+        case SIGFPE: "SIGFPE"
+        case SIGTRAP: "SIGTRAP"
+        case SIGABRT: "SIGABRT"
+        case SIGKILL: "SIGKILL"
+        default: "signal \(number)"
+        }
+    }
 }
 
 public enum Processors {

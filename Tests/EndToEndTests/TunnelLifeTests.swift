@@ -171,6 +171,7 @@ struct TunnelLifeTests {
             let clients = try (0..<5).map { _ in try TunnelScene.open(node) }
             node.process.signal(SIGTERM)
             for client in clients {
+                #expect(try client.read(4) == [0x88, 0x02, 0x03, 0xe9])
                 #expect(try client.endsHere())
                 client.close()
             }

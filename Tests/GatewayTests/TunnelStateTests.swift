@@ -145,6 +145,43 @@ struct TunnelStateTests {
         #expect(!tunnel.isLeaving && tunnel.deadline == after(3_600))
     }
 
+    @Test("a tunnel that says goodbye does so once, two seconds before its end, and then stays no more")
+    func goodbye() {
+        var tunnel = Self.tunnel()
+        tunnel.sayGoodbye(at: after(0))
+        #expect(tunnel.deadline == after(3_600))
+        tunnel.leave(by: after(30))
+        tunnel.sayGoodbye(at: after(10))
+        #expect(tunnel.deadline == after(28))
+        #expect(tunnel.deadlinePassed(clientPending: 0, backendPending: 0, at: after(28)) == .sayGoodbye)
+        #expect(tunnel.reading(from: .client) == .forward)
+        tunnel.stay()
+        tunnel.sayGoodbye(at: after(29))
+        #expect(tunnel.deadline == after(30))
+        #expect(
+            tunnel.deadlinePassed(clientPending: 0, backendPending: 0, at: after(30)) == [.endClient, .endBackend])
+    }
+
+    @Test("a short time is halved for the goodbye, and a tunnel that stays says none")
+    func shortGoodbye() {
+        var tunnel = Self.tunnel()
+        tunnel.leave(by: after(12))
+        tunnel.sayGoodbye(at: after(10))
+        #expect(tunnel.deadline == after(11))
+        tunnel.stay()
+        #expect(tunnel.deadline == after(3_600))
+    }
+
+    @Test("a client that was told the end hears no goodbye behind it")
+    func lateGoodbye() {
+        var tunnel = Self.tunnel()
+        #expect(tunnel.ended(.backend, at: after(1)) == .endClient)
+        tunnel.leave(by: after(30))
+        tunnel.sayGoodbye(at: after(1))
+        #expect(tunnel.deadlinePassed(clientPending: 0, backendPending: 0, at: after(28)) == [])
+        #expect(tunnel.deadlinePassed(clientPending: 0, backendPending: 0, at: after(30)) == .endBackend)
+    }
+
     /// Every order of events ends a tunnel once, never reads an ended side, and never tells a side twice.
     @Test("random events keep the rules", arguments: 0..<200)
     func random(seed: UInt64) {
@@ -178,7 +215,9 @@ struct TunnelStateTests {
                 gone.insert(side)
                 pending[side] = 0
                 actions = tunnel.broke(side, at: now)
-            case 10: tunnel.leave(by: now + .seconds(5))
+            case 10:
+                tunnel.leave(by: now + .seconds(5))
+                tunnel.sayGoodbye(at: now)
             default:
                 actions = tunnel.deadlinePassed(
                     clientPending: pending[.client] ?? 0, backendPending: pending[.backend] ?? 0, at: now)

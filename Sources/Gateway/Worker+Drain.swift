@@ -1,0 +1,66 @@
+// How a worker ends its connections without losing what anybody has been promised.
+//
+// Connections that were made in the kernel are taken and served. Requests that arrive are answered, and each answer says
+// that it is the last of its connection (`Connection: close`). A connection that is idle is closed, but not at once: one
+// that was used a moment ago is likely to be used again now, and closing over a request on its way would lose it.
+
+import Configuration
+import EventLoop
+import Primitives
+
+/// What a worker that drains remembers.
+final class WorkerDrain {
+    /// Listeners that still take what waits for them.
+    var listeners = 0
+    let idleGrace: TimeSpan
+    var timer: LoopTimer?
+
+    /// A connection that nobody has used for so long is closed. Clients that send requests one after the other are told
+    /// by an answer; the others lose a connection that they do not use.
+    private static let idleGraceMax = TimeSpan.seconds(1)
+    /// How often the idle are looked for.
+    static let interval = TimeSpan.milliseconds(100)
+
+    init(within timeout: TimeSpan) { idleGrace = min(Self.idleGraceMax, timeout / 4) }
+}
+
+extension Worker {
+    func drain(handingOver: Bool) {
+        guard !draining else { return }
+        draining = true
+        let ending = WorkerDrain(within: node.drain.timeout)
+        self.ending = ending
+        let leaving = listeners
+        listeners.removeAll()
+        ending.listeners = handingOver ? 0 : leaving.count
+        for listener in leaving {
+            // What waits in a socket that another process holds too is that one's.
+            if handingOver {
+                listener.close()
+            } else {
+                listener.drain { [weak self, ending] in
+                    ending.listeners -= 1
+                    self?.finishDraining()
+                }
+            }
+        }
+        for pool in pools.joined() { pool.closeIdle() }
+        drainTunnels()
+        ending.timer = LoopTimer(loop) { [weak self] in self?.closeIdleClients() }
+        closeIdleClients()
+        finishDraining()
+    }
+
+    private func closeIdleClients() {
+        guard let ending else { return }
+        for client in clients where client.isIdle && loop.now - client.quietSince >= ending.idleGrace { client.close() }
+        ending.timer?.schedule(after: WorkerDrain.interval)
+    }
+
+    func drainTunnels() { tunnels.drain(within: node.drain.timeout, at: loop.now) }
+
+    func finishDraining() {
+        guard draining, clients.isEmpty, ending?.listeners == 0 else { return }
+        control.post(.drained(worker: index))
+    }
+}
