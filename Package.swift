@@ -70,6 +70,7 @@ let package = Package(
         module("TLS", ["COpenSSL", "Primitives", "LinuxIO"]),
         module("ProxyProtocol", ["Primitives"]),
         module("EventLoop", ["Primitives", "LinuxIO"]),
+        module("Supervision", ["Primitives", "LinuxIO"]),
         module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
         module("Balancing", ["Primitives"]),
         module("Identity", ["Primitives"]),
@@ -81,20 +82,20 @@ let package = Package(
             "Gateway",
             [
                 "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "ProxyProtocol", "EventLoop", "RedisClient",
-                "Balancing", "Identity", "Configuration", "RateLimiting", "Health", "Membership",
+                "Balancing", "Identity", "Configuration", "RateLimiting", "Health", "Membership", "Supervision",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         module(
             "Admin",
             [
                 "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "RateLimiting", "Health", "Membership",
-                "Gateway",
+                "Supervision", "Gateway",
             ]),
         .executableTarget(
             name: "sluice",
             dependencies: [
                 "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Hiredis", "RedisClient", "Configuration", "Membership",
-                "Health", "Gateway", "Admin",
+                "Health", "Supervision", "Gateway", "Admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -111,6 +112,7 @@ let package = Package(
         tests(of: "Hiredis", ["Primitives", "LinuxIO"]),
         tests(of: "ProxyProtocol", ["Primitives"]),
         tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
+        tests(of: "Supervision", ["Primitives", "LinuxIO"]),
         tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),
         tests(of: "Balancing", ["Primitives"]),
         tests(of: "Identity", ["Primitives"]),

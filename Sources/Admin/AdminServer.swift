@@ -8,13 +8,18 @@ import Membership
 import Primitives
 import RateLimiting
 import RedisClient
+package import Supervision
 
 package enum AdminServer {
     /// Serves the admin API on a control loop. The names in its JSON are stable. Returns what ends it.
-    package static func start(_ control: Control, on socket: ListeningSocket) throws(SystemError) -> () -> Void {
+    package static func start(_ control: Control, on socket: ListeningSocket, _ lifecycle: Lifecycle)
+        throws(SystemError) -> () -> Void
+    {
         let server = try JSONServer(socket, loop: control.loop) { [weak control] request in
-            control.map { answer(request, $0) } ?? .problem(503, "The node has ended")
+            guard let control else { return .problem(503, "The node has ended") }
+            return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control)
         }
+        control.whenHandingOver { server.leave() }
         return { server.close() }
     }
 
@@ -26,7 +31,7 @@ package enum AdminServer {
         case "/healthz": return encode(Alive(status: "ok", node: control.nodeID.text))
         case "/readyz":
             let ready = Readiness(
-                ready: control.isReady, reason: control.isReady ? "serving" : "draining or starting",
+                ready: control.isReady, reason: control.readiness.rawValue,
                 cluster: control.clusterState.rawValue, connections: .init(control.connections))
             return encode(ready, status: control.isReady ? 200 : 503)
         case "/api/backends": return encode(BackendListing(control))
@@ -37,7 +42,7 @@ package enum AdminServer {
         default:
             return .problem(
                 404,
-                "No such page: try /healthz, /readyz, /api/backends, /api/config, /api/nodes, /api/limits, /api/retries or /api/redis"
+                "No such page: try /healthz, /readyz, /api/node, /api/nodes, /api/backends, /api/config, /api/limits, /api/retries or /api/redis"
             )
         }
     }
@@ -55,7 +60,7 @@ package enum AdminServer {
             })
     }
 
-    private static func encode(_ value: some Encodable, status: Int = 200) -> SmallAnswer {
+    static func encode(_ value: some Encodable, status: Int = 200) -> SmallAnswer {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(value) else { return .problem(500, "This answer cannot be encoded") }

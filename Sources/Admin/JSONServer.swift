@@ -60,6 +60,12 @@ package final class JSONServer: ListenerHandler {
         listener = nil
     }
 
+    /// Accepts no more: another process holds the socket too and does. Connections that are open stay.
+    package func leave() {
+        listener?.close()
+        listener = nil
+    }
+
     package func takePlace(_ listener: Listener, certain: Bool) -> Bool { open < Self.connectionsMax }
 
     package func accepted(_ connection: consuming Accepted, by listener: Listener) {

@@ -13,6 +13,9 @@ extension Node {
     @discardableResult
     package func reload(_ reason: ReloadReason) -> Int { board.ask(reason) }
 
+    /// Called when a reload has ended, one way or the other.
+    package func whenReloaded(_ body: @escaping @Sendable () -> Void) { whenReloaded.withLock { $0 = body } }
+
     /// Answers questions for reloads, one after the other.
     func startReloading() {
         guard let source else { return }
@@ -32,6 +35,7 @@ extension Node {
                         status.lastError = nil
                     }
                 }
+                whenReloaded.withLock { $0 }?()
             }
         }
     }
@@ -66,7 +70,8 @@ extension Node {
             var sockets: [[ListeningSocket]]?
             if old.port != new.port {
                 sockets = try Self.listen(
-                    new.port, workers: basis.workerCount, key: "gateway.port", probeFirst: !old.port.overlaps(new.port))
+                    new.port, workers: basis.workerCount, key: "gateway.port", probeFirst: !old.port.overlaps(new.port),
+                    role: .gateway)
             }
             succession = (generation, sockets, try adminSuccession(old.admin, new.admin))
         } catch {
@@ -85,6 +90,11 @@ extension Node {
         if let problem = outcome.withLock({ $0 }) { return refused([problem], reason) }
         current.withLock { $0 = succession.generation }
         if let sockets = succession.sockets { listeners.withLock { $0 = sockets } }
+        switch succession.admin {
+        case .unchanged: break
+        case .off: admin.withLock { $0 = nil }
+        case .socket(let socket): admin.withLock { $0 = socket }
+        }
         told(before.configuration, configuration, text, reason)
         return nil
     }
@@ -95,7 +105,8 @@ extension Node {
         guard old != new else { return .unchanged }
         guard let new else { return .off }
         let probeFirst = !(old?.overlaps(new) ?? false)
-        return .socket(try Self.listen(new, workers: 1, key: "gateway.admin", probeFirst: probeFirst)[0][0])
+        return .socket(
+            try Self.listen(new, workers: 1, key: "gateway.admin", probeFirst: probeFirst, role: .admin)[0][0])
     }
 
     /// Says what has changed, and what has not yet.

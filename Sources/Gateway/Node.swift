@@ -9,6 +9,7 @@ package import Membership
 import Primitives
 import RateLimiting
 import RedisClient
+package import Supervision
 import Synchronization
 
 /// Why a node cannot start.
@@ -42,8 +43,10 @@ package final class Node: Sendable {
     private let setup: ControlSetup
     /// In use, by worker.
     let listeners: Mutex<[[ListeningSocket]]>
-    /// The admin listener's, until that has it.
-    private let admin: Mutex<ListeningSocket?>
+    /// The admin listener's.
+    let admin: Mutex<ListeningSocket?>
+    /// Who is told when a reload has ended, one way or the other.
+    let whenReloaded = Mutex<(@Sendable () -> Void)?>(nil)
     let controlMailbox: Mailbox<ControlMessage>
     private let controlWaker: Waker
     private let workerWakers: [Waker]
@@ -61,9 +64,11 @@ package final class Node: Sendable {
     ///   - source: where a reload reads the configuration again.
     ///   - text: what it was read from.
     ///   - makeLogger: a logger as a configuration wants it.
+    ///   - inherited: sockets that another process of this node listens on, or has.
     package init(
         _ configuration: Configuration, id: NodeID, logger: Logger, source: ConfigurationSource? = nil,
-        text: String = "", makeLogger: (@Sendable (Configuration.Gateway) -> Logger)? = nil
+        text: String = "", makeLogger: (@Sendable (Configuration.Gateway) -> Logger)? = nil,
+        inherited: InheritedSockets = .none
     ) throws(NodeStartError) {
         let gateway = configuration.gateway
         let descriptors = DescriptorLimit.raiseToHard()
@@ -80,11 +85,16 @@ package final class Node: Sendable {
             failures: RedisFailureCounts())
         let generation = try Generation(configuration, basis)
         current = Mutex(generation)
-        let sockets = try Self.listen(gateway.port, workers: workerCount, key: "gateway.port")
+        let sockets = try Self.listen(
+            gateway.port, workers: workerCount, key: "gateway.port", inherited: inherited, role: .gateway)
         listeners = Mutex(sockets)
         var admin: ListeningSocket?
-        if let address = gateway.admin { admin = try Self.listen(address, workers: 1, key: "gateway.admin")[0][0] }
+        if let address = gateway.admin {
+            admin = try Self.listen(
+                address, workers: 1, key: "gateway.admin", inherited: inherited, role: .admin)[0][0]
+        }
         self.admin = Mutex(admin)
+        inherited.closeRest()
         do throws(SystemError) {
             controlWaker = try Waker()
             var wakers: [Waker] = []
@@ -184,11 +194,21 @@ package final class Node: Sendable {
 
     /// One socket for each worker: the kernel spreads connections over them.
     ///
-    /// - Parameter probeFirst: whether another program may be there; otherwise it is this one.
+    /// - Parameters:
+    ///   - probeFirst: whether another program may be there; otherwise it is this one.
+    ///   - inherited: sockets that another process of this node has.
     static func listen(
-        _ wanted: ListenAddress, workers: Int, key: String, probeFirst: Bool = true
+        _ wanted: ListenAddress, workers: Int, key: String, probeFirst: Bool = true,
+        inherited: InheritedSockets = .none, role: SocketRole
     ) throws(NodeStartError) -> [[ListeningSocket]] {
         do throws(SystemError) {
+            let there = inherited.take(role, host: wanted.host, port: wanted.port)
+            if let first = there.first {
+                return try spread(there, over: workers).map { own throws(SystemError) in
+                    if !own.isEmpty { return own }
+                    return [try ListeningSocket(first.address, reusePort: true, probeFirst: false)]
+                }
+            }
             // All interfaces: one socket for IPv6 and IPv4, or IPv4 alone where the machine has no IPv6.
             let first: ListeningSocket
             if let host = wanted.host {
@@ -284,6 +304,13 @@ package final class Node: Sendable {
 
     package var address: String { listeners.withLock { $0[0][0].address.description } }
 
+    /// What it listens on, for another process to listen on too.
+    package var sockets: [(role: SocketRole, raw: Int32)] {
+        let gateway = listeners.withLock { $0.joined().map { (role: SocketRole.gateway, raw: $0.descriptor.raw) } }
+        let admin = admin.withLock { $0.map { [(role: SocketRole.admin, raw: $0.descriptor.raw)] } ?? [] }
+        return gateway + admin
+    }
+
     // MARK: Running
 
     /// Starts all threads; returns when every worker listens. `admin` runs on the control loop's thread.
@@ -315,7 +342,7 @@ package final class Node: Sendable {
             let control = Control(
                 current.withLock { $0 }, setup: setup, loop: loop, mailbox: controlMailbox, workers: workerMailboxes)
             control.adminStart = startAdmin
-            if let socket = admin.withLock({ $0.take() }) { control.adminEnd = try startAdmin(control, socket) }
+            if let socket = admin.withLock({ $0 }) { control.adminEnd = try startAdmin(control, socket) }
             control.becomeReady()
             started.signal()
             loop.run()
@@ -342,7 +369,13 @@ package final class Node: Sendable {
     /// Asks for an orderly end; `wait` returns when it has come.
     package func drain() { controlMailbox.post(.drain) }
 
-    /// Ends at once.
+    /// For a moment another process of this node has its name too, which is no mistake.
+    package func changeHands() { controlMailbox.post(.changeHands) }
+
+    /// Leaves everything that is new to a process that listens on the same sockets under the same name.
+    package func handOver() { controlMailbox.post(.handOver) }
+
+    /// Ends at once, or, where it drains, without waiting for anybody.
     package func stop() { controlMailbox.post(.stop) }
 
     package func wait() {

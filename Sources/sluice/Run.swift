@@ -8,6 +8,7 @@ import LinuxIO
 import Logging
 import Membership
 import Primitives
+import Supervision
 
 /// What every command that reads a configuration takes.
 struct ConfigurationOptions: ParsableArguments {
@@ -26,12 +27,14 @@ struct ConfigurationOptions: ParsableArguments {
         ConfigurationSource(path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
     }
 
-    func load() throws -> (Configuration, text: String) {
+    /// - Parameter failed: hears the errors too.
+    func load(failed: (String) -> Void = { _ in }) throws -> (Configuration, text: String) {
         do throws(ConfigurationErrors) {
             let text = try source.read()
             return (try source.parse(text), text)
         } catch {
             printError(error.description)
+            failed(error.description)
             throw ExitCode(1)
         }
     }
@@ -48,34 +51,36 @@ struct Run: ParsableCommand {
             valueName: "id"))
     var nodeID: String?
 
+    @Flag(
+        inversion: .prefixedNo,
+        help: ArgumentHelp(
+            "Keep a parent process that restarts a crashed node and lets a new binary take over. Default: yes as the first process of a container and under systemd."
+        ))
+    var supervise: Bool?
+
     func run() throws {
-        let signals = [Signals.terminate, Signals.interrupt, Signals.hangUp]
-        Signals.block(signals)
-        let (configuration, text) = try options.load()
+        Processes.reportCrashes()
+        let environment = Processes.environment
+        let parent = ParentLink(environment: environment)
+        if isSupervisor(parent) { return try superviseNode() }
+        Signals.block(RunningNode.signals)
+        let (configuration, text) = try options.load { parent?.tell(.failed($0)) }
         let gateway = configuration.gateway
         let logger = LineLog.logger(gateway)
         do {
             let id = try nodeID.map { try NodeID($0) } ?? Self.defaultID(gateway.port)
+            let lifecycle = Lifecycle(version: version, parent: parent, environment: environment)
             let node = try Node(
-                configuration, id: id, logger: logger, source: options.source, text: text, makeLogger: LineLog.logger)
-            try node.start { control, socket in try AdminServer.start(control, on: socket) }
+                configuration, id: id, logger: logger, source: options.source, text: text, makeLogger: LineLog.logger,
+                inherited: InheritedSockets(environment: environment))
+            try node.start { control, socket in try AdminServer.start(control, on: socket, lifecycle) }
             logger.notice("serving", metadata: ["address": "\(node.address)"])
-            var signal = Signals.wait(signals)
-            while signal == Signals.hangUp {
-                node.reload(.signal)
-                signal = Signals.wait(signals)
-            }
-            logger.notice("stopping", metadata: ["signal": "\(signal == Signals.terminate ? "SIGTERM" : "SIGINT")"])
-            node.drain()
-            // A second signal does not wait.
-            _ = OSThread(name: "signals") {
-                while Signals.wait(signals) == Signals.hangUp {}
-                node.stop()
-            }
+            RunningNode(node, parent, lifecycle, logger).begin()
             node.wait()
             logger.notice("stopped")
         } catch {
             printError("sluice: \(error)")
+            parent?.tell(.failed("\(error)"))
             throw ExitCode(1)
         }
     }

@@ -18,5 +18,7 @@ struct Sluice: ParsableCommand {
             Try it without any:    sluice backend --port 8081
             """,
         version: version,
-        subcommands: [Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, DemoBackend.self])
+        subcommands: [
+            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Upgrade.self, DemoBackend.self,
+        ])
 }

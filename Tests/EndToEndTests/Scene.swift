@@ -54,8 +54,10 @@ final class Scene {
     }
 
     @discardableResult
-    func node(_ file: File, _ arguments: [String] = [], in place: [String] = []) throws -> SluiceNode {
-        let node = try SluiceNode(file.yaml, arguments, in: place)
+    func node(
+        _ file: File, _ arguments: [String] = [], in place: [String] = [], environment: [String: String] = [:]
+    ) throws -> SluiceNode {
+        let node = try SluiceNode(file.yaml, arguments, in: place, environment: environment)
         nodes.append(node)
         return node
     }

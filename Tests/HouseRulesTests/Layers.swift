@@ -7,7 +7,7 @@ let layers: [[String]] = [
     ["LinuxIO"],
     ["HTTP1", "Hiredis", "TLS", "ProxyProtocol"],
     ["EventLoop"],
-    ["RedisClient"],
+    ["RedisClient", "Supervision"],
     ["Balancing", "Identity", "Configuration"],
     ["RateLimiting", "Health", "Membership"],
     ["Gateway"],
@@ -25,7 +25,9 @@ let foreign: [String: Set<String>] = [
     "CHiredis": ["Hiredis"],
     "COpenSSL": ["TLS"],
     // Atomics and locks of the standard library, where threads meet.
-    "Synchronization": ["LinuxIO", "EventLoop", "RedisClient", "Balancing", "RateLimiting", "Gateway"],
+    "Synchronization": [
+        "LinuxIO", "EventLoop", "RedisClient", "Supervision", "Balancing", "RateLimiting", "Gateway",
+    ],
     "Yams": ["Configuration"],
     "Foundation": ["Configuration"],
     "FoundationEssentials": ["Configuration", "Health", "Membership", "Admin", "sluice"],

@@ -294,7 +294,7 @@ private final class JointSimulation {
             for offset in 0..<UInt64(flight.transaction.count) {
                 nodes[index].acquired[flight.transaction.first + offset] = time
             }
-        case .confirmation, .entries, .cleanup, .sweep, .probe: break
+        case .confirmation, .entries, .cleanup, .sweep, .carrying, .probe: break
         }
         nodes[index].machine.replied(token, reader.reply, at: now(of: nodes[index]))
         var answers: [LimitAnswer] = []

@@ -16,11 +16,13 @@ package final class SluiceNode {
     /// - Parameters:
     ///   - arguments: more options of `sluice run`.
     ///   - place: what is put before the program, so that it runs elsewhere.
-    package init(_ yaml: String, _ arguments: [String] = [], in place: [String] = []) throws {
+    package init(
+        _ yaml: String, _ arguments: [String] = [], in place: [String] = [], environment: [String: String] = [:]
+    ) throws {
         directory = try TemporaryDirectory()
         file = try directory.write(yaml, to: "gateway.yaml")
         let command = place + [try Self.binary(), "run", "--config", file] + arguments
-        process = try ChildProcess(command[0], Array(command.dropFirst()))
+        process = try ChildProcess(command[0], Array(command.dropFirst()), environment: environment)
         try eventually("the node serves") {
             if let code = process.exit { throw ProcessError("the node ended with \(code): \(process.errors)") }
             return line("serving") != nil
@@ -121,6 +123,15 @@ package final class SluiceNode {
     private func answered(_ status: String) -> Int {
         guard let start = status.firstRange(of: "\"answered\":")?.upperBound else { return -1 }
         return Int(status[start...].prefix { $0.isNumber }) ?? -1
+    }
+
+    /// A number of `GET /api/node`.
+    package func number(_ name: String) throws -> Int {
+        let text = try admin("/api/node").text
+        guard let start = text.firstRange(of: "\"\(name)\":")?.upperBound,
+            let value = Int(text[start...].prefix { $0.isNumber })
+        else { throw ProcessError("no \(name) in \(text)") }
+        return value
     }
 
     /// Asks for an orderly end; returns its exit code.

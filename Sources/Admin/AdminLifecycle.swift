@@ -1,0 +1,59 @@
+// This node's process, for operators: which one it is, how it came to be, and its replacement by another.
+
+import FoundationEssentials
+import Gateway
+import LinuxIO
+import Membership
+import Supervision
+
+enum AdminLifecycle {
+    /// `nil` for what is somebody else's to answer.
+    static func answer(_ request: SmallRequest, _ control: Control, _ lifecycle: Lifecycle) -> SmallAnswer? {
+        switch (request.method, request.path) {
+        case ("GET", "/api/node"), ("HEAD", "/api/node"): return AdminServer.encode(Process(control, lifecycle))
+        case ("POST", "/api/upgrade"):
+            if let refusal = AdminWords.refusal(request, control) { return refusal }
+            guard lifecycle.askForUpgrade() else { return .problem(409, "An upgrade is under way") }
+            return AdminServer.encode(Process(control, lifecycle), status: 202)
+        case (_, "/api/upgrade"): return .problem(405, "POST starts a new process in the place of this one")
+        default: return nil
+        }
+    }
+
+    private struct Process: Encodable {
+        var node: String
+        /// Another one with each process.
+        var boot: String
+        var pid: Int32
+        var version: String
+        var startedAt: String
+        var state: String
+        var supervised: Bool
+        var crashes: Int
+        var lastCrash: String?
+        var upgrade: Upgrade
+
+        struct Upgrade: Encodable {
+            var state: String
+            var reason: String?
+        }
+
+        init(_ control: Control, _ lifecycle: Lifecycle) {
+            node = control.nodeID.text
+            boot = "\(control.boot)"
+            pid = Processes.ownID
+            version = lifecycle.version
+            startedAt = SystemClock.timestamp(microseconds: lifecycle.startedAt)
+            state = control.readiness.rawValue
+            supervised = lifecycle.isSupervised
+            crashes = lifecycle.crashes
+            lastCrash = lifecycle.lastCrash
+            upgrade =
+                switch lifecycle.upgrade {
+                case .none: Upgrade(state: "none")
+                case .starting: Upgrade(state: "starting")
+                case .failed(let reason): Upgrade(state: "failed", reason: reason)
+                }
+        }
+    }
+}

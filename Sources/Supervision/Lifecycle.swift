@@ -1,0 +1,54 @@
+import LinuxIO
+import Synchronization
+
+/// What a process of a node knows of its own life, for its operators: since when, after how many crashes, and what became
+/// of the last wish to replace it.
+package final class Lifecycle: Sendable {
+    package enum Upgrade: Equatable, Sendable {
+        case none
+        case starting
+        case failed(String)
+    }
+
+    package let version: String
+    /// Microseconds since 1970.
+    package let startedAt: Int64
+    package let isSupervised: Bool
+    /// Processes of this node that its supervisor has seen crash, this one's predecessors.
+    package let crashes: Int
+    package let lastCrash: String?
+
+    private let state = Mutex(Upgrade.none)
+    private let start = Mutex<(@Sendable () -> Void)?>(nil)
+
+    package init(version: String, parent: ParentLink?, environment: [String: String]) {
+        self.version = version
+        startedAt = SystemClock.wallMicroseconds()
+        isSupervised = parent?.isSupervised ?? false
+        crashes = Int(environment[HandoverKeys.crashes] ?? "") ?? 0
+        lastCrash = environment[HandoverKeys.lastCrash]
+    }
+
+    package var upgrade: Upgrade { state.withLock { $0 } }
+
+    /// Who starts the new process.
+    package func whenUpgradeIsWanted(_ body: @escaping @Sendable () -> Void) { start.withLock { $0 = body } }
+
+    /// Asks for a new process in this one's place; `false` where that is under way, or this one has only begun.
+    @discardableResult
+    package func askForUpgrade() -> Bool {
+        guard let start = start.withLock({ $0 }) else { return false }
+        let begins = state.withLock { state in
+            if state == .starting { return false }
+            state = .starting
+            return true
+        }
+        if begins { start() }
+        return begins
+    }
+
+    /// A new process is being started, whoever has asked for it.
+    package func upgradeBegins() { state.withLock { $0 = .starting } }
+
+    package func upgradeFailed(_ reason: String) { state.withLock { $0 = .failed(reason) } }
+}

@@ -1,0 +1,295 @@
+import Glibc
+import LinuxIO
+import Primitives
+import Synchronization
+import TestSupport
+import Testing
+
+/// Clients that ask one after the other on connections of their own, until they are told to stop.
+private final class Clients: Sendable {
+    let answered = Atomic(0)
+    private let going = Atomic(true)
+    private let errors = Mutex<[String]>([])
+    private let threads: Mutex<[OSThread]> = Mutex([])
+
+    /// - Parameter keepingAlive: whether each uses its connection for as long as the node lets it.
+    init(_ node: SluiceNode, _ count: Int, keepingAlive: Bool) {
+        let address = node.address
+        let started = (0..<count).map { _ in
+            OSThread(name: "client") { [self] in
+                var wire: Wire?
+                while going.load(ordering: .relaxed) {
+                    do {
+                        let connection = try wire ?? Wire.connect(to: address)
+                        let close = keepingAlive ? "" : "Connection: close\r\n"
+                        try connection.send("GET / HTTP/1.1\r\nHost: test\r\n\(close)\r\n")
+                        let answer = try connection.readResponse()
+                        if answer.status != 200 { throw ProcessError(answer.startLine) }
+                        wire = answer.value("Connection") == "close" ? nil : connection
+                        answered.add(1, ordering: .relaxed)
+                    } catch {
+                        errors.withLock { $0.append("\(error)") }
+                        wire = nil
+                    }
+                }
+            }
+        }
+        threads.withLock { $0 = started }
+    }
+
+    func more(_ count: Int = 20) throws {
+        let goal = answered.load(ordering: .relaxed) + count
+        try eventually("requests are answered") { answered.load(ordering: .relaxed) >= goal }
+    }
+
+    /// What went wrong.
+    func stop() -> [String] {
+        going.store(false, ordering: .relaxed)
+        for thread in threads.withLock({ $0 }) { thread.join() }
+        return errors.withLock { $0 }
+    }
+}
+
+@Suite("A new binary takes over")
+struct UpgradeTests {
+    private static func upgrade(_ node: SluiceNode) throws -> (exit: Int32, output: String, errors: String) {
+        let admin = try #require(node.admin)
+        return try runSluice(["upgrade", "--admin", "\(admin)", "--token", "a-secret-of-tests"])
+    }
+
+    private static func end(_ node: SluiceNode, isSupervised: Bool) throws {
+        if isSupervised {
+            #expect(try node.terminate() == 0)
+            return
+        }
+        let pid = Int32(try node.number("pid"))
+        _ = kill(pid, SIGTERM)
+        // Nobody's child any more: its end is seen by its absence, or as one that nobody has asked for.
+        try eventually("the new process ends") {
+            kill(pid, 0) != 0 || readFile("/proc/\(pid)/stat").contains(") Z")
+        }
+    }
+
+    @Test("no connection is refused or reset, tunnels live on, and the name stays", arguments: [true, false])
+    func takesOver(isSupervised: Bool) throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.add(
+                RecordingBackend(serving: { _, wire, _ in
+                    while let request = try wire.readRequest() {
+                        if request.value("Upgrade") == nil {
+                            try wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                        } else {
+                            try wire.send(TunnelScene.answer)
+                            while true { try wire.send(try wire.read(1)) }
+                        }
+                    }
+                }))
+            var file = File([backend])
+            file.workers = "2"
+            file.gateway = "adminToken: a-secret-of-tests, heartbeat: 50ms"
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise", "--node-id", "one"])
+            let database = try redis.client()
+            try eventually("it has joined") { try database("ZSCORE", "sluice:nodes", "one") != "nil" }
+            let tunnel = try TunnelScene.open(node)
+            let kept = try node.connect()
+            try kept.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            #expect(try kept.readResponse().value("Connection") == nil)
+            let pid = try node.number("pid")
+            let clients = [Clients(node, 2, keepingAlive: true), Clients(node, 2, keepingAlive: false)]
+            try clients[1].more()
+            let said = try Self.upgrade(node)
+            #expect(said.exit == 0, "\(said.errors)")
+            #expect(said.output.contains("one: process \(pid), version"))
+            for group in clients { try group.more() }
+            #expect(try node.number("pid") != pid)
+            try kept.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            // The connection of before: its next answer is its last.
+            #expect(try kept.readResponse().value("Connection") == "close")
+            try tunnel.send("still here")
+            #expect(try tunnel.read(10) == Array("still here".utf8))
+            for group in clients { #expect(group.stop() == []) }
+            #expect(try database("ZSCORE", "sluice:nodes", "one") != "nil")
+            #expect(try node.admin("/readyz").status == 200)
+            #expect(!node.log.contains("uses this node's id"))
+            tunnel.close()
+            if !isSupervised { #expect(try node.process.waitForExit() == 0) }
+            try eventually("the old one ends") { node.log.contains("reason=\"all connections are closed\"") }
+            try Self.end(node, isSupervised: isSupervised)
+            try eventually("it has left") { try database("ZCARD", "sluice:nodes") == "0" }
+        }
+    }
+
+    @Test("again and again, each new binary from the one before", arguments: [true, false])
+    func again(isSupervised: Bool) throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            file.gateway = "adminToken: a-secret-of-tests"
+            let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
+            let clients = Clients(node, 2, keepingAlive: false)
+            var processes = [try node.number("pid")]
+            for _ in 0..<3 {
+                try clients.more(5)
+                #expect(try Self.upgrade(node).exit == 0)
+                processes.append(try node.number("pid"))
+            }
+            #expect(Set(processes).count == 4)
+            #expect(clients.stop() == [])
+            #expect(isSupervised == (node.process.exit == nil))
+            try Self.end(node, isSupervised: isSupervised)
+        }
+    }
+
+    @Test("a file with errors: the old process goes on and says what is wrong", arguments: [true, false])
+    func failing(isSupervised: Bool) throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            file.gateway = "adminToken: a-secret-of-tests"
+            let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
+            let pid = try node.number("pid")
+            try node.write("gateway: {prot: 1}\n")
+            let said = try Self.upgrade(node)
+            #expect(said.exit == 1)
+            #expect(said.errors.contains("the old process goes on") && said.errors.contains("\(node.file):1:"))
+            #expect(try node.number("pid") == pid)
+            #expect(try node.admin("/api/node").text.contains("\"state\":\"failed\""))
+            #expect(node.log.contains("the upgrade has failed"))
+            #expect(try node.ask().status == 200)
+            // A good file, and it works.
+            try node.write(file.yaml)
+            #expect(try Self.upgrade(node).exit == 0)
+            #expect(try node.number("pid") != pid)
+            try Self.end(node, isSupervised: isSupervised)
+        }
+    }
+
+    @Test("without the token nobody upgrades")
+    func token() throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            file.gateway = "adminToken: a-secret-of-tests"
+            let node = try scene.node(file)
+            let admin = try #require(node.admin)
+            let said = try runSluice(["upgrade", "--admin", "\(admin)", "--token", "guess"])
+            #expect(said.exit == 1 && said.errors.contains("401"))
+            #expect(try node.admin("/api/upgrade").status == 405)
+        }
+    }
+}
+
+@Suite("A supervised node")
+struct SupervisionTests {
+    @Test("a worker that crashes is replaced, and nobody is refused meanwhile", arguments: [SIGSEGV, SIGILL])
+    func crash(signal: Int32) throws {
+        try Scene.play { scene in
+            let node = try scene.node(File([try scene.backend()]), ["--supervise"])
+            let pid = try node.number("pid")
+            #expect(pid != Int(node.process.pid))
+            #expect(try node.number("crashes") == 0)
+            let clients = Clients(node, 3, keepingAlive: false)
+            try clients.more()
+            _ = kill(pid_t(pid), signal)
+            try eventually("another serves") { (try? node.number("pid")) ?? pid != pid }
+            try clients.more()
+            // What the process had in its hands is lost with it; what waited in the sockets is not.
+            #expect(clients.stop().allSatisfy { !$0.contains("connect fails") })
+            #expect(try node.number("crashes") == 1)
+            let name = signal == SIGSEGV ? "SIGSEGV" : "SIGILL"
+            #expect(try node.admin("/api/node").text.contains("\"lastCrash\":\"\(name) at 2"))
+            #expect(node.log.contains("sluice: crashed by \(name) at 0x"))
+            let trace = node.log.split(separator: "\n").filter { $0.contains("sluice(") && $0.contains("[0x") }
+            #expect(trace.count >= 2, "\(node.log)")
+            #expect(node.log.contains("is started again"))
+            #expect(try node.terminate() == 0)
+        }
+    }
+
+    @Test("a worker that crashes in a loop is given up, loudly")
+    func loop() throws {
+        try Scene.play { scene in
+            let node = try scene.node(File([try scene.backend()]), ["--supervise"])
+            var pid = 0
+            for _ in 0..<5 {
+                try eventually("it serves") {
+                    let now = (try? node.number("pid")) ?? pid
+                    defer { pid = now }
+                    return now != pid
+                }
+                _ = kill(pid_t(pid), SIGKILL)
+            }
+            #expect(try node.process.waitForExit() == 70)
+            #expect(node.log.contains("critical the worker process crashes in a loop"))
+            #expect(node.log.split(separator: "\n").count { $0.contains("is started again") } == 4)
+        }
+    }
+
+    @Test("a node that cannot start ends its parent with its own code, and says why once")
+    func startFailure() throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            let node = try scene.node(file)
+            file.listen = "\(node.address)"
+            let directory = try TemporaryDirectory()
+            let path = try directory.write(file.yaml, to: "gateway.yaml")
+            let second = try runSluice(["run", "--supervise", "--config", path])
+            #expect(second.exit == 1)
+            #expect(second.errors.ranges(of: "cannot listen").count == 1)
+        }
+    }
+
+    @Test("when the parent is killed its node ends in order")
+    func orphan() throws {
+        try Scene.play { scene in
+            let node = try scene.node(File([try scene.backend()]), ["--supervise"])
+            let pid = pid_t(try node.number("pid"))
+            node.kill()
+            try eventually("it ends") { kill(pid, 0) != 0 || readFile("/proc/\(pid)/stat").contains(") Z") }
+            #expect(node.log.contains("the supervisor is gone"))
+        }
+    }
+
+    @Test("a service manager is told of the beginning and the end", arguments: [true, false])
+    func notifies(isSupervised: Bool) throws {
+        try Scene.play { scene in
+            let directory = try TemporaryDirectory()
+            let manager = try Notified("\(directory.path)/notify")
+            let node = try scene.node(
+                File([try scene.backend()]), isSupervised ? [] : ["--no-supervise"],
+                environment: ["NOTIFY_SOCKET": "\(directory.path)/notify"])
+            // Its presence alone makes a supervisor.
+            #expect(try (node.number("pid") != Int(node.process.pid)) == isSupervised)
+            try eventually("it is ready") { manager.next()?.contains("READY=1\n") ?? false }
+            node.process.signal(SIGTERM)
+            try eventually("it ends") { manager.next() == "STOPPING=1" }
+            #expect(try node.process.waitForExit() == 0)
+        }
+    }
+
+    /// A socket as a service manager has it.
+    private final class Notified {
+        private let raw: Int32
+
+        init(_ path: String) throws {
+            raw = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            var address = sockaddr_un()
+            address.sun_family = sa_family_t(AF_UNIX)
+            unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: Array(path.utf8)) }
+            let result = unsafe withUnsafePointer(to: &address) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe bind(raw, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+                }
+            }
+            guard result == 0 else { throw ProcessError("bind: errno \(errno)") }
+        }
+
+        deinit { close(raw) }
+
+        /// What has been said next; `nil` where nothing has.
+        func next() -> String? {
+            var bytes = [UInt8](repeating: 0, count: 1_024)
+            let n = unsafe recv(raw, &bytes, bytes.count, Int32(MSG_DONTWAIT))
+            return n > 0 ? String(decoding: bytes[..<n], as: UTF8.self) : nil
+        }
+    }
+}
