@@ -6,6 +6,7 @@ import EventLoop
 import LinuxIO
 import Logging
 import Primitives
+import Supervision
 import Synchronization
 
 extension Node {

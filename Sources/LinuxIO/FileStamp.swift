@@ -37,7 +37,7 @@ extension Signals {
 
     /// Sends a signal to a process.
     public static func send(_ number: Int32, to process: Int32) throws(SystemError) {
-        guard kill(process, number) == 0 else { throw .last("kill") }
+        guard Glibc.kill(process, number) == 0 else { throw .last("kill") }
     }
 }
 
