@@ -19,7 +19,9 @@ enum Schema {
             retries: {attempts: 1}
             health: {expect: [200, 3xx]}
         rateLimit:
-          policies: [{name: p, limit: 1, window: 1s}]
+          policies:
+            - {name: p, limit: 10, window: 1s, cost: {methods: {ANY: 2}, paths: {/any: 3}}}
+            - {name: q, concurrent: 2, lease: 10s}
         """
 
     static func readings() throws -> [String: [String: String?]] {
@@ -87,9 +89,11 @@ enum Schema {
                 for (key, node) in keys {
                     properties[key] = node.schema(path.isEmpty ? key : "\(path).\(key)", meanings)
                 }
-                // Names of fields are free.
+                // Names of fields, methods and the like are free.
                 kinds.append(
-                    keys["X-Any"].map { ["type": "object", "additionalProperties": $0.schema("", meanings)] }
+                    keys.first { ["x-any", "any", "`/any`"].contains($0.key.lowercased()) }.map(\.value).map {
+                        ["type": "object", "additionalProperties": $0.schema("", meanings)]
+                    }
                         ?? ["type": "object", "properties": properties, "additionalProperties": false])
             }
             if let element { kinds.append(["type": "array", "items": element.schema("\(path)[]", meanings)]) }
