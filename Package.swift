@@ -58,6 +58,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     ],
     targets: [
         .systemLibrary(name: "CLinux"),
@@ -73,16 +75,23 @@ let package = Package(
         module("Supervision", ["Primitives", "LinuxIO"]),
         module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
         module("Balancing", ["Primitives"]),
-        module("Identity", ["Primitives"]),
+        module("Identity", ["Primitives", "LinuxIO"]),
         module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
         module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity"]),
         module("Membership", ["Primitives", "EventLoop", "RedisClient"]),
         module("Health", ["Primitives", "EventLoop", "RedisClient", "Membership"]),
         module(
+            "Credentials",
+            [
+                "Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity", "Configuration",
+                .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
+            ]),
+        module(
             "Gateway",
             [
                 "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "ProxyProtocol", "EventLoop", "RedisClient",
                 "Balancing", "Identity", "Configuration", "RateLimiting", "Health", "Membership", "Supervision",
+                "Credentials",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         module(
@@ -95,7 +104,7 @@ let package = Package(
             name: "sluice",
             dependencies: [
                 "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Hiredis", "RedisClient", "Configuration", "Membership",
-                "Health", "Supervision", "Gateway", "Admin",
+                "Health", "Credentials", "Supervision", "Gateway", "Admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -106,6 +115,13 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["Primitives", "LinuxIO", "Hiredis"], path: "Tests/TestSupport",
             swiftSettings: strict),
+        // Tokens, signed with keys of the tests' own.
+        .target(
+            name: "TokenSupport",
+            dependencies: [
+                "LinuxIO", "TestSupport", .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ], path: "Tests/TokenSupport", swiftSettings: strict),
         tests(of: "Primitives"),
         tests(of: "LinuxIO", ["Primitives"]),
         tests(of: "HTTP1", ["Primitives", "LinuxIO", "TestSupport"]),
@@ -115,7 +131,7 @@ let package = Package(
         tests(of: "Supervision", ["Primitives", "LinuxIO"]),
         tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),
         tests(of: "Balancing", ["Primitives"]),
-        tests(of: "Identity", ["Primitives"]),
+        tests(of: "Identity", ["Primitives", "LinuxIO"]),
         tests(of: "Configuration", ["Primitives"]),
         tests(
             of: "RateLimiting",
@@ -123,9 +139,10 @@ let package = Package(
         tests(of: "Membership", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "TestSupport"]),
         tests(
             of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),
+        tests(of: "Credentials", ["Primitives", "Identity", "Configuration", "TestSupport", "TokenSupport"]),
         tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Identity", "Configuration", "TestSupport"]),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport"],
+            name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport", "TokenSupport"],
             swiftSettings: strict),
         .testTarget(name: "HouseRulesTests", swiftSettings: strict),
     ] + fuzzing

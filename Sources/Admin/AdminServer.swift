@@ -134,6 +134,8 @@ package enum AdminServer {
     private struct Limits: Encodable {
         struct Row: Encodable {
             var name: String
+            /// Whose limit it is, where tiers have their own.
+            var tier: String?
             var limit: Int
             /// Absent where requests at once are counted.
             var window: String?
@@ -151,11 +153,14 @@ package enum AdminServer {
                     case .ip: "ip"
                     case .service: "service"
                     case .global: "global"
+                    case .user: "user"
+                    case .org: "org"
+                    case .apiKey: "apiKey"
                     case .header(let name): "header:\(name)"
                     }
                 return Row(
-                    name: policy.name, limit: policy.limit, window: policy.form == .leases ? nil : "\(policy.window)",
-                    key: key,
+                    name: policy.name, tier: policy.tier, limit: policy.limit,
+                    window: policy.form == .leases ? nil : "\(policy.window)", key: key,
                     mode: policy.mode == .shadow ? "shadow" : "enforce", admitted: status.admitted(by: index),
                     refused: status.refused(by: index))
             }

@@ -12,6 +12,8 @@ package struct Configuration: Hashable, Sendable {
     package let services: [Service]
     /// `nil` when the section is absent: no limit, and no Redis.
     package let rateLimit: RateLimit?
+    /// `nil` when the section is absent: nobody is asked who they are.
+    package let auth: Auth?
 }
 
 extension Configuration {
@@ -138,6 +140,8 @@ extension Configuration {
         /// Whether requests are counted that run at once.
         package let concurrent: Bool
         package let key: PolicyKey
+        /// Other limits for callers of these tiers, in the order of the file.
+        package let tiers: [TierLimit]
         package let scope: PolicyScope
         package let mode: PolicyMode
         package let cost: PolicyCost
@@ -170,8 +174,15 @@ extension Configuration {
         case buckets
     }
 
+    package struct TierLimit: Hashable, Sendable {
+        package let tier: String
+        package let limit: Int
+    }
+
     package enum PolicyKey: Hashable, Sendable {
         case ip, service, global
+        /// Who a verified credential says that the caller is; the address of who has shown none.
+        case user, org, apiKey
         /// A header's name, in lower case.
         case header(String)
     }

@@ -69,6 +69,18 @@ enum Bounds {
     static let leaseDefault = TimeSpan.seconds(10)
     /// Slots that one request can take: entries of one transaction in Redis, half a millisecond of its time.
     static let costMax = 256
+    /// Each tier of a policy is a limit of its own, and takes one of the numbers that policies have.
+    static let tiersMax = 16
+    /// Policies and their tiers together; as many as a limiter takes.
+    static let limitsMax = 64
+    /// An identity provider or two, and those who leave.
+    static let issuersMax = 16
+    static let audiencesMax = 16
+    static let scopesMax = 16
+    /// More belong in Redis, where they can be revoked one by one.
+    static let apiKeysMax = 10_000
+    /// Users and organisations stand in headers, logs and keys.
+    static let identityBytesMax = 256
     /// Shorter than a window of 100 ms, and the error of what a node knows of Redis's clock would be a part of it.
     static let windowMin = TimeSpan.milliseconds(100)
     static let windowMax = TimeSpan.seconds(30 * 86_400)
@@ -166,6 +178,9 @@ enum Defaults {
     /// The seed's breaker: five failures open it for 30 s.
     static let breakerFailures = 5
     static let breakerOpenFor = TimeSpan.seconds(30)
+
+    /// Clocks that are set by the network lie seconds apart at worst.
+    static let tokenLeeway = TimeSpan.seconds(30)
 
     /// A hundred round trips in one data centre; nobody notices it in front of a request.
     static let redisTimeout = TimeSpan.milliseconds(50)

@@ -88,6 +88,7 @@ extension Configuration {
     /// Valid where the reader's diagnostics have no error afterwards.
     init(_ map: MappingReader) {
         gateway = Gateway(map.section("gateway"))
+        auth = map.has("auth") ? Auth(map.section("auth")) : nil
         rateLimit = map.has("rateLimit") ? RateLimit(map.section("rateLimit")) : nil
         if !map.has("services") {
             map.reportMissing("services", hint: "add at least one service with name, path and instances")
@@ -112,6 +113,7 @@ extension Configuration {
         }
         self.services = services
         checkPolicies(map)
+        checkAuth(map)
         map.finish()
     }
 }

@@ -48,6 +48,7 @@ extension Configuration.Policy {
             }
         }
         key = map.read("key", default: .ip) { text throws(Invalid) in try Configuration.PolicyKey(parsing: text) }
+        tiers = Self.tiers(map.section("tiers"))
         let services = map.readList("services", default: [], max: Bounds.servicesMax) { text throws(Invalid) in text }
         let paths = map.readList("paths", default: [], max: Bounds.policyPathsMax, pathPrefix)
         scope = Configuration.PolicyScope(services: services, paths: paths)
@@ -63,6 +64,20 @@ extension Configuration.Policy {
         self.name = name
         self.limit = limit
         self.window = window
+    }
+
+    private static func tiers(_ map: MappingReader) -> [Configuration.TierLimit] {
+        map.pairs(max: Bounds.tiersMax).compactMap { name, text, key in
+            do throws(Invalid) {
+                guard !name.isEmpty, name.utf8.count <= Bounds.nameBytesMax, name.utf8.allSatisfy(isNameByte) else {
+                    throw Invalid("\(quoted(name)) is no tier's name; use letters, digits, `-`, `_` and `.`")
+                }
+                return Configuration.TierLimit(tier: name, limit: try integer(text, in: 1...Bounds.rateMax))
+            } catch {
+                map.report(error.message, at: name)
+                return nil
+            }
+        }
     }
 
     private static func name(_ text: String) throws(Invalid) -> String {
@@ -115,12 +130,14 @@ extension Configuration.PolicyKey {
         case "ip": self = .ip
         case "service": self = .service
         case "global": self = .global
-        case "user", "org", "apiKey":
-            throw Invalid("\(quoted(text)) needs an identity, and identity is not configured; write ip or header:NAME")
+        case "user": self = .user
+        case "org": self = .org
+        case "apiKey": self = .apiKey
         default:
             let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
             guard parts.count == 2, parts[0] == "header" else {
-                throw Invalid(notOneOf(text, ["ip", "service", "global", "header:NAME"]))
+                throw Invalid(
+                    notOneOf(text, ["ip", "user", "org", "apiKey", "service", "global", "header:NAME"]))
             }
             // Field names ignore case (RFC 9110 §5.1).
             self = .header(try token(String(parts[1]), max: Bounds.nameBytesMax).lowercased())
@@ -133,6 +150,7 @@ extension Configuration {
     func checkPolicies(_ map: MappingReader) {
         guard let rateLimit, !rateLimit.policies.isEmpty else { return }
         let section = map.section("rateLimit")
+        checkIdentities(rateLimit, section)
         let names = services.map(\.name)
         for policy in rateLimit.policies {
             for service in policy.scope.services where !names.contains(service) {
@@ -152,6 +170,27 @@ extension Configuration {
                     "\(count) policies cover \(quoted(service)); at most \(Bounds.policiesPerServiceMax) can cover one",
                     at: "policies")
             }
+        }
+    }
+
+    /// Policies that count identities need somebody who verifies them.
+    private func checkIdentities(_ rateLimit: RateLimit, _ section: MappingReader) {
+        for policy in rateLimit.policies where auth == nil {
+            switch policy.key {
+            case .user, .org, .apiKey:
+                section.report(
+                    "policy \(quoted(policy.name)) counts identities, and nobody is asked for one; add the section auth",
+                    at: "policies")
+            case .ip, .service, .global, .header:
+                if policy.tiers.isEmpty { continue }
+                section.report(
+                    "policy \(quoted(policy.name)) has tiers, and nobody is asked who they are; add the section auth",
+                    at: "policies")
+            }
+        }
+        let count = rateLimit.policies.reduce(rateLimit.requestsPerSecond == nil ? 0 : 1) { $0 + 1 + $1.tiers.count }
+        if count > Bounds.limitsMax {
+            section.report("\(count) limits, tiers included; at most \(Bounds.limitsMax)", at: "policies")
         }
     }
 }

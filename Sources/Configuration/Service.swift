@@ -16,6 +16,7 @@ extension Configuration {
         package let timeouts: Timeouts
         package let retries: Retries
         package let limits: ServiceLimits
+        package let auth: ServiceAuth
         package let strategy: Strategy
         /// What is hashed when `strategy` is `consistentHash`.
         package let hashOn: HashOn

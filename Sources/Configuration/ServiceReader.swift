@@ -21,6 +21,7 @@ extension Configuration.Service {
         timeouts = Configuration.Timeouts(map.section("timeouts"), response: defaults.timeout)
         retries = Configuration.Retries(of: map)
         limits = Configuration.ServiceLimits(map.section("limits"), bodyBytes: defaults.limits.bodyBytes)
+        auth = Configuration.ServiceAuth(map)
         let strategy: Configuration.Strategy = map.read("strategy", default: .roundRobin, choice)
         self.strategy = strategy
         hashOn = map.read("hashOn", default: .client) { text throws(Invalid) in

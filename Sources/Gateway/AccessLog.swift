@@ -1,6 +1,7 @@
 // The access log: a line a request, gathered by each worker, written by a thread that may wait for a slow disk or pipe.
 
 import EventLoop
+import Identity
 package import LinuxIO
 import Primitives
 import Synchronization
@@ -132,7 +133,8 @@ final class AccessLog: EndOfTurnHandler {
         }
     }
 
-    /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT`
+    /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT`, and the identity where
+    /// callers are asked for one
     private func writeText(_ client: ClientConnection) {
         lines.append(stamp)
         lines.append(" ")
@@ -157,6 +159,10 @@ final class AccessLog: EndOfTurnHandler {
         }
         lines.append(" ")
         lines.append(outcome(client))
+        if client.worker.node.authenticates {
+            lines.append(" ")
+            if let caller = client.caller { lines.append(caller.logName) } else { lines.append("-") }
+        }
         lines.append("\n")
     }
 
@@ -186,6 +192,10 @@ final class AccessLog: EndOfTurnHandler {
         }
         lines.append(",\"limit\":\"")
         lines.append(outcome(client))
+        if client.worker.node.authenticates, let caller = client.caller {
+            lines.append("\",\"identity\":\"")
+            lines.append(caller.logName)
+        }
         lines.append("\"}\n")
     }
 

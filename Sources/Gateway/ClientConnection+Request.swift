@@ -38,13 +38,18 @@ extension ClientConnection: LimitRequester {
         tried = 0
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
+        let hiddenKey = node.authenticates ? keyParameter(head, bytes) : nil
         keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining && startedAt < keptUntil
         if node.accessLog {
             var line = logged.take()
             line.clear()
             line.append(bytes.extracting(head.methodBytes))
             line.append(UInt8(ascii: " "))
-            line.append(bytes.extracting(head.target))
+            if let hiddenKey {
+                appendTarget(head, bytes, without: hiddenKey, to: &line)
+            } else {
+                line.append(bytes.extracting(head.target))
+            }
             swap(&line, &logged)
         }
         resolveClient(head, bytes)
@@ -95,24 +100,29 @@ extension ClientConnection: LimitRequester {
                 return
             }
         }
-        hash = node.hashing[index].hash(head, bytes, client: client)
+        if node.authenticates, !identify(head, bytes, service, hiddenKey) { return }
+        hash = node.hashing[index].hash(
+            head, bytes, client: client, user: node.authenticates ? caller?.userHash : nil)
         let rewrite = RequestRewrite(
             stripped: service.settings.stripPrefix ? prefixLength : 0,
             identity: ClientIdentity(peer: peer, peerTrusted: peerTrusted, client: client, scheme: clientScheme),
             believed: node.believedHeader, replacesHost: service.settings.hostHeader == .backend, via: node.via,
-            upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft)
+            upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft, hidden: hiddenKey?.cut ?? 0..<0)
         outboundSent = 0
         replayable = true
         var written = outbound.take()
         written.clear()
         rewrite.write(head, bytes, to: &written)
+        if node.authenticates, let caller { written.append(caller.forwardLines) }
         tailStart = written.count
         swap(&written, &outbound)
         tailLength = 0
         pathStart = head.methodBytes.count + 1
         baseLength = 0
         if let table = node.policyTable {
-            table.collect(head, bytes, service: index, client: client, into: &worker.subjects)
+            table.collect(
+                head, bytes, service: index, client: client, caller: node.authenticates ? caller : nil,
+                into: &worker.subjects)
             if table.isWeighted { table.weigh(head, bytes, &worker.subjects, into: &worker.costs) }
             limitByAll()
         } else {
@@ -331,7 +341,12 @@ extension ClientConnection: LimitRequester {
 
     /// Writes the last chunk with the trailers that came behind it.
     private func endRequestChunks(in output: inout ByteBuffer) {
-        if let trailers { output.appendLastChunk(trailers: trailers.request.bytes) } else { output.appendLastChunk() }
+        if let trailers {
+            output.appendLastChunk(
+                trailers: trailers.request.bytes, without: worker.node.authentication?.guarded ?? GuardedNames.none)
+        } else {
+            output.appendLastChunk()
+        }
     }
 
     @inline(__always)
@@ -491,7 +506,7 @@ extension ClientConnection: LimitRequester {
         appendLimits(to: &fields)
         refusal.write(
             to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: limitFields,
-            report: worker.report, fields: fields)
+            report: worker.report, authentication: worker.node.authentication, fields: fields)
         sendOwn(&output, keep: keep)
     }
 

@@ -24,6 +24,8 @@ final class ClientConnection: StreamHandler {
     enum Phase {
         /// A request head is awaited or arriving.
         case head
+        /// Whose credential it is, nobody on this thread knows; the head is kept, and read again when the answer is here.
+        case identifying
         /// The limiter is being asked.
         case deciding
         /// A place among the connections to the chosen backend is awaited.
@@ -77,6 +79,10 @@ final class ClientConnection: StreamHandler {
     var backendIndex = 0
     var client: IPAddress
     var clientScheme: ForwardedScheme?
+    /// Who asks, where a credential says so; read where the node authenticates.
+    var caller: Caller?
+    /// What a request waits for whose credential is looked at, and what was said of it.
+    var lookedAt: CredentialLook?
     var hash: UInt64 = 0
     var method = Method.get
     var version = HTTPVersion.http11
@@ -218,14 +224,14 @@ final class ClientConnection: StreamHandler {
         case .head: stream.pendingOutput == 0
         case .discarding, .lingering: true
         case .exchanging: !requestComplete && backendTakesBody
-        case .deciding, .waiting, .tunneling, .closed: false
+        case .identifying, .deciding, .waiting, .tunneling, .closed: false
         }
     }
 
     /// Whether the request has been read as far as it will be and its answer is on its way.
     private var awaitsAnswer: Bool {
         switch phase {
-        case .deciding, .waiting: true
+        case .identifying, .deciding, .waiting: true
         case .exchanging: requestComplete || uploadBroken
         case .head, .tunneling, .discarding, .lingering, .closed: false
         }
@@ -320,7 +326,7 @@ final class ClientConnection: StreamHandler {
             case .lingering:
                 stream.deadline = min(lingerEnd, loop.now + DataPathLimits.lingerPause)
                 return bytes.count
-            case .deciding, .waiting, .tunneling, .closed: break loop
+            case .identifying, .deciding, .waiting, .tunneling, .closed: break loop
             }
         }
         return offset
@@ -339,10 +345,16 @@ final class ClientConnection: StreamHandler {
             if headBegun { progress.reset() }
             headBegun = false
             exchange += 1
+            if worker.node.authenticates { guardNames(&head, bytes) }
             begin(head, bytes)
         }
         head.swapFields(&fields)
         swap(&fields, &worker.requestFields)
+        if phase == .identifying {
+            // The head stays where it is, and this was no exchange yet.
+            exchange -= 1
+            return 0
+        }
         switch outcome {
         case .complete(let length): return length
         case .needMore:
@@ -373,6 +385,7 @@ final class ClientConnection: StreamHandler {
         version = .http11
         setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))
         logged.clear()
+        caller = nil
         limiterOutcome = .none
     }
 
@@ -449,13 +462,13 @@ final class ClientConnection: StreamHandler {
         case .exchanging: aborted()
         // A client may end its side and still read: what it was answered has to reach it.
         case .discarding, .lingering: lingerOrClose()
-        case .deciding, .waiting, .tunneling, .closed: break
+        case .identifying, .deciding, .waiting, .tunneling, .closed: break
         }
     }
 
     /// The client is gone: the exchange ends without an answer.
     func aborted() {
-        if phase == .exchanging || phase == .waiting || phase == .deciding {
+        if phase == .exchanging || phase == .waiting || phase == .deciding || phase == .identifying {
             status = 499
             releaseBackend()
             logExchange()
@@ -472,6 +485,8 @@ final class ClientConnection: StreamHandler {
         _ = outbound.take()
         _ = logged.take()
         trailers = nil
+        caller = nil
+        lookedAt = nil
         stream.close()
         worker.closed(self)
     }
@@ -498,7 +513,7 @@ final class ClientConnection: StreamHandler {
             }
         case .lingering: outputEnded()
         case .head: ready()
-        case .deciding, .waiting, .tunneling, .discarding, .closed: break
+        case .identifying, .deciding, .waiting, .tunneling, .discarding, .closed: break
         }
     }
 
@@ -521,6 +536,7 @@ final class ClientConnection: StreamHandler {
             } else {
                 close()
             }
+        case .identifying: credentialAnswered(.unavailable)
         case .waiting: refuse(.backendsBusy, keepAlive: keepAlive)
         case .exchanging:
             if responseStarted {

@@ -75,10 +75,28 @@ package final class Generation: Sendable {
         } else {
             sink = try Node.openAccessLog(target)
         }
+        let authentication = try Self.authentication(configuration, basis, redis: redis, before: before)
         context = NodeContext(
             configuration, id: basis.id, workerCount: basis.workerCount, descriptors: basis.descriptors,
-            accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, before: before?.context)
+            accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, authentication: authentication,
+            before: before?.context)
         limitStatus = LimitStatus(policies, limiterSetup, isSingle: context.policyTable == nil)
+    }
+
+    /// Who looks at credentials goes on where nothing is different for it: it knows keys, and has a line to Redis.
+    private static func authentication(
+        _ configuration: Configuration, _ basis: Basis, redis: RedisTopology?, before: Generation?
+    ) throws(NodeStartError) -> Authentication? {
+        guard let settings = configuration.auth else { return nil }
+        if let before, let service = before.context.authentication?.service, before.configuration.auth == settings,
+            before.configuration.rateLimit?.redisURL == configuration.rateLimit?.redisURL,
+            before.configuration.rateLimit?.tierNames == configuration.rateLimit?.tierNames
+        {
+            return Authentication(configuration, settings, service: service)
+        }
+        let service = try Authentication.service(
+            configuration, settings, redis: redis, resolver: basis.resolver, id: basis.id, seed: SystemClock.random64())
+        return Authentication(configuration, settings, service: service)
     }
 
     private static func stamp(_ target: Configuration.AccessLog) -> FileStamp? {

@@ -45,10 +45,12 @@ struct RequestRewrite {
     var upgrade: Range<Int>?
     /// What is left of Max-Forwards for the next hop, where it binds.
     var hopsLeft: Int? = nil
+    /// A part of the query that no backend gets: a key.
+    var hidden = 0..<0
 
     /// Writes the head for a backend, all but the tail that depends on which backend it is.
     func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
-        appendRequestLine(of: head, from: bytes, strippingPrefix: stripped, to: &output)
+        appendRequestLine(of: head, from: bytes, strippingPrefix: stripped, leavingOut: hidden, to: &output)
         let peerTrusted = identity.peerTrusted
         let stands = peerTrusted && believed == .xForwardedFor
         // Where `Forwarded` is believed nobody vouches for the X- fields.

@@ -90,6 +90,8 @@ extension Node {
         arrived.wait()
         if let problem = outcome.withLock({ $0 }) { return refused([problem], reason) }
         current.withLock { $0 = succession.generation }
+        // Whom the workers have asked already finds it in its mailbox.
+        startCredentials(of: succession.generation)
         if let sockets = succession.sockets { listeners.withLock { $0 = sockets } }
         switch succession.admin {
         case .unchanged: break

@@ -2,6 +2,7 @@
 
 import Balancing
 package import Configuration
+import Credentials
 import EventLoop
 package import LinuxIO
 package import Logging
@@ -52,6 +53,8 @@ package final class Node: Sendable {
     private let workerWakers: [Waker]
     private let workerMailboxes: [Mailbox<WorkerMessage>]
     private let threads = Mutex<[OSThread]>([])
+    /// What looks at credentials, and its thread.
+    private let credentials = Mutex<(service: CredentialService, thread: OSThread)?>(nil)
     private let failures = Mutex<[String]>([])
     private let started = Waiter()
 
@@ -130,12 +133,16 @@ package final class Node: Sendable {
             policies.append(
                 Policy(name: "default", limit: rate, window: .seconds(1), burst: limit.burstSize ?? rate))
         }
-        for policy in limit.policies {
+        for entry in limit.flattened {
+            let policy = entry.policy
             let key: PolicyKey =
                 switch policy.key {
                 case .ip: .ip
                 case .service: .service
                 case .global: .global
+                case .user: .user
+                case .org: .org
+                case .apiKey: .apiKey
                 case .header(let name): .header(name)
                 }
             let mode: PolicyMode =
@@ -145,8 +152,9 @@ package final class Node: Sendable {
                 }
             policies.append(
                 Policy(
-                    name: policy.name, limit: policy.limit, window: policy.window, burst: policy.limit, key: key,
-                    mode: mode, form: form(of: policy), costMax: policy.cost.most, isLocalFirst: policy.localFirst))
+                    name: policy.name, limit: entry.limit, window: policy.window, burst: entry.limit, key: key,
+                    mode: mode, form: form(of: policy), costMax: policy.cost.most, isLocalFirst: policy.localFirst,
+                    tier: entry.tier?.tier))
         }
         return policies
     }
@@ -294,9 +302,10 @@ package final class Node: Sendable {
             if service.strategy == .roundRobin, weights.count > 1 {
                 warnings.append("\(service.name): weights have no effect with round_robin: write weighted_round_robin")
             }
-            if service.hashOn == .user, service.strategy == .consistentHash {
+            if service.hashOn == .user, service.strategy == .consistentHash, configuration.mode(of: service) == .none {
                 warnings.append(
-                    "\(service.name): hashOn: user goes by the client's address until identities are configured")
+                    "\(service.name): hashOn: user goes by the client's address: callers are not asked who they are (auth)"
+                )
             }
             return warnings
         }
@@ -323,6 +332,7 @@ package final class Node: Sendable {
             all.append(OSThread(name: "worker-\(index)") { [self] in runWorker(index) })
         }
         threads.withLock { $0 = all }
+        startCredentials(of: current.withLock { $0 })
         for _ in all { started.wait() }
         if let failure = failures.withLock({ $0.first }) {
             controlMailbox.post(.stop)
@@ -378,9 +388,24 @@ package final class Node: Sendable {
     /// Ends at once, or, where it drains, without waiting for anybody.
     package func stop() { controlMailbox.post(.stop) }
 
+    /// Starts what looks at credentials in a configuration, unless it runs already, and ends what did before.
+    func startCredentials(of generation: Generation?) {
+        let wanted = generation?.context.authentication?.service
+        let ended = credentials.withLock { running in
+            if let running, running.service === wanted { return nil as OSThread? }
+            running?.service.stop()
+            let thread = running?.thread
+            running = wanted.map { ($0, $0.start(CredentialLine(workerMailboxes, controlMailbox))) }
+            return thread
+        }
+        ended?.join()
+    }
+
     package func wait() {
         for thread in threads.withLock({ $0 }) { thread.join() }
         let last = current.withLock { $0 }
+        // Nobody is left to ask.
+        startCredentials(of: nil)
         last.context.accessLogSink?.close()
         (last.limiterContext?.decisions as? DecisionLog)?.close()
     }

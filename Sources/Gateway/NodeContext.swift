@@ -24,11 +24,14 @@ struct HashSource: Sendable {
         }
     }
 
-    /// A client without the header or cookie is told apart by its address.
-    func hash(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, client: IPAddress) -> UInt64 {
+    /// A client without the header or cookie, or that nobody has identified, is told apart by its address.
+    ///
+    /// - Parameter user: the hash of the user's name.
+    func hash(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, client: IPAddress, user: UInt64? = nil) -> UInt64 {
         guard isUsed else { return 0 }
         switch key {
-        case .client, .user: return ofClient(client)
+        case .client: return ofClient(client)
+        case .user: return user.map { mix64($0) } ?? ofClient(client)
         case .path: return stableHash(bytes.extracting(head.path))
         case .header:
             for index in 0..<head.fields.count where equals(bytes, head.fields[index].name, ignoringCase: true) {
@@ -103,6 +106,10 @@ final class NodeContext: Sendable {
     let accessLogSink: LogSink?
     let accessLogFormat: LogFormat
     let limiterSetup: LimiterSetup
+    /// `nil` where nobody is asked who they are.
+    let authentication: Authentication?
+    /// The same, as a word that costs no reference.
+    let authenticates: Bool
     let rateLimitFields: RateLimitFields?
     /// `nil` where the seed's form is all there is: one policy for everyone, of which only the refused hear.
     let policyTable: PolicyTable?
@@ -114,8 +121,11 @@ final class NodeContext: Sendable {
 
     init(
         _ configuration: Configuration, id: String, workerCount: Int, descriptors: Int, accessLogSink: LogSink?,
-        limiterSetup: LimiterSetup, policies: [Policy], before: NodeContext? = nil
+        limiterSetup: LimiterSetup, policies: [Policy], authentication: Authentication? = nil,
+        before: NodeContext? = nil
     ) {
+        self.authentication = authentication
+        authenticates = authentication != nil
         self.id = id
         self.workerCount = workerCount
         self.accessLogSink = accessLogSink
@@ -156,11 +166,12 @@ final class NodeContext: Sendable {
             !limit.policies.isEmpty || limit.headers == .all || limit.legacyHeaders
         {
             let everything = Configuration.PolicyScope(services: [], paths: [])
-            let scopes = (limit.requestsPerSecond == nil ? [] : [everything]) + limit.policies.map(\.scope)
+            let scopes = (limit.requestsPerSecond == nil ? [] : [everything]) + limit.flattened.map(\.policy.scope)
             let single = limit.requestsPerSecond == nil ? [] : [Configuration.PolicyCost()]
-            let costs = single + limit.policies.map(\.cost)
+            let costs = single + limit.flattened.map(\.policy.cost)
             policyTable = PolicyTable(
-                policies, scopes: scopes, costs: costs, services: configuration.services.map(\.name))
+                policies, scopes: scopes, costs: costs, services: configuration.services.map(\.name),
+                tiers: limit.tierNames)
         } else {
             policyTable = nil
         }

@@ -10,6 +10,8 @@ struct PolicyTable: Sendable {
     /// A policy, for one service.
     private struct Rule: Sendable {
         var policy: UInt8
+        /// Those of callers of a tier, by its number; empty where all have one limit.
+        var byTier: [UInt8]
         var key: PolicyKey
         /// The header's name, in bytes of lower case.
         var header: [UInt8]
@@ -35,11 +37,14 @@ struct PolicyTable: Sendable {
     let isWeighted: Bool
 
     /// - Parameters:
-    ///   - policies: in the order of their numbers.
+    ///   - policies: in the order of their numbers, each before those that are its tiers'.
     ///   - scopes: what each covers.
     ///   - costs: what requests cost by each.
+    ///   - tiers: their names, by their numbers.
     init(
-        _ policies: [Policy], scopes: [Configuration.PolicyScope], costs: [Configuration.PolicyCost], services: [String]
+        _ policies: [Policy], scopes: [Configuration.PolicyScope], costs: [Configuration.PolicyCost],
+        services: [String],
+        tiers: [String] = []
     ) {
         isWeighted = costs.contains { $0 != Configuration.PolicyCost() }
         prices = costs.map { cost in
@@ -53,16 +58,23 @@ struct PolicyTable: Sendable {
         }
         rules = services.map { service in
             policies.indices.compactMap { index in
+                guard policies[index].tier == nil else { return nil }
+                var byTier: [UInt8] = []
+                for other in policies.indices where policies[other].name == policies[index].name {
+                    guard let tier = policies[other].tier.flatMap({ tiers.firstIndex(of: $0) }) else { continue }
+                    if byTier.isEmpty { byTier = tiers.map { _ in UInt8(clamping: index) } }
+                    byTier[tier] = UInt8(clamping: other)
+                }
                 let scope = scopes[index]
                 guard scope.services.isEmpty || scope.services.contains(service) else { return nil }
                 let header: [UInt8]
                 switch policies[index].key {
                 case .header(let name): header = Array(name.utf8)
-                case .ip, .service, .global: header = []
+                case .ip, .user, .org, .apiKey, .service, .global: header = []
                 }
                 let prefixes = scope.paths.map { path in Array((path == "/" ? "" : path).utf8) }
                 return Rule(
-                    policy: UInt8(clamping: index), key: policies[index].key, header: header,
+                    policy: UInt8(clamping: index), byTier: byTier, key: policies[index].key, header: header,
                     paths: prefixes.isEmpty ? nil : RouteTable(prefixes: prefixes, reading: .decoded))
             }
         }
@@ -70,7 +82,7 @@ struct PolicyTable: Sendable {
 
     /// Replaces `list` by the subjects of a request, each of another policy.
     func collect(
-        _ head: borrowing RequestHead, _ bytes: Span<UInt8>, service: Int, client: IPAddress,
+        _ head: borrowing RequestHead, _ bytes: Span<UInt8>, service: Int, client: IPAddress, caller: Caller? = nil,
         into list: inout [SubjectKey]
     ) {
         list.removeAll(keepingCapacity: true)
@@ -78,10 +90,17 @@ struct PolicyTable: Sendable {
             if let paths = rules[service][index].paths, paths.service(of: bytes.extracting(head.path)) == nil {
                 continue
             }
-            let policy = rules[service][index].policy
+            var policy = rules[service][index].policy
+            if let caller, caller.tier >= 0, caller.tier < rules[service][index].byTier.count {
+                policy = rules[service][index].byTier[caller.tier]
+            }
             switch rules[service][index].key {
             case .ip: list.append(SubjectKey(client, policy: policy))
             case .service: list.append(SubjectKey(service: service, policy: policy))
+            // Who shows no credential must not go free.
+            case .user: list.append(caller?.user?.counted(by: policy) ?? SubjectKey(client, policy: policy))
+            case .org: list.append(caller?.org?.counted(by: policy) ?? SubjectKey(client, policy: policy))
+            case .apiKey: list.append(caller?.key?.counted(by: policy) ?? SubjectKey(client, policy: policy))
             case .global: list.append(SubjectKey(globalOf: policy))
             case .header:
                 if let value = value(of: rules[service][index].header, head, bytes) {

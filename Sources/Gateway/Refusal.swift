@@ -25,11 +25,16 @@ enum Refusal {
     case backendMalformed
     case backendTimedOut
     case backendsBusy
+    /// Who asks did not prove who it is, or may not do this.
+    case unidentified(CredentialProblem)
+    /// Nobody can tell now who asks.
+    case identityUnavailable
 
     var status: Int {
         switch self {
         case .serviceNotFound: 404
-        case .noHealthyBackend, .backendsBusy: 503
+        case .noHealthyBackend, .backendsBusy, .identityUnavailable: 503
+        case .unidentified(let problem): problem.status
         case .rateLimited, .policiesExceeded: 429
         case .malformed(let violation): violation.rule.status
         case .pathEscapes: 400
@@ -52,6 +57,8 @@ enum Refusal {
         case .backendFailed, .backendMalformed: "Bad gateway"
         case .backendTimedOut: "Gateway timeout"
         case .backendsBusy: "Backends are busy"
+        case .unidentified(let problem): problem.title
+        case .identityUnavailable: "Identity unavailable"
         }
     }
 
@@ -70,6 +77,8 @@ enum Refusal {
         case .backendMalformed: "backend-malformed"
         case .backendTimedOut: "backend-timeout"
         case .backendsBusy: "backends-busy"
+        case .unidentified(let problem): problem.code
+        case .identityUnavailable: "identity-unavailable"
         }
     }
 
@@ -90,6 +99,8 @@ enum Refusal {
         case .backendMalformed: "the backend's answer breaks HTTP/1.1"
         case .backendTimedOut: "the backend did not answer in time"
         case .backendsBusy: "no connection to a backend became free in time"
+        case .unidentified(let problem): problem.detail
+        case .identityUnavailable: "nobody can tell at the moment whose credential this is"
         }
     }
 
@@ -100,7 +111,7 @@ enum Refusal {
     ///   - more: whole lines.
     func write(
         to output: inout ByteBuffer, date: [UInt8], options: ResponseOptions, limit: RateLimitFields?,
-        report: PolicyReport, fields more: borrowing ByteBuffer
+        report: PolicyReport, authentication: Authentication?, fields more: borrowing ByteBuffer
     ) {
         var fields = ByteBuffer()
         fields.append(more.bytes)
@@ -113,7 +124,8 @@ enum Refusal {
             limit?.write(report, to: &fields)
             limit?.writeViolated(report, to: &members)
         case .methodNotAllowed(let allow): fields.append(allow)
-        case .noHealthyBackend, .backendsBusy: fields.append("Retry-After: 1\r\n")
+        case .noHealthyBackend, .backendsBusy, .identityUnavailable: fields.append("Retry-After: 1\r\n")
+        case .unidentified(let problem): if let authentication { fields.append(authentication.challenge(problem)) }
         case .serviceNotFound, .malformed, .pathEscapes, .headTimedOut, .bodyTimedOut, .backendFailed,
             .backendMalformed, .backendTimedOut:
             break

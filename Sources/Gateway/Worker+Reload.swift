@@ -3,6 +3,7 @@
 import Balancing
 import Configuration
 import EventLoop
+import Identity
 import LinuxIO
 import Primitives
 import RateLimiting
@@ -116,6 +117,13 @@ extension Worker {
             retireLimiter(of: before)
             startLimiter(made)
         }
+        if node.authentication?.service !== before.authentication?.service {
+            let former = callers
+            callers = makeCallers()
+            former?.abandon()
+        } else {
+            callers?.forget()
+        }
         if node.accessLogSink !== before.accessLogSink || node.accessLogFormat != before.accessLogFormat {
             accessLog?.turnEnded()
             accessLog = node.accessLogSink.map { AccessLog($0, format: node.accessLogFormat, loop: loop) }
@@ -126,6 +134,13 @@ extension Worker {
             for lane in lanes { tunnels.viewChanged(lane.service, at: loop.now) { lane.balancer.isAvailable($0) } }
         }
         control.post(.reloaded(worker: index))
+    }
+
+    func makeCallers() -> Callers? {
+        node.authentication.map {
+            let key = DigestKey(low: SystemClock.random64(), high: SystemClock.random64())
+            return Callers($0.service, worker: index, key: key)
+        }
     }
 
     /// The old sockets give what queues on them before they close.

@@ -3,6 +3,7 @@
 
 import Balancing
 import Configuration
+import Credentials
 import EventLoop
 import HTTP1
 import Health
@@ -18,6 +19,10 @@ enum WorkerMessage: Sendable {
     case balancer(service: Int, BalancerSnapshot)
     /// Whether the request that asked may try the backend.
     case trial(BackendKey, granted: Bool)
+    /// A credential was looked at.
+    case credential(CredentialAnswer)
+    /// Keys were revoked or renewed: what is remembered of credentials does not hold any more.
+    case forgetCredentials
     /// From here on another configuration counts.
     case reload(WorkerSuccession)
     /// Another worker lacks places or descriptors, and this one may have some to spare.
@@ -62,6 +67,8 @@ final class Worker: ListenerHandler, WakeHandler {
     var heldHere: LeaseKeeper?
     /// Counts the limiters of this worker, and tells whose a lease is.
     var limiterEra = 0
+    /// `nil` where nobody is asked who they are.
+    var callers: Callers?
     /// Whom the policies count of the request at hand, and what they said of the one that is being refused. Reused.
     var subjects: [SubjectKey] = []
     /// What the request takes of each; empty where all policies count single requests.
@@ -87,6 +94,7 @@ final class Worker: ListenerHandler, WakeHandler {
         self.loop = loop
         self.mailbox = mailbox
         self.control = control
+        callers = makeCallers()
         loop.addWakeHandler(self)
         pressure = Pressure(self)
         lanes = zip(node.services, balancers).map { service, balancer in
@@ -179,6 +187,8 @@ final class Worker: ListenerHandler, WakeHandler {
             // A node that drains ends them anyway.
             if !draining { tunnels.viewChanged(lane.service, at: loop.now) { snapshot.isAvailable($0) } }
         case .trial(let key, let granted): trialDecided(key, granted)
+        case .credential(let answer): callers?.answered(answer, at: loop.now)
+        case .forgetCredentials: callers?.forget()
         case .reload(let succession): reload(succession)
         case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
         case .drain(let handingOver): drain(handingOver: handingOver)

@@ -42,7 +42,7 @@ package struct RequestHead: Sendable {
     /// Whether the target is an `https` URI. What that means on a connection without TLS is the server's to decide.
     package private(set) var isHTTPS = false
     package private(set) var version = HTTPVersion.http11
-    package private(set) var fields = HeaderFields()
+    package internal(set) var fields = HeaderFields()
     package private(set) var framing = RequestFraming.none
     /// The length to write anew where it was written with leading zeros, else -1 (`FieldSection.respelledLength`).
     package private(set) var respelledLength: Int64 = -1

@@ -7,8 +7,11 @@ package import LinuxIO
 ///
 /// RFC 9110 §6.5.1: framing, routing, authentication, and what says how to handle a message or its content, come too late
 /// behind it, and a recipient that merges them into the header all the same would believe them. What the gateway itself
-/// acts upon or sets is among them, in any spelling that CGI cannot tell apart.
-package func copyTrailers(_ lines: Span<UInt8>, to output: inout ByteBuffer) {
+/// acts upon or sets is among them, in any spelling that CGI cannot tell apart; so are the names of the configuration's
+/// choice.
+package func copyTrailers(
+    _ lines: Span<UInt8>, without names: GuardedNames = .none, to output: inout ByteBuffer
+) {
     var start = 0
     while start < lines.count {
         var nameEnd = start
@@ -16,7 +19,9 @@ package func copyTrailers(_ lines: Span<UInt8>, to output: inout ByteBuffer) {
         var end = nameEnd
         while end < lines.count, lines[end] != ASCII.lineFeed { end += 1 }
         end = min(end + 1, lines.count)
-        if mayTrail(lines.extracting(start..<nameEnd)) { output.append(lines.extracting(start..<end)) }
+        if mayTrail(lines.extracting(start..<nameEnd)), !names.contains(lines, start..<nameEnd) {
+            output.append(lines.extracting(start..<end))
+        }
         start = end
     }
 }

@@ -45,9 +45,11 @@ private func copyFields(
 ///
 /// `strippingPrefix`: bytes of the path to leave out at its beginning; a path that does not begin with `/` afterwards
 /// gets one. `/api` stripped from `/api?x=1` makes `/?x=1`.
+///
+/// `leavingOut`: a part of the query that is not passed on.
 package func appendRequestLine(
     of head: borrowing RequestHead, from bytes: Span<UInt8>, strippingPrefix prefix: Int = 0,
-    to output: inout ByteBuffer
+    leavingOut hidden: Range<Int> = 0..<0, to output: inout ByteBuffer
 ) {
     output.append(bytes.extracting(head.methodBytes))
     output.append(ASCII.space)
@@ -58,7 +60,12 @@ package func appendRequestLine(
         let start = head.path.lowerBound + min(max(prefix, 0), head.path.count)
         // RFC 9112 §3.2.1: an empty path is sent as `/`.
         if start == head.path.upperBound || bytes[start] != ASCII.slash { output.append(ASCII.slash) }
-        output.append(bytes.extracting(start..<head.pathAndQuery.upperBound))
+        if hidden.isEmpty {
+            output.append(bytes.extracting(start..<head.pathAndQuery.upperBound))
+        } else {
+            output.append(bytes.extracting(start..<hidden.lowerBound))
+            output.append(bytes.extracting(hidden.upperBound..<head.pathAndQuery.upperBound))
+        }
     }
     output.append(" HTTP/1.1\r\n")
 }
@@ -114,9 +121,9 @@ extension ByteBuffer {
     package mutating func appendLastChunk() { append("0\r\n\r\n") }
 
     /// Appends the chunk that ends a body, with those of these trailer lines that may be passed on.
-    package mutating func appendLastChunk(trailers: Span<UInt8>) {
+    package mutating func appendLastChunk(trailers: Span<UInt8>, without names: GuardedNames = .none) {
         append("0\r\n")
-        copyTrailers(trailers, to: &self)
+        copyTrailers(trailers, without: names, to: &self)
         append("\r\n")
     }
 }

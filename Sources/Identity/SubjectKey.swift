@@ -75,6 +75,9 @@ package struct SubjectKey: Hashable, Sendable {
         self.init(IPAddress(v6High: high, low: low), .text, length: length, policy: policy)
     }
 
+    /// The same subject in a window of another policy.
+    package func counted(by policy: UInt8) -> SubjectKey { SubjectKey(bits, kind, length: length, policy: policy) }
+
     /// The address that stands for the client, for IPv6 that of its /64; `nil` for other subjects.
     package var address: IPAddress? {
         switch kind {

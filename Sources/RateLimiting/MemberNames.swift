@@ -43,7 +43,7 @@ package struct WindowKey: Sendable {
     private let prefix: [UInt8]
     /// Whether each transaction also counts what is in the window, so that a client can be told what remains.
     package let tellsRemaining: Bool
-    /// What stands before a header's value.
+    /// What stands before a text: a header's value, or whom a credential names.
     private let header: [UInt8]
     private let services: [[UInt8]]
     private let isTagged: Bool
@@ -60,6 +60,9 @@ package struct WindowKey: Sendable {
         prefix = Array(onCluster ? "rate_limit:{\(text.dropFirst("rate_limit:".count))".utf8 : text.utf8)
         switch policy.key {
         case .header(let name): header = Array("header:\(name):".utf8)
+        case .user: header = Array("user:".utf8)
+        case .org: header = Array("org:".utf8)
+        case .apiKey: header = Array("key:".utf8)
         case .ip, .service, .global: header = []
         }
         self.services = services.map { Array("service:\($0)".utf8) }

@@ -17,6 +17,8 @@ package struct Policy: Equatable, Sendable {
     package let costMax: Int
     /// Whether floods are refused by the node before Redis is asked.
     package let isLocalFirst: Bool
+    /// The callers whom it counts; `nil`: all that no policy of their own counts under this name.
+    package let tier: String?
 
     /// The most that one request can cost: as many entries as a transaction holds.
     package static let costMax = WindowTransaction.entriesMax
@@ -28,7 +30,7 @@ package struct Policy: Equatable, Sendable {
     ///   - burst: at least 1.
     package init(
         name: String, limit: Int, window: TimeSpan, burst: Int, key: PolicyKey = .ip, mode: PolicyMode = .enforce,
-        form: PolicyForm = .window, costMax: Int = 1, isLocalFirst: Bool = false
+        form: PolicyForm = .window, costMax: Int = 1, isLocalFirst: Bool = false, tier: String? = nil
     ) {
         self.name = name
         self.limit = min(max(1, limit), 1_000_000_000_000_000)
@@ -39,11 +41,12 @@ package struct Policy: Equatable, Sendable {
         self.form = form
         self.costMax = min(max(1, costMax), Self.costMax, self.limit)
         self.isLocalFirst = isLocalFirst
+        self.tier = tier
     }
 
     /// Whether it counts the same requests of the same subjects as another, whatever it makes of the count.
     package func isSameCount(as other: Policy) -> Bool {
-        name == other.name && key == other.key && window == other.window
+        name == other.name && key == other.key && window == other.window && tier == other.tier
     }
 
     /// What comes before the subject in a Redis key. The limit is part of it: two limits on one key would trim each
@@ -67,6 +70,8 @@ package struct Policy: Equatable, Sendable {
 /// What a policy counts by.
 package enum PolicyKey: Equatable, Sendable {
     case ip, service, global
+    /// Who a verified credential says that the caller is; the address of who has shown none.
+    case user, org, apiKey
     /// The value of a header, by its name in lower case; the address of who does not send it.
     case header(String)
 }

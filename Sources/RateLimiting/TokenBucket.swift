@@ -108,7 +108,7 @@ package final class TokenBucketStore: Sendable {
         guard policies.count == shared || before.numbers == shared else { return nil }
         for index in 0..<shared {
             let (new, old) = (policies[index], before.policies[index])
-            guard new.name == old.name, new.key == old.key else { return nil }
+            guard new.name == old.name, new.key == old.key, new.tier == old.tier else { return nil }
             if new.key == .service, services != before.services { return nil }
         }
         self.policies = policies

@@ -30,7 +30,7 @@ struct FormerWindows: Sendable {
     static func after(_ before: LimiterContext?, _ policy: Policy, at now: MonotonicTime) -> FormerWindows? {
         // On a cluster the two keys may lie on two servers.
         guard let before, !before.onCluster,
-            let old = before.policies.firstIndex(where: { $0.name == policy.name && $0.key == policy.key })
+            let old = before.policies.firstIndex(where: { $0.name == policy.name && $0.key == policy.key && $0.tier == policy.tier })
         else { return nil }
         let earlier = before.former[old].flatMap { $0.until > now ? $0 : nil }
         guard before.policies[old].keyPrefix != policy.keyPrefix else { return earlier }

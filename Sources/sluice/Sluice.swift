@@ -19,6 +19,7 @@ struct Sluice: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Upgrade.self, DemoBackend.self,
+            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Keys.self, Upgrade.self,
+            DemoBackend.self,
         ])
 }

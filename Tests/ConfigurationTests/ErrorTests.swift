@@ -248,13 +248,12 @@ struct ErrorTests {
             Row(
                 file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, key: apiKey}]"),
                 """
-                f:6:51: rateLimit.policies[0].key: `apiKey` needs an identity, and identity is not configured; write \
-                ip or header:NAME
+                f:6:13: rateLimit.policies: policy `a` counts identities, and nobody is asked for one; add the section auth
                 """
             ),
             Row(
                 file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, key: adress}]"),
-                "f:6:51: rateLimit.policies[0].key: `adress` is not one of ip, service, global, header:NAME"
+                "f:6:51: rateLimit.policies[0].key: `adress` is not one of ip, user, org, apiKey, service, global, header:NAME"
             ),
             Row(
                 file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s}, {name: a, limit: 2, window: 1s}]"),

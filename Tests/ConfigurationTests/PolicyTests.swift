@@ -20,7 +20,7 @@ struct PolicyTests {
         #expect(
             limit.policies[0]
                 == Configuration.Policy(
-                    name: "login", limit: 5, window: .seconds(60), concurrent: false, key: .ip,
+                    name: "login", limit: 5, window: .seconds(60), concurrent: false, key: .ip, tiers: [],
                     scope: Configuration.PolicyScope(services: ["auth"], paths: ["/auth/login"]), mode: .enforce,
                     cost: Configuration.PolicyCost(), precision: .exact, localFirst: false))
         #expect(limit.policies[4].key == .header("x-tenant"))

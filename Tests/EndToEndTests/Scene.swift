@@ -82,6 +82,8 @@ struct File {
     var gateway = ""
     /// The section `rateLimit`.
     var rateLimit = ""
+    /// The section `auth`.
+    var auth = ""
 
     init(_ services: [Service]) { self.services = services }
 
@@ -100,6 +102,7 @@ struct File {
             text += service.more.isEmpty ? "}\n" : ", \(service.more)}\n"
         }
         if !rateLimit.isEmpty { text += "rateLimit: {\(rateLimit)}\n" }
+        if !auth.isEmpty { text += "auth: {\(auth)}\n" }
         return text
     }
 }

@@ -9,7 +9,7 @@ let layers: [[String]] = [
     ["EventLoop"],
     ["RedisClient", "Supervision"],
     ["Balancing", "Identity", "Configuration"],
-    ["RateLimiting", "Health", "Membership"],
+    ["RateLimiting", "Health", "Membership", "Credentials"],
     ["Gateway"],
     ["Admin"],
     ["sluice"],
@@ -26,11 +26,14 @@ let foreign: [String: Set<String>] = [
     "COpenSSL": ["TLS"],
     // Atomics and locks of the standard library, where threads meet.
     "Synchronization": [
-        "LinuxIO", "EventLoop", "RedisClient", "Supervision", "Balancing", "RateLimiting", "Gateway",
+        "LinuxIO", "EventLoop", "RedisClient", "Supervision", "Balancing", "RateLimiting", "Credentials", "Gateway",
     ],
     "Yams": ["Configuration"],
     "Foundation": ["Configuration"],
-    "FoundationEssentials": ["Configuration", "Health", "Membership", "Admin", "sluice"],
+    "FoundationEssentials": ["Configuration", "Health", "Membership", "Credentials", "Admin", "sluice"],
+    // Signatures and digests of credentials, off the data path.
+    "JWTKit": ["Credentials"],
+    "Crypto": ["Credentials"],
     "ArgumentParser": ["sluice"],
     "Logging": ["Gateway", "sluice"],
 ]

@@ -1,0 +1,82 @@
+// Fields that the gateway sets itself under names of the configuration's choice, and therefore never passes on as they came.
+
+import LinuxIO
+
+/// Field names, to be compared as backends may read them: CGI, WSGI and PHP know no case and give `X_User` and `X-User` to
+/// the application under one name, so whoever checks one of them must look for both.
+package struct GuardedNames: Sendable {
+    private let names: [[UInt8]]
+
+    package static let none = GuardedNames([])
+
+    package init(_ names: [String]) { self.names = names.map { $0.utf8.map(Self.folded) } }
+
+    package var isEmpty: Bool { names.isEmpty }
+
+    @inline(__always)
+    private static func folded(_ byte: UInt8) -> UInt8 {
+        switch byte {
+        case 0x41...0x5a: byte | 0x20
+        case UInt8(ascii: "_"): UInt8(ascii: "-")
+        default: byte
+        }
+    }
+
+    func contains(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        for index in names.indices where names[index].count == range.count {
+            var i = 0
+            while i < range.count, Self.folded(bytes[range.lowerBound + i]) == names[index][i] { i += 1 }
+            if i == range.count { return true }
+        }
+        return false
+    }
+}
+
+extension RequestHead {
+    /// Marks the fields of these names as not to be passed on. `bytes` are those that were parsed.
+    package mutating func keepBack(_ names: GuardedNames, _ bytes: Span<UInt8>) {
+        for index in fields.lines.indices where names.contains(bytes, fields.lines[index].name) {
+            fields.lines[index].hopByHop = true
+        }
+    }
+}
+
+/// A parameter of the query, as offsets into the head's bytes.
+package struct QueryParameter: Equatable, Sendable {
+    package var value: Range<Int>
+    /// What to leave out so that the rest is a query without it.
+    package var cut: Range<Int>
+    /// Whether it stands there more than once.
+    package var isRepeated = false
+}
+
+extension RequestHead {
+    /// The first parameter of that name, compared byte for byte.
+    package func parameter(_ name: [UInt8], in bytes: Span<UInt8>) -> QueryParameter? {
+        let end = pathAndQuery.upperBound
+        var start = path.upperBound + 1
+        var found: QueryParameter?
+        while start <= end, start > pathAndQuery.lowerBound {
+            var stop = start
+            while stop < end, bytes[stop] != UInt8(ascii: "&") { stop += 1 }
+            if let value = Self.value(of: name, bytes, start..<stop) {
+                if found != nil {
+                    found?.isRepeated = true
+                    return found
+                }
+                // `?k=v` goes with its mark, `?k=v&a=b` keeps it, `&k=v` goes with its ampersand.
+                let isFirst = start == path.upperBound + 1
+                let cut = isFirst && stop < end ? start..<(stop + 1) : (start - 1)..<stop
+                found = QueryParameter(value: value, cut: cut)
+            }
+            start = stop + 1
+        }
+        return found
+    }
+
+    private static func value(of name: [UInt8], _ bytes: Span<UInt8>, _ pair: Range<Int>) -> Range<Int>? {
+        guard pair.count > name.count, bytes[pair.lowerBound + name.count] == UInt8(ascii: "=") else { return nil }
+        for i in name.indices where bytes[pair.lowerBound + i] != name[i] { return nil }
+        return (pair.lowerBound + name.count + 1)..<pair.upperBound
+    }
+}
