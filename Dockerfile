@@ -2,7 +2,7 @@
 
 FROM swift:6.3-bookworm AS build
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libhiredis-dev libssl-dev \
+    && apt-get install -y -qq --no-install-recommends libhiredis-dev libssl-dev zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /sluice
 # Dependencies change less often than sources: a layer of their own.
@@ -16,7 +16,7 @@ RUN swift build -c release --static-swift-stdlib --product sluice -Xlinker --str
 
 FROM debian:bookworm-slim
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libhiredis0.14 libssl3 ca-certificates libstdc++6 \
+    && apt-get install -y -qq --no-install-recommends libhiredis0.14 libssl3 zlib1g ca-certificates libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sluice
 COPY --from=build /usr/local/bin/sluice /usr/local/bin/sluice

@@ -65,18 +65,21 @@ let package = Package(
         .systemLibrary(name: "CLinux"),
         .systemLibrary(name: "CHiredis"),
         .systemLibrary(name: "COpenSSL"),
+        .systemLibrary(name: "CZlib"),
         module("Primitives", []),
         module("LinuxIO", ["CLinux", "Primitives"]),
         module("HTTP1", ["Primitives", "LinuxIO"]),
         module("Hiredis", ["CHiredis", "Primitives", "LinuxIO"]),
         module("TLS", ["COpenSSL", "Primitives", "LinuxIO"]),
+        module("Compression", ["CZlib", "Primitives", "LinuxIO"]),
         module("ProxyProtocol", ["Primitives"]),
+        module("Transforms", ["Primitives", "LinuxIO"]),
         module("EventLoop", ["Primitives", "LinuxIO"]),
         module("Supervision", ["Primitives", "LinuxIO"]),
         module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
         module("Balancing", ["Primitives"]),
         module("Identity", ["Primitives", "LinuxIO"]),
-        module("Configuration", ["Primitives", .product(name: "Yams", package: "Yams")]),
+        module("Configuration", ["Primitives", "Transforms", .product(name: "Yams", package: "Yams")]),
         module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity"]),
         module("Membership", ["Primitives", "EventLoop", "RedisClient"]),
         module("Health", ["Primitives", "EventLoop", "RedisClient", "Membership"]),
@@ -89,9 +92,9 @@ let package = Package(
         module(
             "Gateway",
             [
-                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "ProxyProtocol", "EventLoop", "RedisClient",
-                "Balancing", "Identity", "Configuration", "RateLimiting", "Health", "Membership", "Supervision",
-                "Credentials",
+                "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms",
+                "EventLoop", "RedisClient", "Balancing", "Identity", "Configuration", "RateLimiting", "Health",
+                "Membership", "Supervision", "Credentials",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         module(
@@ -113,7 +116,7 @@ let package = Package(
 
         // Real processes, raw sockets and a seeded clock for the tests.
         .target(
-            name: "TestSupport", dependencies: ["Primitives", "LinuxIO", "Hiredis"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["Primitives", "LinuxIO", "Hiredis", "CZlib"], path: "Tests/TestSupport",
             swiftSettings: strict),
         // Tokens, signed with keys of the tests' own.
         .target(
@@ -126,7 +129,9 @@ let package = Package(
         tests(of: "LinuxIO", ["Primitives"]),
         tests(of: "HTTP1", ["Primitives", "LinuxIO", "TestSupport"]),
         tests(of: "Hiredis", ["Primitives", "LinuxIO"]),
+        tests(of: "Compression", ["LinuxIO", "TestSupport"]),
         tests(of: "ProxyProtocol", ["Primitives"]),
+        tests(of: "Transforms", ["Primitives", "LinuxIO"]),
         tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
         tests(of: "Supervision", ["Primitives", "LinuxIO"]),
         tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),

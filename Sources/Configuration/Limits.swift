@@ -41,6 +41,13 @@ enum Bounds {
     static let viaBytesMax = 64
     static let upgradesMax = 16
     static let methodsMax = 32
+    /// Fields set, added or removed by a service, each: more than a browser and its proxies send.
+    static let headerEditsMax = 64
+    /// Each request is held against all of them until one fits.
+    static let pathRulesMax = 64
+    static let patternBytesMax = 512
+    static let templateBytesMax = 2_048
+    static let corsListMax = 256
     /// The longest method that the gateway reads (RFC 9112 §3: a longer one is 501).
     static let methodBytesMax = 34
     /// More would only make a client wait longer for its 502.
@@ -152,6 +159,19 @@ enum Defaults {
     /// descriptors.
     static let poolIdle = 64
     static let weight = 1
+
+    /// Browsers cut it off at two hours (Chromium) or a day (Firefox).
+    static let corsMaxAge = TimeSpan.seconds(600)
+    /// What is text in other clothes. Images, films and archives are compressed already.
+    static let compressedTypes = [
+        "text/html", "text/css", "text/plain", "text/csv", "text/xml", "text/javascript", "application/javascript",
+        "application/json", "application/problem+json", "application/xml", "application/xhtml+xml",
+        "application/rss+xml", "application/atom+xml", "application/manifest+json", "application/wasm", "image/svg+xml",
+    ]
+    /// One packet holds it as it is.
+    static let compressedMin = 1_024
+    /// Each level more takes longer for less: beyond this one the bytes saved are few.
+    static let compressionLevel = 4
 
     static let healthPath = "/health"
     static let expect = StatusSet(ranges: [200...200])

@@ -26,6 +26,8 @@ extension Configuration {
         package let pool: Pool
         package let health: Health
         package let circuitBreaker: CircuitBreaker
+        /// `nil`: nothing is changed.
+        package let transforms: Transforms?
     }
 
     package enum HostHeader: String, CaseIterable, Hashable, Sendable {

@@ -34,6 +34,7 @@ extension Configuration.Service {
         // Who writes the section wants it to break; nobody else may find a service shut by what its one backend answers.
         circuitBreaker = Configuration.CircuitBreaker(
             map.section("circuitBreaker"), spareLast: !map.has("circuitBreaker"))
+        transforms = Configuration.Transforms.read(map)
 
         map.finish()
         self.name = name ?? ""

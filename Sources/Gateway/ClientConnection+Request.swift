@@ -34,6 +34,7 @@ extension ClientConnection: LimitRequester {
         isTrial = false
         lane = nil
         limiterOutcome = .none
+        if transformed != nil { transformed = nil }
         staleRetried = false
         tried = 0
         usedBackend = false
@@ -76,6 +77,7 @@ extension ClientConnection: LimitRequester {
         let lane = worker.lanes[index]
         self.lane = lane
         let service = lane.service
+        if let transforms = service.transforms, answersByItself(transforms, head, bytes) { return }
         guard service.takes(method: bytes.extracting(head.methodBytes)) else {
             refuse(.methodNotAllowed(allow: service.allowLine))
             return
@@ -114,6 +116,10 @@ extension ClientConnection: LimitRequester {
         written.clear()
         rewrite.write(head, bytes, to: &written)
         if node.authenticates, let caller { written.append(caller.forwardLines) }
+        if let transforms = service.transforms, let refusal = transformRequest(transforms, head, bytes, &written) {
+            refuse(refusal)
+            return
+        }
         tailStart = written.count
         swap(&written, &outbound)
         tailLength = 0
@@ -132,7 +138,7 @@ extension ClientConnection: LimitRequester {
 
     /// `/api/users/../admin` must not reach what lies beside the service. An encoded slash alone is a legitimate part of a
     /// name, and stays as it was written.
-    private static func escapes(_ hazard: PathHazard) -> Bool {
+    static func escapes(_ hazard: PathHazard) -> Bool {
         switch hazard {
         case .dotSegment, .backslash, .encodedNUL, .malformedEscape: true
         case .none, .encodedSlash: false
@@ -504,6 +510,7 @@ extension ClientConnection: LimitRequester {
         output.clear()
         var fields = ByteBuffer()
         appendLimits(to: &fields)
+        if let transformed { fields.append(transformed.lines) }
         refusal.write(
             to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: limitFields,
             report: worker.report, authentication: worker.node.authentication, fields: fields)

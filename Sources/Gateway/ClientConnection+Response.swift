@@ -135,6 +135,11 @@ extension ClientConnection {
         case .none, .length: delivery = .asAnnounced
         case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
         }
+        var compressing = Compressing.never
+        if service.transforms != nil, let transformed {
+            compressing = self.compressing(transformed, head, bytes, framing)
+            if compressing == .now { delivery = .compressed }
+        }
         if delivery == .untilClose { keepAlive = false }
         // Without the whole request there is no telling where the next one begins.
         if !requestComplete || worker.draining { keepAlive = false }
@@ -147,7 +152,9 @@ extension ClientConnection {
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
             date: head.fields.contains(.date) ? [] : worker.date())
+        let start = output.count
         rewrite.write(head, bytes, to: &output)
+        if service.transforms != nil, let transformed { transformHead(transformed, from: start, compressing, &output) }
         if let lane, lane.node.tellsLimits {
             // In front of the line that ends the head.
             output.truncate(to: output.count - 2)
@@ -176,6 +183,9 @@ extension ClientConnection {
                 switch delivery {
                 case .chunked:
                     output.appendChunk(bytes.extracting(range))
+                case .compressed:
+                    responseBytes -= range.count
+                    guard compress(bytes.extracting(range)) else { return .malformed }
                 case .asAnnounced where range.count <= DataPathLimits.copiedBytesMax,
                     .untilClose where range.count <= DataPathLimits.copiedBytesMax:
                     output.append(bytes.extracting(range))
@@ -192,7 +202,11 @@ extension ClientConnection {
             case .malformed: return .malformed
             }
         }
-        if responseComplete, delivery == .chunked { endResponseChunks(in: &output) }
+        if responseComplete, delivery == .chunked {
+            endResponseChunks(in: &output)
+        } else if delivery == .compressed {
+            flushCompressed(isLast: responseComplete, &output)
+        }
         sendOutput(&output, Span<UInt8>())
         return .taken(offset)
     }
@@ -238,6 +252,7 @@ extension ClientConnection {
         if responseStarted, error == nil, response.endOfInput == .complete {
             var last = ByteBuffer()
             if delivery == .chunked { last.appendLastChunk() }
+            if delivery == .compressed { flushCompressed(isLast: true, &last) }
             sendOutput(&last, Span<UInt8>())
             guard phase == .exchanging else { return }
             backend = nil

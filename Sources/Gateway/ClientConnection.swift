@@ -134,6 +134,8 @@ final class ClientConnection: StreamHandler {
     /// The request line's method and target for the access log; empty when there is none.
     var logged = ByteBuffer()
     var limiterOutcome = LimiterOutcome.none
+    /// What the service changes of this exchange, where it changes anything.
+    var transformed: TransformedExchange?
     /// What several policies said of the request at hand, once they have admitted it.
     var limitReport = PolicyReport()
     /// What it holds of policies that count requests at once; -1 for nothing.
@@ -387,6 +389,7 @@ final class ClientConnection: StreamHandler {
         logged.clear()
         caller = nil
         limiterOutcome = .none
+        transformed = nil
     }
 
     private func discardBody(_ bytes: Span<UInt8>) -> Int {
@@ -487,6 +490,7 @@ final class ClientConnection: StreamHandler {
         trailers = nil
         caller = nil
         lookedAt = nil
+        transformed = nil
         stream.close()
         worker.closed(self)
     }

@@ -24,6 +24,9 @@ enum DataPathLimits {
     /// need not make it at once.
     static let trialPause = TimeSpan.milliseconds(100)
 
+    /// A rewritten path, which a pattern can make longer than what the client sent; 414 beyond.
+    static let rewrittenPathBytesMax = 16 << 10
+
     // MARK: Answers
 
     /// Interim answers to one request. Real servers send one 100, a few 103, and 102 now and then within the response
@@ -31,6 +34,11 @@ enum DataPathLimits {
     static let interimsMax = 32
     /// Up to here copying a body behind its head is cheaper than a call with two pieces.
     static let copiedBytesMax = 2 << 10
+
+    /// Answers that a worker compresses at a time, each with 128 KiB for its encoder: others pass as they are.
+    static let gzipStreamsMax = 1_024
+    /// Encoders that a worker keeps for more: making one costs as much as compressing some KiB.
+    static let gzipStreamsKept = 16
 
     // MARK: Ends
 

@@ -166,6 +166,8 @@ enum ResponseDelivery {
     /// No body, or as many bytes as the backend announced.
     case asAnnounced
     case chunked
+    /// As chunks of what an encoder makes of it.
+    case compressed
     /// Until the connection ends: for HTTP/1.0 clients when the length is unknown.
     case untilClose
 }
@@ -195,7 +197,7 @@ struct ResponseRewrite {
             // RFC 9110 §6.6.1: whoever passes on a response without a date adds one, or caches cannot tell its age.
             if !head.fields.contains(.date) { output.append(date.span) }
             switch delivery {
-            case .chunked: output.append("Transfer-Encoding: chunked\r\n")
+            case .chunked, .compressed: output.append("Transfer-Encoding: chunked\r\n")
             case .asAnnounced, .untilClose: break
             }
             if !keepAlive {

@@ -15,6 +15,10 @@ enum Refusal {
     case policiesExceeded
     case malformed(Violation)
     case pathEscapes
+    /// The service takes no requests for now.
+    case maintenance(status: Int, retryAfter: TimeSpan?)
+    /// A browser asked for a page of an origin that may not ask.
+    case originNotAllowed
     /// The service does not take this method; the whole Allow line (RFC 9110 §15.5.6).
     case methodNotAllowed(allow: [UInt8])
     case headTimedOut
@@ -38,6 +42,8 @@ enum Refusal {
         case .rateLimited, .policiesExceeded: 429
         case .malformed(let violation): violation.rule.status
         case .pathEscapes: 400
+        case .maintenance(let status, _): status
+        case .originNotAllowed: 403
         case .methodNotAllowed: 405
         case .headTimedOut, .bodyTimedOut: 408
         case .backendFailed, .backendMalformed: 502
@@ -52,6 +58,8 @@ enum Refusal {
         case .rateLimited, .policiesExceeded: "Rate limit exceeded"
         case .malformed(let violation): violation.rule.title
         case .pathEscapes: "Bad request"
+        case .maintenance: "Under maintenance"
+        case .originNotAllowed: "Origin not allowed"
         case .methodNotAllowed: "Method not allowed"
         case .headTimedOut, .bodyTimedOut: "Request timeout"
         case .backendFailed, .backendMalformed: "Bad gateway"
@@ -70,6 +78,8 @@ enum Refusal {
         case .rateLimited, .policiesExceeded: "rate-limited"
         case .malformed(let violation): violation.rule.code
         case .pathEscapes: "path-escapes"
+        case .maintenance: "maintenance"
+        case .originNotAllowed: "origin-not-allowed"
         case .methodNotAllowed: "method-not-allowed"
         case .headTimedOut: Rule.headTimeout.code
         case .bodyTimedOut: Rule.bodyTimeout.code
@@ -92,6 +102,8 @@ enum Refusal {
         case .malformed(let violation): violation.rule.detail
         case .pathEscapes:
             "the path holds dot segments, backslashes or broken escapes, which could lead it out of its service"
+        case .maintenance: "the service is under maintenance and takes no requests for now"
+        case .originNotAllowed: "pages of this origin may not ask this service"
         case .methodNotAllowed: "the service does not take this method; Allow lists those that it takes"
         case .headTimedOut: "the request head did not arrive in time"
         case .bodyTimedOut: "the request body made too little progress"
@@ -124,9 +136,11 @@ enum Refusal {
             limit?.write(report, to: &fields)
             limit?.writeViolated(report, to: &members)
         case .methodNotAllowed(let allow): fields.append(allow)
+        case .maintenance(_, let span): if let span { fields.appendRetryAfter(span) }
         case .noHealthyBackend, .backendsBusy, .identityUnavailable: fields.append("Retry-After: 1\r\n")
         case .unidentified(let problem): if let authentication { fields.append(authentication.challenge(problem)) }
-        case .serviceNotFound, .malformed, .pathEscapes, .headTimedOut, .bodyTimedOut, .backendFailed,
+        case .serviceNotFound, .malformed, .pathEscapes, .originNotAllowed, .headTimedOut, .bodyTimedOut,
+            .backendFailed,
             .backendMalformed, .backendTimedOut:
             break
         }

@@ -71,6 +71,8 @@ package final class Service: Sendable {
     let nameBytes: [UInt8]
     let prefix: [UInt8]
     let upgrades: Upgrades
+    /// `nil`: nothing is changed.
+    let transforms: ServiceTransforms?
     let state: BalancerState
     /// The methods that it takes; empty: all.
     private let methods: [[UInt8]]
@@ -101,6 +103,7 @@ package final class Service: Sendable {
         while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
         self.prefix = prefix
         upgrades = Upgrades(settings.upgrades)
+        transforms = ServiceTransforms(settings.transforms)
         methods = settings.methods.map { Array($0.utf8) }
         allowLine = methods.isEmpty ? [] : Array("Allow: \(settings.methods.joined(separator: ", "))\r\n".utf8)
         let isSame = before?.backends.map(\.url) == backends.map(\.url)

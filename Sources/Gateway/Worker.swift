@@ -80,6 +80,7 @@ final class Worker: ListenerHandler, WakeHandler {
     private(set) var clients: [ClientConnection] = []
     private(set) var pressure: Pressure!
     let tunnels = Tunnels()
+    let gzips = GzipPool()
     var accessLog: AccessLog?
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.

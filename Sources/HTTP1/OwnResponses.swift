@@ -100,6 +100,7 @@ package func reasonPhrase(_ status: Int) -> StaticString {
     case 204: "No Content"
     case 301: "Moved Permanently"
     case 302: "Found"
+    case 303: "See Other"
     case 304: "Not Modified"
     case 307: "Temporary Redirect"
     case 308: "Permanent Redirect"

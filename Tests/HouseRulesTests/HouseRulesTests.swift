@@ -10,7 +10,7 @@ let rules: [Rule] = [
             "UnsafeBufferPointer", "UnsafeMutableBufferPointer", "UnsafeRawBufferPointer",
             "UnsafeMutableRawBufferPointer",
             "OpaquePointer", "Unmanaged", "unsafeBitCast", "@unchecked", "nonisolated(unsafe)",
-        ], onlyIn: ["LinuxIO", "Hiredis", "TLS"], "unsafe code has three homes",
+        ], onlyIn: ["LinuxIO", "Hiredis", "TLS", "Compression"], "unsafe code has four homes",
         breaking: "final class Box: @unchecked Sendable {}"),
     .words(
         [

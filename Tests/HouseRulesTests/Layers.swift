@@ -5,7 +5,7 @@
 let layers: [[String]] = [
     ["Primitives"],
     ["LinuxIO"],
-    ["HTTP1", "Hiredis", "TLS", "ProxyProtocol"],
+    ["HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms"],
     ["EventLoop"],
     ["RedisClient", "Supervision"],
     ["Balancing", "Identity", "Configuration"],
@@ -24,6 +24,7 @@ let foreign: [String: Set<String>] = [
     "CLinux": ["LinuxIO"],
     "CHiredis": ["Hiredis"],
     "COpenSSL": ["TLS"],
+    "CZlib": ["Compression"],
     // Atomics and locks of the standard library, where threads meet.
     "Synchronization": [
         "LinuxIO", "EventLoop", "RedisClient", "Supervision", "Balancing", "RateLimiting", "Credentials", "Gateway",

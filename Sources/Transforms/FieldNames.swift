@@ -1,0 +1,80 @@
+// Names of fields that are left out of a head, and the leaving out.
+
+package import LinuxIO
+
+package struct FoldedNames: Sendable {
+    /// In lower case, with `-` for all that is neither letter nor digit: backends that cannot tell `X_User` from `X-User`
+    /// get neither from a client where the gateway sets the one.
+    private let names: [[UInt8]]
+    /// Prefixes of names, such as `access-control-`.
+    private let prefixes: [[UInt8]]
+
+    package init(_ names: [String], prefixes: [String] = []) {
+        self.names = names.map { $0.utf8.map(Self.fold) }
+        self.prefixes = prefixes.map { $0.utf8.map(Self.fold) }
+    }
+
+    static let eTag = FoldedNames(["ETag"])
+
+    private static func fold(_ byte: UInt8) -> UInt8 {
+        switch byte {
+        case 0x30...0x39, 0x61...0x7a: byte
+        case 0x41...0x5a: byte | 0x20
+        default: UInt8(ascii: "-")
+        }
+    }
+
+    package func contains(_ name: Span<UInt8>) -> Bool {
+        names.contains { $0.count == name.count && Self.begins(name, with: $0) }
+            || prefixes.contains { $0.count <= name.count && Self.begins(name, with: $0) }
+    }
+
+    private static func begins(_ name: Span<UInt8>, with other: [UInt8]) -> Bool {
+        for i in other.indices where fold(name[i]) != other[i] { return false }
+        return true
+    }
+}
+
+/// Copies a head line by line, all but the lines of these names. `head` is well formed: a start line and field lines, each
+/// with CR LF, with or without the empty line behind them.
+///
+/// - Parameter weakensTags: whether an ETag becomes a weak one (RFC 9110 §8.8.3.3: a compressed content is another one,
+///   equal in meaning and not byte for byte).
+package func copyHead(
+    _ head: Span<UInt8>, dropping names: FoldedNames, weakensTags: Bool = false, to output: inout ByteBuffer
+) {
+    var start = 0
+    while start < head.count, head[start] != 0x0a { start += 1 }
+    start = min(start + 1, head.count)
+    output.append(head.extracting(0..<start))
+    while start < head.count {
+        var nameEnd = start
+        var end = start
+        while end < head.count, head[end] != 0x0a {
+            if nameEnd == start, head[end] == UInt8(ascii: ":") { nameEnd = end }
+            end += 1
+        }
+        end = min(end + 1, head.count)
+        let name = head.extracting(start..<nameEnd)
+        if name.isEmpty {
+            output.append(head.extracting(start..<end))
+        } else if !names.contains(name) {
+            if weakensTags, FoldedNames.eTag.contains(name) {
+                let tag = valueStart(head, from: nameEnd, to: end)
+                output.append(head.extracting(start..<tag))
+                if head[tag] == UInt8(ascii: "\"") { output.append("W/") }
+                output.append(head.extracting(tag..<end))
+            } else {
+                output.append(head.extracting(start..<end))
+            }
+        }
+        start = end
+    }
+}
+
+/// Behind the colon and the white space; at the line's last byte where nothing is there.
+private func valueStart(_ head: Span<UInt8>, from colon: Int, to end: Int) -> Int {
+    var i = colon + 1
+    while i < end - 1, head[i] == 0x20 || head[i] == 0x09 { i += 1 }
+    return min(i, end - 1)
+}

@@ -1,0 +1,94 @@
+// Texts with variables, such as `https://{host}/new{rest}`: read at load, filled in for each request.
+
+/// What a request knows of itself.
+package enum TemplateVariable: String, CaseIterable, Hashable, Sendable {
+    /// The client's address.
+    case client
+    /// `http` or `https`, as the client asked.
+    case scheme
+    /// What the client asked for, with its port if it named one; without it.
+    case host, hostname
+    case method
+    /// As the client wrote it, without the query.
+    case path
+    /// With its question mark; nothing where there is none.
+    case query
+    case service
+}
+
+package struct Template: Hashable, Sendable {
+    package enum Part: Hashable, Sendable {
+        case text([UInt8])
+        case variable(TemplateVariable)
+        /// What a group of the rule's pattern matched.
+        case group(Int)
+        /// What follows the rule's prefix in the path.
+        case rest
+    }
+
+    package let parts: [Part]
+
+    /// - Parameters:
+    ///   - groups: how many there are to refer to.
+    ///   - hasRest: whether `{rest}` means something.
+    package init(_ text: String, groups: Int = 0, hasRest: Bool = false) throws(TransformError) {
+        var parts: [Part] = []
+        var literal: [UInt8] = []
+        let bytes = Array(text.utf8)
+        var i = 0
+        while i < bytes.count {
+            let byte = bytes[i]
+            i += 1
+            if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "}"), i < bytes.count, bytes[i] == byte {
+                // Twice stands for itself.
+                literal.append(byte)
+                i += 1
+                continue
+            }
+            if byte == UInt8(ascii: "}") {
+                throw TransformError(message: "a `}` without its `{`; write }} for the sign")
+            }
+            guard byte == UInt8(ascii: "{") else {
+                literal.append(byte)
+                continue
+            }
+            let start = i
+            while i < bytes.count, bytes[i] != UInt8(ascii: "}") { i += 1 }
+            guard i < bytes.count else { throw TransformError(message: "a `{` without its `}`; write {{ for the sign") }
+            let name = String(decoding: bytes[start..<i], as: UTF8.self)
+            i += 1
+            if !literal.isEmpty { parts.append(.text(literal)) }
+            literal = []
+            parts.append(try Self.part(name, groups, hasRest))
+        }
+        if !literal.isEmpty { parts.append(.text(literal)) }
+        guard parts.count <= Self.partsMax else { throw TransformError(message: "more than \(Self.partsMax) parts") }
+        self.parts = parts
+    }
+
+    /// A header or a location has a few.
+    static let partsMax = 32
+
+    private static func part(_ name: String, _ groups: Int, _ hasRest: Bool) throws(TransformError) -> Part {
+        if let variable = TemplateVariable(rawValue: name) { return .variable(variable) }
+        if name == "rest", hasRest { return .rest }
+        if let group = Int(name), group >= 0 {
+            guard groups > 0, group <= groups else {
+                throw TransformError(
+                    message: groups == 0
+                        ? "{\(name)} is no group: there is no pattern with groups"
+                        : "{\(name)} is no group: the pattern has \(groups)")
+            }
+            return .group(group)
+        }
+        var known = TemplateVariable.allCases.map { "{\($0.rawValue)}" }
+        if hasRest { known.append("{rest}") }
+        if groups > 0 { known.append("{1}") }
+        throw TransformError(message: "{\(name)} is not one of \(known.joined(separator: ", "))")
+    }
+
+    /// What stands in it as it is.
+    package var literals: [UInt8] {
+        parts.flatMap { part -> [UInt8] in if case .text(let text) = part { text } else { [] } }
+    }
+}
