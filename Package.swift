@@ -146,8 +146,13 @@ let package = Package(
             of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),
         tests(of: "Credentials", ["Primitives", "Identity", "Configuration", "TestSupport", "TokenSupport"]),
         tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Identity", "Configuration", "TestSupport"]),
+        tests(of: "Admin", ["Primitives"]),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["sluice", "Primitives", "LinuxIO", "TestSupport", "TokenSupport"],
+            name: "EndToEndTests",
+            dependencies: [
+                "sluice", "Primitives", "LinuxIO", "TestSupport", "TokenSupport",
+                .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: strict),
         .testTarget(name: "HouseRulesTests", swiftSettings: strict),
     ] + fuzzing

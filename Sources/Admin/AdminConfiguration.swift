@@ -10,7 +10,6 @@ enum AdminConfiguration {
         switch (request.path, request.method) {
         case ("/api/config", "GET"), ("/api/config", "HEAD"): return encode(Status(control.board.status))
         case ("/api/reload", "POST"):
-            if let refusal = AdminWords.refusal(request, control) { return refusal }
             guard control.canReload else { return .problem(409, "This node was started without a file") }
             return encode(Asked(ticket: control.board.ask(.request)), status: 202)
         case ("/api/reload", _): return .problem(405, "POST reads the configuration again")

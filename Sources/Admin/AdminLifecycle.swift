@@ -12,7 +12,6 @@ enum AdminLifecycle {
         switch (request.method, request.path) {
         case ("GET", "/api/node"), ("HEAD", "/api/node"): return AdminServer.encode(Process(control, lifecycle))
         case ("POST", "/api/upgrade"):
-            if let refusal = AdminWords.refusal(request, control) { return refusal }
             guard lifecycle.askForUpgrade() else { return .problem(409, "An upgrade is under way") }
             return AdminServer.encode(Process(control, lifecycle), status: 202)
         case (_, "/api/upgrade"): return .problem(405, "POST starts a new process in the place of this one")

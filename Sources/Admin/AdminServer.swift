@@ -15,8 +15,20 @@ package enum AdminServer {
     package static func start(_ control: Control, on socket: ListeningSocket, _ lifecycle: Lifecycle)
         throws(SystemError) -> () -> Void
     {
+        // One that was made stays for the life of the process, whatever becomes of the listener.
+        var made: String?
+        if control.adminToken == nil, let left = AdminToken.leave(port: socket.address.port) {
+            made = left.token
+            control.whenStopped = { SecretFile.remove(path: left.path) }
+        }
+        let isLoopback = socket.address.ip.isLoopback
+        let streams = EventStreams(control.events, loop: control.loop)
+        control.watchTraffic()
         let server = try JSONServer(socket, loop: control.loop) { [weak control] request in
             guard let control else { return .problem(503, "The node has ended") }
+            let gate = AdminGate(token: control.adminToken ?? made, isLoopback: isLoopback)
+            if let refusal = gate.refusal(of: request) { return refusal }
+            if request.path == "/api/events", request.method == "GET" { return streams.answer(request) }
             return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control)
         }
         control.whenHandingOver { server.leave() }
@@ -32,9 +44,14 @@ package enum AdminServer {
         case "/readyz":
             let ready = Readiness(
                 ready: control.isReady, reason: control.readiness.rawValue,
-                cluster: control.clusterState.rawValue, connections: .init(control.connections))
+                warnings: Warnings.of(control, control.backendRows), cluster: control.clusterState.rawValue,
+                connections: .init(control.connections))
             return encode(ready, status: control.isReady ? 200 : 503)
+        case "/", "/dashboard.css", "/dashboard.js": return Dashboard.answer(request.path)
+        case "/metrics":
+            return SmallAnswer(contentType: Metrics.contentType, body: Array(Metrics.text(control).utf8))
         case "/api/backends": return encode(BackendListing(control))
+        case "/api/overview": return encode(Overview(control, points: points(request)))
         case "/api/nodes": return encode(nodes(control))
         case "/api/redis": return encode(RedisState(control))
         case "/api/retries": return encode(Retries(services: control.retryRows.map { Retries.Row($0) }))
@@ -42,9 +59,17 @@ package enum AdminServer {
         default:
             return .problem(
                 404,
-                "No such page: try /healthz, /readyz, /api/node, /api/nodes, /api/backends, /api/config, /api/limits, /api/retries or /api/redis"
+                "No such page: try /, /healthz, /readyz, /metrics, or under /api: overview, events, node, nodes, backends, config, limits, retries, redis"
             )
         }
+    }
+
+    /// How much of the last minutes is asked for; all where the request does not say.
+    private static func points(_ request: SmallRequest) -> Int {
+        for pair in request.query.split(separator: "&") where pair.hasPrefix("points=") {
+            if let count = Int(pair.dropFirst(7)) { return max(0, min(count, 1_000)) }
+        }
+        return 1_000
     }
 
     private static func nodes(_ control: Control) -> Nodes {
@@ -75,6 +100,8 @@ package enum AdminServer {
     private struct Readiness: Encodable {
         var ready: Bool
         var reason: String
+        /// What speaks against it though it serves.
+        var warnings: [String]
         var cluster: String
         var connections: Connections
     }

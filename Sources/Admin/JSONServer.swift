@@ -1,5 +1,5 @@
 // A small HTTP server for answers that are made at once: the admin listener and the demo backend. Bodies of requests are
-// read and dropped; answers are JSON.
+// read and dropped. An answer may also be a stream that goes on until either side ends it.
 
 package import EventLoop
 import HTTP1
@@ -16,12 +16,20 @@ package struct SmallRequest: Sendable {
     package var query: String
     /// The value of the Authorization field; empty where there is none or more than one.
     package var authorization: String
+    /// The values of Host, Origin and Sec-Fetch-Site, by which a browser is told from a program and one page from another.
+    package var host = ""
+    package var origin = ""
+    package var fetchSite = ""
 }
 
-package struct SmallAnswer: Sendable {
+package struct SmallAnswer {
     package var status: Int
     package var contentType: String
     package var body: [UInt8]
+    /// More fields: whole lines.
+    package var fields = ""
+    /// Who goes on writing behind `body`, which then has no length of its own.
+    var follow: ((AnswerStream) -> Void)?
 
     package init(status: Int = 200, contentType: String = "application/json", body: [UInt8]) {
         self.status = status
@@ -34,6 +42,31 @@ package struct SmallAnswer: Sendable {
         SmallAnswer(
             status: status, contentType: "application/problem+json",
             body: Array("{\"title\":\"\(title)\",\"status\":\(status)}\n".utf8))
+    }
+}
+
+/// An answer that goes on. Who reads it more slowly than it is written is let go: nothing piles up here.
+final class AnswerStream {
+    private weak var stream: Stream?
+
+    /// Some hundred events, on top of what the kernel holds.
+    private static let pendingBytesMax = 64 << 10
+
+    fileprivate init(_ stream: Stream) { self.stream = stream }
+
+    var isOpen: Bool { stream?.isOpen ?? false }
+
+    /// Returns whether the reader is still there.
+    func write(_ text: String) -> Bool {
+        guard let stream, stream.isOpen else { return false }
+        if case .failed = stream.send(Array(text.utf8).span) { return false }
+        guard stream.pendingOutput <= Self.pendingBytesMax else {
+            stream.abortOnClose()
+            stream.wakeSoon()
+            self.stream = nil
+            return false
+        }
+        return true
     }
 }
 
@@ -90,6 +123,8 @@ private final class JSONConnection: StreamHandler {
     private var keepAlive = true
     private var withBody = true
     private var closing = false
+    /// Whether the last answer is one that goes on.
+    private var streaming = false
 
     static let idleTime = TimeSpan.seconds(60)
     private static let readSize = 16 << 10
@@ -104,6 +139,7 @@ private final class JSONConnection: StreamHandler {
     func streamReadable(_ stream: Stream) {
         while stream.isOpen, stream.mayHaveBytes, stream.pendingOutput == 0 {
             switch stream.receive(into: &input, room: Self.readSize) {
+            case .bytes where streaming: input.clear()
             case .bytes:
                 stream.deadline = stream.loop.now + Self.idleTime
                 take(stream)
@@ -117,14 +153,22 @@ private final class JSONConnection: StreamHandler {
 
     /// Takes requests as long as whole ones are there.
     private func take(_ stream: Stream) {
-        while !closing {
+        var follow: ((AnswerStream) -> Void)?
+        while !closing, !streaming {
             let consumed = pending == nil ? takeHead(input) : takeBody(input)
             input.consume(consumed)
             if consumed == 0, pending == nil || !body.isComplete { break }
-            if let pending, body.isComplete { write(pending) }
+            if let pending, body.isComplete {
+                write(pending)
+                follow = pending.follow
+            }
         }
         send(output, stream)
         output.clear()
+        if let follow, streaming, !closing {
+            stream.deadline = .distantFuture
+            follow(AnswerStream(stream))
+        }
         if closing, stream.pendingOutput == 0 { close(stream) }
     }
 
@@ -147,7 +191,9 @@ private final class JSONConnection: StreamHandler {
                 SmallRequest(
                     method: text(bytes, head.methodBytes), path: text(bytes, head.path),
                     query: String(text(bytes, query).drop { $0 == "?" }),
-                    authorization: text(bytes, value(of: .authorization))))
+                    authorization: text(bytes, value(of: .authorization)), host: text(bytes, value(of: .host)),
+                    origin: text(bytes, value(of: "origin", bytes)),
+                    fetchSite: text(bytes, value(of: "sec-fetch-site", bytes))))
             return length
         }
     }
@@ -155,6 +201,17 @@ private final class JSONConnection: StreamHandler {
     private func value(of name: FieldName) -> Range<Int> {
         var found: Range<Int>?
         for index in 0..<head.fields.count where head.fields[index].id == name {
+            if found != nil { return 0..<0 }
+            found = head.fields[index].value
+        }
+        return found ?? 0..<0
+    }
+
+    /// The same for a name that the gateway does not tell from others, in lower case.
+    private func value(of name: String, _ bytes: Span<UInt8>) -> Range<Int> {
+        var found: Range<Int>?
+        for index in 0..<head.fields.count where head.fields[index].id == .other {
+            guard text(bytes, head.fields[index].name).lowercased() == name else { continue }
             if found != nil { return 0..<0 }
             found = head.fields[index].value
         }
@@ -188,6 +245,18 @@ private final class JSONConnection: StreamHandler {
         pending = nil
         var fields = ByteBuffer()
         fields.append("Content-Type: \(answer.contentType)\r\nCache-Control: no-store\r\n")
+        // A browser shows what was meant to be shown, and in nobody else's frame.
+        fields.append("X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n")
+        fields.append(answer.fields)
+        if answer.follow != nil, withBody {
+            // Until the connection ends: RFC 9112 §6.3, item 8.
+            streaming = true
+            output.append("HTTP/1.1 200 OK\r\nConnection: close\r\n")
+            output.append(fields.bytes)
+            output.append("\r\n")
+            output.append(answer.body)
+            return
+        }
         var options: ResponseOptions = keepAlive ? .keepAlive : .close
         if !withBody { options.insert(.head) }
         append(answer, fields, options)

@@ -19,6 +19,12 @@ int pthread_setname_np(pthread_t thread, const char *name);
 long syscall(long number, ...);
 int execvpe(const char *program, char *const arguments[], char *const environment[]);
 
+/// mallinfo(3), in words of the allocator's own. Its header would bring half of the C library into this module.
+struct mallinfo2 {
+    unsigned long arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+struct mallinfo2 mallinfo2(void);
+
 /// Fills a mask of the processors that this process may use; returns the bytes filled, or -1.
 static inline long sluice_affinity(unsigned long *mask, unsigned long bytes) {
     return syscall(SYS_sched_getaffinity, 0, bytes, mask);

@@ -35,6 +35,10 @@ extension Configuration.Gateway {
         limits = Configuration.Limits(map.section("limits"))
         if let admin, admin.overlaps(port) {
             map.report("overlaps gateway.port, which is \(port); give it a port of its own", at: "admin")
+        } else if let admin, adminToken == nil, !(admin.host?.isLoopback ?? false) {
+            map.report(
+                "listens beyond this machine, so it wants gateway.adminToken: write ${SLUICE_ADMIN_TOKEN} there, or an address such as 127.0.0.1:\(admin.port) here",
+                at: "admin")
         }
         map.finish()
     }

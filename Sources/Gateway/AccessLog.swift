@@ -75,6 +75,8 @@ package final class LogSink: Sendable {
 
     /// Lines that were lost because the file or pipe was too slow.
     package var dropped: Int { state.withLock { $0.dropped } }
+    /// Bytes that wait to be written.
+    package var waiting: Int { state.withLock { $0.bytes } }
 
     /// Writes what is left and ends.
     package func close() {

@@ -156,11 +156,15 @@ final class BackendPool {
         settled = idle.count
     }
 
-    func opened() { open += 1 }
+    func opened() {
+        open += 1
+        backend.traffic.connectionOpened(worker: worker.index)
+    }
 
     /// A connection has closed: whoever waits may open one.
     func closed(_ connection: BackendConnection) {
         open -= 1
+        backend.traffic.connectionClosed(worker: worker.index)
         var list: [BackendConnection] = []
         swap(&list, &idle)
         if let index = list.lastIndex(where: { $0 === connection }) {

@@ -57,10 +57,18 @@ extension ClientConnection {
         node.rateLimitFields?.write(limitReport, to: &output)
     }
 
+    /// Whoever is counted, the client is who has to hear of it.
+    private func noteRefusal(_ report: PolicyReport) {
+        for index in 0..<report.count where report[index].isRefused && !report[index].isShadow {
+            worker.node.refused[worker.index].count(SubjectKey(client, policy: report[index].policy))
+        }
+    }
+
     private func decided(_ report: PolicyReport) {
         if report.isRefused {
             limiterOutcome = .refused
             worker.report = report
+            noteRefusal(report)
             refuse(.policiesExceeded)
         } else {
             limiterOutcome = report.isRefusedInShadow ? .refusedInShadow : .admitted

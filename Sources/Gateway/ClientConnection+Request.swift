@@ -177,6 +177,7 @@ extension ClientConnection: LimitRequester {
             dispatch()
         case .refuse(let retryAfter):
             limiterOutcome = .refused
+            worker.node.refused[worker.index].count(SubjectKey(client))
             refuse(.rateLimited(retryAfter: retryAfter))
         }
     }
@@ -213,6 +214,7 @@ extension ClientConnection: LimitRequester {
     }
 
     private func acquire(from pool: BackendPool, fresh: Bool) {
+        sentAt = worker.loop.now
         switch pool.acquire(for: self, exchange: exchange, fresh: fresh) {
         case .reused(let connection):
             connection.serve(self)
@@ -229,6 +231,7 @@ extension ClientConnection: LimitRequester {
     /// A connection that another exchange has finished with.
     func backendAvailable(_ connection: BackendConnection) {
         phase = .exchanging
+        sentAt = worker.loop.now
         connection.serve(self)
         backend = connection
         stream.deadline = .distantFuture

@@ -161,6 +161,7 @@ extension ClientConnection {
             appendLimits(to: &output)
             output.append("\r\n")
         }
+        worker.backendAnswered(service, backendIndex, status: status, since: sentAt)
         // RFC 9110 §15.6.2, §15.6.6: the method or version is one that the backend does not know, so the client chose it.
         // A client must not be able to condemn a backend by what it asks for.
         if status >= 500, status != 501, status != 505 {

@@ -47,6 +47,7 @@ extension ClientConnection {
     /// Sends the request once more.
     func again(_ index: Int, fresh: Bool) {
         outboundSent = 0
+        service?.traffic.retried(worker: worker.index)
         connect(index, fresh: fresh)
         flushOutbound()
         // The rest of the body may be here already, and no event announces it again.

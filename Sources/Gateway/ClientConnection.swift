@@ -90,6 +90,8 @@ final class ClientConnection: StreamHandler {
     /// Whether the rewritten head names a host; a request of HTTP/1.0 need not.
     var hasHost = true
     var startedAt = MonotonicTime(nanoseconds: 0)
+    /// When a connection to the backend was there, or was begun.
+    var sentAt = MonotonicTime(nanoseconds: 0)
     var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false
     /// The protocol that the backend was asked to switch to, by its place in the service's list.
@@ -381,6 +383,7 @@ final class ClientConnection: StreamHandler {
     private func prepareRefusalWithoutHead() {
         startedAt = loop.now
         lane = nil
+        responseStarted = false
         client = peer
         requestBytes = 0
         method = .get

@@ -14,6 +14,9 @@ extension ClusterLink {
         guard commands.isReady, !heartbeatUnderWay, let (time, at) = serverTime else { return }
         heartbeatUnderWay = true
         loop.updateTime()
+        beatSentAt = loop.now
+        var told = info
+        told.activity = activity
         let now = time + (loop.now - at)
         let (nodes, infos) = (placed(MembershipKeys.nodes), placed(MembershipKeys.info))
         askedInfos = isAvoided(MembershipKeys.info) ? (seen.isEmpty ? [id] : seen) : nil
@@ -21,7 +24,7 @@ extension ClusterLink {
             write("TIME")
             write("HGET", infos, id.text)
             write("ZADD", nodes, "\(now.microseconds)", id.text)
-            write("HSET", infos, id.text, info.json)
+            write("HSET", infos, id.text, told.json)
             // The latest first: entries of nodes long gone must not push out the living.
             write("ZREVRANGE", nodes, "0", "\(MembershipView.membersMax - 1)", "WITHSCORES")
             if let askedInfos { write("HMGET", [infos] + askedInfos.map(\.text)) } else { write("HGETALL", infos) }
@@ -41,6 +44,7 @@ extension ClusterLink {
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), micros))
         loop.updateTime()
         serverTime = (time, loop.now)
+        clockSample = ServerTimeSample(sentAt: beatSentAt, receivedAt: loop.now, time: time)
         var ignored = 0
         var previousBoot: BootID?
         if reply.kind(4) == .bulk, let before = try? NodeInfo(json: Array(reply.text(4).utf8), assumed: info.heartbeat)

@@ -48,6 +48,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private(set) weak var owner: (any ClusterLinkOwner)?
     let id: NodeID
     let info: NodeInfo
+    /// What the others are told of this node's traffic.
+    var activity: NodeActivity?
     private(set) var commands: RedisConnection!
     private var subscriber: RedisConnection!
     private var subscribed = false
@@ -60,6 +62,9 @@ final class ClusterLink: RedisRequester, RedisObserver {
     var hasLeft = false
     private var closing: LoopTimer?
     /// The server's time at a moment of ours, for the score of the next heartbeat.
+    var beatSentAt = MonotonicTime(nanoseconds: 0)
+    /// The last heartbeat's look at the server's clock.
+    var clockSample: ServerTimeSample?
     var serverTime: (time: RedisTime, at: MonotonicTime)?
     /// Whom the last heartbeat has seen.
     var seen: [NodeID] = []

@@ -8,7 +8,7 @@ import Health
 import LinuxIO
 import Logging
 package import Membership
-import Primitives
+package import Primitives
 import RateLimiting
 package import RedisClient
 import Synchronization
@@ -83,6 +83,13 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     let configurationPath: String?
     let makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
     var ending = Ending()
+    package let startedAt = ProcessStatus.startMicroseconds()
+    package var configurationVersion: String { generation.version }
+    package let history = TrafficHistory()
+    var historyTimer: LoopTimer?
+    package let events: EventFeed
+    /// Called when the loop has ended.
+    package var whenStopped: (() -> Void)?
 
     init(
         _ generation: Generation, setup: ControlSetup, loop: Loop, mailbox: Mailbox<ControlMessage>,
@@ -104,6 +111,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         makeLogger = setup.makeLogger
         seed = setup.seed
         failures = setup.failures
+        events = setup.events
         membership = MembershipView(id: setup.id, info: setup.info)
         clusterState = generation.redis == nil ? .alone : .lost
         let moment = HealthMoment(

@@ -13,6 +13,8 @@ package final class Generation: Sendable {
     let context: NodeContext
     let limiterContext: LimiterContext?
     let limitStatus: LimitStatus
+    /// Equal where the configuration is, on any node.
+    let version: String
     let redis: RedisTopology?
     /// Where the access log goes, as a file that may be renamed under us.
     let accessLogStamp: FileStamp?
@@ -31,6 +33,7 @@ package final class Generation: Sendable {
         _ configuration: Configuration, _ basis: Basis, before: Generation? = nil
     ) throws(NodeStartError) {
         self.configuration = configuration
+        version = Node.version(configuration)
         let (limit, names) = (configuration.rateLimit, configuration.services.map(\.name))
         let old = before?.configuration
         let keepsRedis = before != nil && limit?.redisURL == old?.rateLimit?.redisURL
@@ -57,7 +60,7 @@ package final class Generation: Sendable {
                 // Entries are named by it: two limiters of one name would take each other's.
                 boot: SystemClock.random64(), seed: SystemClock.random64(), onCluster: redis.isCluster,
                 decisions: try Node.openDecisionLog(limit.decisionLog, policies, names), failures: basis.failures,
-                before: before?.limiterContext, at: SystemClock.monotonic())
+                before: before?.limiterContext, at: SystemClock.monotonic(), workers: basis.workerCount)
             limiterContext = context
             limiterSetup = .redis(context, redis, basis.resolver)
         } else {

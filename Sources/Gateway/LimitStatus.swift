@@ -18,6 +18,11 @@ package struct LimitStatus: Sendable {
         }
     }
 
+    /// Decisions by who made them: Redis, what is known of a full window, the rule for when Redis is gone, or memory.
+    package var bySource: [(source: VerdictSource, admitted: Int, refused: Int)] {
+        VerdictSource.allCases.map { ($0, counts.admitted(by: $0), counts.refused(by: $0)) }
+    }
+
     /// Requests that this node has let in; in shadow mode: those within the limit.
     package func admitted(by index: Int) -> Int {
         guard isSingle else { return policyCounts[index].admitted }

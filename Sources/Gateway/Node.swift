@@ -28,6 +28,7 @@ struct ControlSetup: Sendable {
     var failures: RedisFailureCounts
     var board: ConfigurationBoard
     var configurationPath: String?
+    var events: EventFeed
     var seed: UInt64
 }
 
@@ -80,6 +81,16 @@ package final class Node: Sendable {
         case .auto: workerCount = Processors.available
         case .count(let count): workerCount = count
         }
+        let events = EventFeed()
+        var logger = logger
+        logger.handler = EventTap(logger.handler, events)
+        let tapped: (@Sendable (Configuration.Gateway) -> Logger)? = makeLogger.map { make in
+            { gateway in
+                var logger = make(gateway)
+                logger.handler = EventTap(logger.handler, events)
+                return logger
+            }
+        }
         self.source = source
         self.logger = logger
         basisConfiguration = configuration
@@ -113,8 +124,8 @@ package final class Node: Sendable {
             id: id,
             info: NodeInfo(
                 address: address.announced(), boot: BootID(SystemClock.random64()), heartbeat: gateway.heartbeat),
-            resolver: basis.resolver, logger: logger, makeLogger: makeLogger, failures: basis.failures, board: board,
-            configurationPath: source?.path, seed: SystemClock.random64())
+            resolver: basis.resolver, logger: logger, makeLogger: tapped, failures: basis.failures, board: board,
+            configurationPath: source?.path, events: events, seed: SystemClock.random64())
         board.update { status in
             status.loadedAt = SystemClock.wallMicroseconds()
             status.hash = Self.hash(of: text)
@@ -125,6 +136,17 @@ package final class Node: Sendable {
     }
 
     // MARK: Parts
+
+    /// A name for what must be the same on all nodes: everything but where each of them listens, and writes its log.
+    static func version(_ configuration: Configuration) -> String {
+        let gateway = configuration.gateway
+        let shared: [Any] = [
+            configuration.services, configuration.rateLimit as Any, gateway.timeout as Any, gateway.limits,
+            gateway.trustedProxies, gateway.forwardedHeader, gateway.proxyProtocol, gateway.via, gateway.drain,
+            gateway.heartbeat,
+        ]
+        return BootID(stableHash(String(describing: shared))).description
+    }
 
     /// The seed's form first, then the others as they stand in the file: their numbers.
     static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
@@ -356,6 +378,7 @@ package final class Node: Sendable {
             control.becomeReady()
             started.signal()
             loop.run()
+            control.whenStopped?()
         } catch {
             failed(error)
         }

@@ -116,6 +116,9 @@ final class NodeContext: Sendable {
     /// Whether admitted requests are told of their limits too.
     let tellsLimits: Bool
     let drain: Configuration.Drain
+    let traffic: TrafficRegistry
+    /// Whom limits refuse; a table a worker.
+    let refused: [RefusedTable]
 
     var accessLog: Bool { accessLogSink != nil }
 
@@ -126,6 +129,10 @@ final class NodeContext: Sendable {
     ) {
         self.authentication = authentication
         authenticates = authentication != nil
+        // What was counted goes on, also of services that are gone: a counter never falls.
+        let traffic = before?.traffic ?? TrafficRegistry(workers: workerCount)
+        self.traffic = traffic
+        refused = (0..<max(1, workerCount)).map { _ in RefusedTable() }
         self.id = id
         self.workerCount = workerCount
         self.accessLogSink = accessLogSink
@@ -140,8 +147,8 @@ final class NodeContext: Sendable {
             headerCount: limits.headerCount ?? 0)
         let old = Dictionary(before?.services.map { ($0.settings.name, $0) } ?? []) { first, _ in first }
         services = configuration.services.map { settings in
-            guard let service = old[settings.name] else { return Service(settings) }
-            return service.settings == settings ? service : Service(settings, before: service)
+            guard let service = old[settings.name] else { return Service(settings, traffic: traffic) }
+            return service.settings == settings ? service : Service(settings, traffic: traffic, before: service)
         }
         routes = RouteTable(prefixes: services.map(\.prefix))
         hashing = configuration.services.map { HashSource($0) }

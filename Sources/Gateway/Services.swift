@@ -33,10 +33,14 @@ package final class Backend: Sendable {
     let isResolving = Atomic<Bool>(false)
     /// Whether the log has been told that `host` does not resolve.
     let isNameless = Atomic<Bool>(false)
+    package let traffic: BackendTraffic
     /// The addresses of `host`, in the order in which they are tried. Read when a connection is made.
     private let addressList = Mutex<[IPAddress]>([])
 
-    init(_ instance: Configuration.Backend, index: Int, service: Configuration.Service) {
+    init(
+        _ instance: Configuration.Backend, index: Int, service: Configuration.Service, traffic: TrafficRegistry
+    ) {
+        self.traffic = traffic.backend(service.name, instance.url)
         self.index = index
         key = BackendKey(service: service.name, url: instance.url)
         host = instance.host.description
@@ -87,12 +91,16 @@ package final class Service: Sendable {
     let countsAnswers: Bool
     /// Failures in a row beyond which more are no news to the control loop.
     let toldFailuresMax: Int
+    package let traffic: ServiceTraffic
+    package var name: String { settings.name }
+    package var path: String { settings.path }
 
     /// - Parameter before: the service of that name until now, of which goes on what stays the same.
-    init(_ settings: Configuration.Service, before: Service? = nil) {
+    init(_ settings: Configuration.Service, traffic: TrafficRegistry, before: Service? = nil) {
         self.settings = settings
+        self.traffic = traffic.service(settings.name)
         backends = settings.instances.enumerated().map { position, instance in
-            let made = Backend(instance, index: position, service: settings)
+            let made = Backend(instance, index: position, service: settings, traffic: traffic)
             guard let old = before?.backends.first(where: { $0.url == made.url }) else { return made }
             if old.index == position, before?.settings.hostHeader == settings.hostHeader { return old }
             _ = made.replaceAddresses(old.addresses)

@@ -100,6 +100,7 @@ extension ClientConnection {
         guard let service else { return }
         status = 101
         responseStarted = true
+        worker.backendAnswered(service, backendIndex, status: 101, since: sentAt)
         worker.reportSuccess(service, backendIndex)
         phase = .tunneling
         backend = nil

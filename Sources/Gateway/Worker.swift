@@ -140,6 +140,7 @@ final class Worker: ListenerHandler, WakeHandler {
             pressure.refused(counted)
             return
         }
+        node.traffic.connectionAccepted(worker: index)
         Socket.setNoDelay(connection.descriptor)
         let client: ClientConnection
         do throws(SystemError) {
@@ -202,6 +203,7 @@ final class Worker: ListenerHandler, WakeHandler {
     /// A request's outcome speaks against its backend.
     func report(_ service: Service, _ index: Int, _ fault: BackendFault) {
         let backend = service.backends[index]
+        backend.traffic.failed(fault, worker: self.index)
         if service.countsAnswers { backend.failures.wrappingAdd(1, ordering: .relaxed) }
         backend.consecutiveFailures.wrappingAdd(1, ordering: .relaxed)
         // Beyond the threshold more of the same is no news, until the control loop has thought anew.
@@ -272,5 +274,14 @@ final class Worker: ListenerHandler, WakeHandler {
         control.post(.trialEnded(key, succeeded: succeeded, status: status))
     }
 
-    func count(_ client: ClientConnection) { accessLog?.write(client, now: loop.now) }
+    /// A backend has begun its answer to a request that was sent to it at `sentAt`.
+    func backendAnswered(_ service: Service, _ index: Int, status: Int, since sentAt: MonotonicTime) {
+        service.backends[index].traffic.answered(status, worker: self.index)
+        service.traffic.backendAnswered(after: loop.now - sentAt, worker: self.index)
+    }
+
+    func count(_ client: ClientConnection) {
+        (client.service?.traffic ?? node.traffic.unrouted).count(client, worker: index, at: loop.now)
+        accessLog?.write(client, now: loop.now)
+    }
 }

@@ -23,7 +23,7 @@ package struct BreakerSettings: Hashable, Sendable {
     package init() {}
 }
 
-package enum BreakerState: String, Sendable {
+package enum BreakerState: String, CaseIterable, Sendable {
     case closed, open
     case halfOpen = "half-open"
 }

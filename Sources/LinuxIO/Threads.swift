@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+public import Primitives
 
 /// A thread of the operating system that runs one function.
 
@@ -56,6 +57,16 @@ public enum Signals {
         var number: Int32 = 0
         while unsafe sigwait(&set, &number) != 0 {}
         return number
+    }
+
+    /// Whether one of them arrives within a time.
+    public static func arrived(_ numbers: [Int32], within span: TimeSpan) -> Bool {
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        for number in numbers { unsafe sigaddset(&set, number) }
+        var time = timespec(
+            tv_sec: Int(span.nanoseconds / 1_000_000_000), tv_nsec: Int(span.nanoseconds % 1_000_000_000))
+        return unsafe sigtimedwait(&set, nil, &time) > 0
     }
 
     public static let terminate = SIGTERM

@@ -47,6 +47,8 @@ package struct NodeInfo: Hashable, Sendable {
     package var boot: BootID
     /// How often it announces itself. Nodes with other settings judge it by this one.
     package var heartbeat: TimeSpan
+    /// `nil` from nodes that do not say.
+    package var activity: NodeActivity?
 
     package init(address: String, boot: BootID, heartbeat: TimeSpan) {
         self.address = address
@@ -58,11 +60,13 @@ package struct NodeInfo: Hashable, Sendable {
         var address: String
         var boot: String
         var heartbeatMilliseconds: Int64?
+        var activity: NodeActivity?
     }
 
     package var json: String {
         let wire = Wire(
-            address: address, boot: boot.description, heartbeatMilliseconds: max(1, heartbeat.milliseconds))
+            address: address, boot: boot.description, heartbeatMilliseconds: max(1, heartbeat.milliseconds),
+            activity: activity)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(wire) else { return "{}" }
@@ -79,6 +83,7 @@ package struct NodeInfo: Hashable, Sendable {
         else { throw .badAddress }
         address = wire.address
         self.boot = boot
+        activity = wire.activity.flatMap { $0.isPlausible ? $0 : nil }
         heartbeat = assumed
         if let milliseconds = wire.heartbeatMilliseconds, (10...60_000).contains(milliseconds) {
             heartbeat = .milliseconds(milliseconds)

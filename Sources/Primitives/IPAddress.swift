@@ -42,6 +42,12 @@ public struct IPAddress: Hashable, Sendable {
 
     public var isUnspecified: Bool { high == 0 && low == 0 }
 
+    /// Whether only this machine reaches it: 127.0.0.0/8 (RFC 1122 §3.2.1.3), ::1.
+    public var isLoopback: Bool {
+        let address = unmapped
+        return address.family == .v4 ? address.low >> 24 & 0xff == 127 : address.high == 0 && address.low == 1
+    }
+
     /// Reads an address as RFC 4291 §2.2 or dotted decimal writes it, without brackets, zone or port.
     /// Leading zeros in dotted decimal are refused: `010` is 8 to some readers and 10 to others.
     public init?(_ text: some StringProtocol) {

@@ -1,4 +1,5 @@
 package import Identity
+import LinuxIO
 package import Primitives
 package import RedisClient
 package import Synchronization
@@ -52,6 +53,8 @@ package final class LimiterContext: Sendable {
     /// Of each policy.
     package let policyCounts: [PolicyCounts]
     package let failures: RedisFailureCounts
+    /// How long Redis took for each decision; a lane a worker.
+    private let roundTripCounters: Counters
     /// Nodes alive as last known, at least 1.
     package let liveNodes = Atomic<Int>(1)
     package let boot: UInt64
@@ -91,7 +94,7 @@ package final class LimiterContext: Sendable {
         policies: [Policy], services: [String], tellsRemaining: Bool = false, lossRule: LossRule, timeout: TimeSpan,
         boot: UInt64, seed: UInt64, onCluster: Bool = false,
         decisions: (any DecisionRecorder)? = nil, failures: RedisFailureCounts = RedisFailureCounts(),
-        before: LimiterContext? = nil, at now: MonotonicTime = MonotonicTime(nanoseconds: 0)
+        before: LimiterContext? = nil, at now: MonotonicTime = MonotonicTime(nanoseconds: 0), workers: Int = 1
     ) {
         self.onCluster = onCluster
         former = policies.indices.map { FormerWindows.after(before, policies[$0], at: now) }
@@ -123,6 +126,7 @@ package final class LimiterContext: Sendable {
             return PolicyCounts()
         }
         fullWindows = FullWindowMemory(seed: seed)
+        roundTripCounters = Counters(width: Counters.histogramWidth, lanes: workers)
         var windows: [TimeSpan] = []
         windowOf = policies.map { policy in
             if let index = windows.firstIndex(of: policy.window) { return index }
@@ -139,6 +143,13 @@ package final class LimiterContext: Sendable {
             policies: [policy], services: [], lossRule: lossRule, timeout: timeout, boot: boot, seed: seed,
             onCluster: onCluster)
     }
+
+    func noteRoundTrip(_ span: TimeSpan, worker: Int) {
+        // A simulation may have more machines than it says, all on one thread.
+        roundTripCounters.record(span, at: 0, lane: worker % roundTripCounters.lanes)
+    }
+
+    package var roundTrips: DurationSummary { roundTripCounters.summary(at: 0) }
 
     /// The first policy; where there is one, it is the only one.
     package var policy: Policy { policies[0] }

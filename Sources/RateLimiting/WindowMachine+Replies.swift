@@ -43,6 +43,7 @@ extension WindowMachine {
         case .malformed: undecided(flight, distrusting: "a decision of another shape", at: now)
         case .failed(let reason): undecided(flight, failing: reason, at: now)
         case .decided(let decision):
+            context.noteRoundTrip(now - flight.transaction.sentAt, worker: worker)
             heard(flight, decision.time, at: now)
             if let anomaly = decision.anomaly { handle(anomaly, subject, decision, at: now) }
             remember(flight, decision, at: now)

@@ -112,6 +112,7 @@ package struct WindowMachine: ~Copyable {
     let context: LimiterContext
     /// What the worker's requests hold.
     let leases: LeaseKeeper
+    let worker: Int
     /// Of each different window.
     var clocks: [ServerClock]
     let templates: [WindowTemplates]
@@ -177,6 +178,7 @@ package struct WindowMachine: ~Copyable {
     package init(_ context: LimiterContext, worker: Int, shard: Int = 0, leases: LeaseKeeper? = nil) {
         self.context = context
         self.leases = leases ?? LeaseKeeper(context.policies, held: context.held)
+        self.worker = worker
         clocks = context.windows.map { ServerClock(window: $0) }
         templates = context.policies.map { _ in WindowTemplates() }
         names = MemberNames(boot: context.boot, worker: worker, shard: shard)

@@ -1,5 +1,6 @@
 // Asks a node's admin listener one thing and waits for the answer.
 
+import Admin
 import ArgumentParser
 import Configuration
 import EventLoop
@@ -20,7 +21,7 @@ struct AdminOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Allows writes, as gateway.adminToken does. Default: the environment's SLUICE_ADMIN_TOKEN.",
+            "Allows writes, as gateway.adminToken does. Default: the environment's SLUICE_ADMIN_TOKEN, or what a node of the same user has left on this machine.",
             valueName: "token"))
     var token: String?
 
@@ -62,6 +63,10 @@ struct AdminOptions: ParsableArguments {
             }
             host = text[..<colon].filter { $0 != "[" && $0 != "]" }
             port = number
+        }
+        // A node on this machine has left one for programs of the same user.
+        if token == nil, host == "localhost" || IPAddress(host)?.isLoopback ?? false {
+            token = AdminToken.find(port: port)
         }
         return AdminClient(host: host, port: port, token: token)
     }

@@ -1,7 +1,8 @@
 import ArgumentParser
+import Gateway
 
 /// The version of this build.
-let version = "0.1.0"
+let version = Build.version
 
 @main
 struct Sluice: ParsableCommand {
@@ -19,7 +20,8 @@ struct Sluice: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Keys.self, Upgrade.self,
+            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Keys.self, Top.self,
+            Upgrade.self,
             DemoBackend.self,
         ])
 }

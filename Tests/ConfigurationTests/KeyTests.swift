@@ -302,7 +302,9 @@ struct KeyTests {
         "one port on two addresses, and any free port twice, are fine",
         arguments: [("127.0.0.1:80", "127.0.0.2:80"), (":0", ":0"), ("127.0.0.1:80", "[::1]:80"), (":80", ":81")])
     func twoListeners(_ port: String, _ admin: String) throws {
-        let gateway = try parse(file(gateway: "  port: \"\(port)\"\n  admin: \"\(admin)\"")).gateway
+        let gateway = try parse(
+            file(gateway: "  port: \"\(port)\"\n  admin: \"\(admin)\"\n  adminToken: 0123456789abcdef")
+        ).gateway
         #expect(gateway.port.description == port)
         #expect(gateway.admin?.description == admin)
     }

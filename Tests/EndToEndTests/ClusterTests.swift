@@ -138,7 +138,7 @@ struct ClusterTests {
             #expect(ready.hasPrefix("{\"cluster\":\"alone\",\"connections\":{\"max\":"))
             #expect(
                 ready.hasSuffix(
-                    ",\"open\":0,\"refused\":0,\"refusedProxyHeaders\":0,\"scarce\":false,\"shed\":0},\"ready\":true,\"reason\":\"serving\"}\n"
+                    ",\"open\":0,\"refused\":0,\"refusedProxyHeaders\":0,\"scarce\":false,\"shed\":0},\"ready\":true,\"reason\":\"serving\",\"warnings\":[]}\n"
                 ))
             #expect(try node.admin("/readyz?x=1").status == 200)
             let backends = try node.admin("/api/backends")
@@ -156,7 +156,7 @@ struct ClusterTests {
             let address = try #require(node.admin)
             let wire = try Wire.connect(to: address)
             try wire.send("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-            #expect(try wire.readResponse().status == 405)
+            #expect(try wire.readResponse().status == 421)
             try wire.send("HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
             #expect(try wire.readResponse(to: "HEAD").status == 200)
             #expect(try wire.readResponse().status == 200)

@@ -173,7 +173,7 @@ struct OperatorTests {
             let open = try scene.node(file)
             let none = try run(open, ["drain", backend.url])
             #expect(none.exit == 1)
-            #expect(none.errors.contains("403"))
+            #expect(none.errors.contains("401"))
             file.gateway = "adminToken: \(Self.token)"
             let node = try scene.node(file)
             for wrong in ["", "wrong", Self.token + "x", String(Self.token.dropLast())] {

@@ -60,6 +60,9 @@ package func readFile(_ path: String) -> String {
     }
 }
 
+/// Whether a program is there to be run.
+package func isInstalled(_ path: String) -> Bool { unsafe access(path, X_OK) == 0 }
+
 /// Waits until a condition holds that no event announces. At most 20 seconds.
 package func eventually(_ what: String, _ condition: () throws -> Bool) throws {
     for _ in 0..<4_000 {

@@ -22,7 +22,9 @@ package final class SluiceNode {
         directory = try TemporaryDirectory()
         file = try directory.write(yaml, to: "gateway.yaml")
         let command = place + [try Self.binary(), "run", "--config", file] + arguments
-        process = try ChildProcess(command[0], Array(command.dropFirst()), environment: environment)
+        // What the node leaves for its own user goes with it.
+        let own = ["XDG_RUNTIME_DIR": directory.path].merging(environment) { $1 }
+        process = try ChildProcess(command[0], Array(command.dropFirst()), environment: own)
         try eventually("the node serves") {
             if let code = process.exit { throw ProcessError("the node ended with \(code): \(process.errors)") }
             return line("serving") != nil
@@ -92,12 +94,20 @@ package final class SluiceNode {
         return try wire.readResponse(to: String(line.prefix { $0 != " " }))
     }
 
+    /// Where it leaves what is for its own user only.
+    package var runtimeDirectory: String { directory.path }
+
     /// Asks the admin listener.
-    package func admin(_ path: String) throws -> WireMessage {
+    package func admin(_ path: String, method: String = "GET", fields: String = "") throws -> WireMessage {
+        try askAdmin("\(method) \(path) HTTP/1.1\r\nHost: ADMIN\r\nConnection: close\r\n\(fields)\r\n")
+    }
+
+    /// The same with a whole request, where `ADMIN` stands for the listener's address.
+    package func askAdmin(_ request: String) throws -> WireMessage {
         guard let admin else { throw ProcessError("the node has no admin listener") }
         let wire = try Wire.connect(to: admin)
-        try wire.send("GET \(path) HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
-        return try wire.readResponse()
+        try wire.send(request.replacing("ADMIN", with: "\(admin)"))
+        return try wire.readResponse(to: String(request.prefix { $0 != " " }))
     }
 
     /// Puts another configuration in the place of its file, as an editor does, by renaming.

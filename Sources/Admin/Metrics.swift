@@ -1,0 +1,332 @@
+// What `/metrics` says. All names are here, docs/metrics.md lists them for people, and a test compares the two with what
+// a running node answers. Labels take their values from the configuration and from lists in the code: a client cannot
+// make a new one.
+
+import Gateway
+import Health
+import LinuxIO
+import Primitives
+import RateLimiting
+import RedisClient
+
+enum Metrics {
+    static let contentType = "text/plain; version=0.0.4; charset=utf-8"
+
+    static func text(_ control: Control) -> String {
+        var out = MetricsText()
+        writeTraffic(control, &out)
+        writeBackends(control, &out)
+        writeLimits(control, &out)
+        writeCluster(control, &out)
+        writeNode(control, &out)
+        return out.text
+    }
+
+    // MARK: Requests
+
+    private static func writeTraffic(_ control: Control, _ out: inout MetricsText) {
+        let services = control.services.map { ($0.name, $0.traffic) }
+        // No service's name is empty.
+        let all = services + [("", control.traffic.unrouted)]
+        out.write(
+            Metric(
+                name: "sluice_requests_total", kind: .counter,
+                help: "Requests that have ended, by service (empty: none had the path), status class and outcome.",
+                labels: ["service", "code_class", "outcome"])
+        ) {
+            for (name, traffic) in all {
+                for codeClass in 0...ServiceTraffic.classMax {
+                    for outcome in RequestOutcome.allCases {
+                        let count = traffic.requests(class: codeClass, outcome)
+                        // Rates need a beginning: what every service has shows before it happens.
+                        let isUsual = codeClass == 2 && outcome == .proxied && !name.isEmpty
+                        guard count > 0 || isUsual else { continue }
+                        $0.add(count, name, codeClass == 0 ? "none" : "\(codeClass)xx", outcome.name)
+                    }
+                }
+            }
+        }
+        out.write(
+            Metric(
+                name: "sluice_request_duration_seconds", kind: .histogram,
+                help: "From a request's head to the end of its answer; without tunnels.", labels: ["service"])
+        ) { for (name, traffic) in all { $0.add(traffic.durations, name) } }
+        out.write(
+            Metric(
+                name: "sluice_backend_duration_seconds", kind: .histogram,
+                help: "From sending a request to the head of its backend's answer.", labels: ["service"])
+        ) { for (name, traffic) in services { $0.add(traffic.backendDurations, name) } }
+        out.write(
+            Metric(
+                name: "sluice_request_bytes_total", kind: .counter, help: "Bytes of bodies received from clients.",
+                labels: ["service"])
+        ) { for (name, traffic) in all { $0.add(traffic.receivedBytes, name) } }
+        out.write(
+            Metric(
+                name: "sluice_response_bytes_total", kind: .counter,
+                help: "Bytes of bodies sent to clients; of the gateway's own answers, all bytes.", labels: ["service"])
+        ) { for (name, traffic) in all { $0.add(traffic.sentBytes, name) } }
+        out.write(
+            Metric(
+                name: "sluice_retries_total", kind: .counter, help: "Requests that were sent once more.",
+                labels: ["service"])
+        ) { for (name, traffic) in services { $0.add(traffic.retryCount, name) } }
+    }
+
+    // MARK: Backends
+
+    private static func writeBackends(_ control: Control, _ out: inout MetricsText) {
+        let backends = control.services.flatMap { service in
+            service.backends.map { (service.name, $0.url, $0.traffic) }
+        }
+        let labels = ["service", "backend"]
+        out.write(
+            Metric(
+                name: "sluice_backend_responses_total", kind: .counter, help: "Answers of a backend, by status class.",
+                labels: labels + ["code_class"])
+        ) {
+            for (service, url, traffic) in backends {
+                for codeClass in 1...ServiceTraffic.classMax {
+                    let count = traffic.answers(class: codeClass)
+                    if count > 0 || codeClass == 2 { $0.add(count, service, url, "\(codeClass)xx") }
+                }
+            }
+        }
+        out.write(
+            Metric(
+                name: "sluice_backend_failures_total", kind: .counter,
+                help: "Requests that a backend let down without an answer, by cause.", labels: labels + ["cause"])
+        ) {
+            for (service, url, traffic) in backends {
+                for (kind, count) in traffic.faults { $0.add(count, service, url, kind) }
+            }
+        }
+        out.write(
+            Metric(
+                name: "sluice_backend_connections", kind: .gauge, help: "Connections to a backend, idle ones too.",
+                labels: labels)
+        ) { for (service, url, traffic) in backends { $0.add(traffic.connectionsOpen, service, url) } }
+        out.write(
+            Metric(
+                name: "sluice_backend_connections_opened_total", kind: .counter,
+                help: "Connections begun to a backend.", labels: labels)
+        ) { for (service, url, traffic) in backends { $0.add(traffic.connectionsOpened, service, url) } }
+        writeHealth(control, labels, &out)
+    }
+
+    private static func writeHealth(_ control: Control, _ labels: [String], _ out: inout MetricsText) {
+        let rows = control.backendRows
+        func write(
+            _ name: String, _ kind: MetricKind, _ help: String, _ value: (BackendRow) -> Int
+        ) {
+            out.write(Metric(name: name, kind: kind, help: help, labels: labels)) {
+                for row in rows { $0.add(value(row), row.status.backend.service, row.status.backend.url) }
+            }
+        }
+        write("sluice_backend_up", .gauge, "Whether the cluster holds a backend to be up.") {
+            $0.status.state == .up ? 1 : 0
+        }
+        write("sluice_backend_draining", .gauge, "Whether an operator drains a backend.") {
+            $0.status.state == .draining ? 1 : 0
+        }
+        write("sluice_backend_available", .gauge, "Whether this node sends requests to a backend.") {
+            $0.status.isAvailable ? 1 : 0
+        }
+        write("sluice_backend_in_flight", .gauge, "Requests of this node that are under way at a backend.") {
+            $0.inFlight
+        }
+        write("sluice_backend_changes_total", .counter, "How often what a backend is to this node has changed.") {
+            Int(clamping: $0.status.changes)
+        }
+        out.write(
+            Metric(
+                name: "sluice_backend_votes", kind: .gauge, help: "Live nodes that hold a backend to be up, or down.",
+                labels: labels + ["vote"])
+        ) {
+            for row in rows {
+                let down = row.status.votes.count { $0.vote == .down }
+                let key = row.status.backend
+                $0.add(row.status.votes.count - down, key.service, key.url, "up")
+                $0.add(down, key.service, key.url, "down")
+            }
+        }
+        out.write(
+            Metric(
+                name: "sluice_backend_breaker_state", kind: .gauge,
+                help: "A backend's circuit breaker: 1 for the state that it is in.", labels: labels + ["state"])
+        ) {
+            for row in rows {
+                for state in BreakerState.allCases {
+                    $0.add(row.breaker == state, row.status.backend.service, row.status.backend.url, state.rawValue)
+                }
+            }
+        }
+    }
+
+    // MARK: Limits and Redis
+
+    private static func writeLimits(_ control: Control, _ out: inout MetricsText) {
+        let status = control.limitStatus
+        out.write(
+            Metric(
+                name: "sluice_limiter_decisions_total", kind: .counter,
+                help: "Requests that a policy has admitted, refused, or would have refused (shadow).",
+                labels: ["policy", "outcome"])
+        ) {
+            for (index, policy) in status.policies.enumerated() {
+                $0.add(status.admitted(by: index), policy.name, "admitted")
+                $0.add(status.refused(by: index), policy.name, policy.mode == .shadow ? "shadow" : "refused")
+            }
+        }
+        guard !status.policies.isEmpty else { return }
+        out.write(
+            Metric(
+                name: "sluice_limiter_verdicts_total", kind: .counter,
+                help:
+                    "Verdicts by who gave them: window (Redis), full_window (this node remembers that it is full), share, open or closed (Redis is lost), bucket (no Redis).",
+                labels: ["source", "verdict"])
+        ) {
+            for (source, admitted, refused) in status.bySource {
+                $0.add(admitted, name(of: source), "admitted")
+                $0.add(refused, name(of: source), "refused")
+            }
+        }
+    }
+
+    private static func name(of source: VerdictSource) -> String {
+        switch source {
+        case .window: "window"
+        case .fullWindow: "full_window"
+        case .share: "share"
+        case .open: "open"
+        case .closed: "closed"
+        case .bucket: "bucket"
+        }
+    }
+
+    private static func writeCluster(_ control: Control, _ out: inout MetricsText) {
+        out.write(
+            Metric(name: "sluice_cluster_nodes", kind: .gauge, help: "Living nodes of the cluster, this one included.")
+        ) { $0.add(control.isAlone ? 1 : control.members.count) }
+        guard !control.isAlone else { return }
+        out.write(Metric(name: "sluice_redis_up", kind: .gauge, help: "Whether the cluster's Redis is reached.")) {
+            $0.add(control.clusterState == .reached)
+        }
+        if let trips = control.limiterRoundTrips {
+            out.write(
+                Metric(
+                    name: "sluice_redis_duration_seconds", kind: .histogram,
+                    help: "How long Redis took for a limiter's transaction, waiting included.")
+            ) { $0.add(trips) }
+        }
+        out.write(
+            Metric(
+                name: "sluice_redis_errors_total", kind: .counter, help: "What got in the way between here and Redis.",
+                labels: ["cause"])
+        ) { for cause in RedisCause.allCases { $0.add(control.failures.count(of: cause), snakeCase(cause.name)) } }
+        out.write(
+            Metric(
+                name: "sluice_redis_data_losses_total", kind: .counter,
+                help: "How often Redis was found without the data that it had.")
+        ) { $0.add(control.failures.dataLosses) }
+        out.write(
+            Metric(
+                name: "sluice_redis_clock_steps_total", kind: .counter, help: "How often Redis's clock was set.")
+        ) { $0.add(control.failures.clockSteps) }
+        if let clock = control.clockReading {
+            out.write(
+                Metric(
+                    name: "sluice_clock_offset_seconds", kind: .gauge,
+                    help: "Redis's clock less this machine's, at the last heartbeat.")
+            ) { $0.add(clock.offset) }
+            out.write(
+                Metric(
+                    name: "sluice_clock_bound_seconds", kind: .gauge,
+                    help: "The most by which sluice_clock_offset_seconds can be wrong.")
+            ) { $0.add(clock.bound) }
+            out.write(
+                Metric(
+                    name: "sluice_heartbeat_duration_seconds", kind: .gauge, help: "How long the last heartbeat took.")
+            ) { $0.add(clock.roundTrip) }
+        }
+        if let delay = control.newsDelay, delay.count > 0 {
+            out.write(
+                Metric(
+                    name: "sluice_health_news_delay_seconds", kind: .gauge,
+                    help: "How long this node's last news of a backend took to be heard by all.")
+            ) { $0.add(delay.last) }
+        }
+    }
+
+    private static func snakeCase(_ name: String) -> String {
+        name.reduce(into: "") { $0 += $1.isUppercase ? "_\($1.lowercased())" : String($1) }
+    }
+
+    // MARK: The node and its process
+
+    private static func writeNode(_ control: Control, _ out: inout MetricsText) {
+        func write(_ name: String, _ kind: MetricKind, _ help: String, _ value: Int) {
+            out.write(Metric(name: name, kind: kind, help: help)) { $0.add(value) }
+        }
+        let connections = control.connections
+        write("sluice_connections", .gauge, "Open connections of clients.", connections.open)
+        write("sluice_connections_max", .gauge, "How many connections of clients there may be.", connections.max)
+        write(
+            "sluice_connections_accepted_total", .counter, "Connections of clients that were accepted.",
+            control.traffic.connectionsAccepted)
+        write(
+            "sluice_connections_shed_total", .counter, "Idle connections that were closed to make room.",
+            connections.shed)
+        write(
+            "sluice_connections_refused_total", .counter, "Connections of clients that had their share.",
+            connections.refused)
+        write("sluice_ready", .gauge, "Whether clients should be sent here.", control.isReady ? 1 : 0)
+        write("sluice_workers", .gauge, "Event loops that serve clients.", control.workerCount)
+        write(
+            "sluice_access_log_dropped_total", .counter, "Lines of the access log that were lost.",
+            control.accessLinesDropped)
+        out.write(
+            Metric(
+                name: "sluice_build_info", kind: .gauge, help: "The version of this binary; always 1.",
+                labels: ["version"])
+        ) { $0.add(1, Build.version) }
+        out.write(
+            Metric(
+                name: "sluice_config_info", kind: .gauge,
+                help: "The version of the running configuration, equal where the configuration is; always 1.",
+                labels: ["version"])
+        ) { $0.add(1, control.configurationVersion) }
+        writeProcess(control, &out)
+    }
+
+    private static func writeProcess(_ control: Control, _ out: inout MetricsText) {
+        let process = ProcessStatus.current()
+        out.write(
+            Metric(
+                name: "sluice_memory_bytes", kind: .gauge,
+                help:
+                    "Memory by pool: heap_used and heap_mapped are given out, heap_free lies ready, access_log waits to be written.",
+                labels: ["pool"])
+        ) {
+            $0.add(process.heapUsed, "heap_used")
+            $0.add(process.heapFree, "heap_free")
+            $0.add(process.heapMapped, "heap_mapped")
+            $0.add(control.accessBytesWaiting, "access_log")
+        }
+        out.write(
+            Metric(name: "process_cpu_seconds_total", kind: .counter, help: "Processor time, of user and system.")
+        ) { $0.add(process.cpu) }
+        func write(_ name: String, _ help: String, _ value: Int) {
+            out.write(Metric(name: name, kind: .gauge, help: help)) { $0.add(value) }
+        }
+        write("process_resident_memory_bytes", "Resident memory.", process.resident)
+        write("process_virtual_memory_bytes", "Mapped addresses.", process.virtual)
+        write("process_open_fds", "Open file descriptors.", process.openDescriptors)
+        write("process_max_fds", "File descriptors that may be open.", process.maxDescriptors)
+        write("process_threads", "Threads.", process.threads)
+        out.write(
+            Metric(
+                name: "process_start_time_seconds", kind: .gauge, help: "When the process started, since 1970.")
+        ) { $0.add(TimeSpan.microseconds(control.startedAt)) }
+    }
+}

@@ -1,0 +1,203 @@
+// `sluice top`: the dashboard in a terminal. Plain lines and the few escapes that every terminal knows.
+
+import ArgumentParser
+import FoundationEssentials
+import LinuxIO
+import Primitives
+
+struct Top: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Watch the cluster in the terminal, until Ctrl-C.",
+        discussion: "Asks the admin listener of one node every two seconds. Default: 127.0.0.1:9901.")
+
+    @OptionGroup var options: AdminOptions
+    @Flag(help: "Print it once and end.") var once = false
+
+    func run() throws {
+        let client = try options.client()
+        if once {
+            print(try text(client))
+            return
+        }
+        // Another screen, so that what was in the terminal is there again afterwards.
+        let signals = [Signals.terminate, Signals.interrupt]
+        Signals.block(signals)
+        write("\u{1b}[?1049h\u{1b}[?25l")
+        defer { write("\u{1b}[?25h\u{1b}[?1049l") }
+        repeat {
+            let page: String
+            do { page = try text(client) } catch { page = "sluice: \(error)" }
+            write(
+                "\u{1b}[H"
+                    + page.split(separator: "\n", omittingEmptySubsequences: false).map { "\($0)\u{1b}[K\n" }.joined()
+                    + "\u{1b}[J")
+        } while !Signals.arrived(signals, within: .seconds(2))
+    }
+
+    private func write(_ text: String) {
+        guard let output = try? OutputFile.standardOutput() else { return }
+        try? OutputFile.write(output, Array(text.utf8).span)
+    }
+
+    private func text(_ client: AdminClient) throws -> String {
+        let body: [UInt8]
+        do {
+            body = try client.ask("GET", "/api/overview?points=60")
+        } catch {
+            guard once else { throw error }
+            printError("sluice: \(error)")
+            throw ExitCode(1)
+        }
+        if options.json { return String(String(decoding: body, as: UTF8.self).dropLast()) }
+        guard let overview = try? JSONDecoder().decode(Seen.self, from: Data(body)) else {
+            throw AdminClient.AdminError(
+                description: "the node's answer is of another shape: is it of another version?")
+        }
+        return Self.page(overview)
+    }
+
+    // MARK: The page
+
+    struct Seen: Decodable {
+        struct Node: Decodable {
+            var id: String
+            var address: String
+            var isSelf: Bool
+            var requestsPerSecond: Double?
+            var errorsPerSecond: Double?
+            var p99: Double?
+            var version: String?
+        }
+        struct Itself: Decodable {
+            var id: String
+            var version: String
+            var uptimeSeconds: Int
+            var ready: Bool
+            var cluster: String
+            var connections: Int
+            var residentBytes: Int
+            var warnings: [String]
+        }
+        struct Rate: Decodable {
+            var requestsPerSecond: Double
+            var errorsPerSecond: Double
+            var limitedPerSecond: Double
+            var p50: Double
+            var p99: Double
+        }
+        struct Service: Decodable {
+            var name: String
+            var traffic: Rate
+            var backends: [Backend]
+        }
+        struct Backend: Decodable {
+            var url: String
+            var state: String
+            var available: Bool
+            var breaker: String
+            var inFlight: Int
+            var votesUp: Int
+            var votesDown: Int
+            var requestsPerSecond: Double
+            var errorsPerSecond: Double
+            var reason: String
+        }
+        struct Limit: Decodable {
+            var name: String
+            var limit: Int
+            var window: String
+            var mode: String
+            var admittedPerSecond: Double
+            var refusedPerSecond: Double
+        }
+        struct Refused: Decodable {
+            var subject: String
+            var policy: String
+            var count: Int
+        }
+        struct Series: Decodable { var points: [[Double]] }
+        var node: Itself
+        var traffic: Rate
+        var nodes: [Node]
+        var services: [Service]
+        var limits: [Limit]
+        var refused: [Refused]
+        var series: Series
+    }
+
+    static func page(_ seen: Seen) -> String {
+        let node = seen.node
+        let cluster =
+            switch node.cluster {
+            case "reached": "cluster"
+            case "lost": "Redis lost"
+            default: "single node"
+            }
+        var lines = [
+            "Sluice \(node.version)  \(node.id)  \(node.ready ? "serving" : "draining")  \(cluster)  up \(node.uptimeSeconds) s",
+            "requests \(number(seen.traffic.requestsPerSecond))/s  errors \(number(seen.traffic.errorsPerSecond))/s  "
+                + "refused \(number(seen.traffic.limitedPerSecond))/s  half \(number(seen.traffic.p50)) ms  "
+                + "99 % \(number(seen.traffic.p99)) ms  connections \(node.connections)  "
+                + "memory \(node.residentBytes >> 20) MiB",
+            "requests " + sparkline(seen.series.points.map { $0.count > 1 ? $0[1] : 0 }), "",
+        ]
+        lines += node.warnings.map { "! \(plain($0))" }
+        var rows = [["SERVICE", "BACKEND", "STATE", "REQ/S", "ERR/S", "FLIGHT", "VOTES", "WHY"]]
+        for service in seen.services {
+            for backend in service.backends {
+                let state =
+                    backend.state != "up"
+                    ? backend.state
+                    : backend.breaker != "closed" ? backend.breaker : backend.available ? "up" : "not used"
+                rows.append([
+                    plain(service.name), plain(backend.url), state, number(backend.requestsPerSecond),
+                    number(backend.errorsPerSecond), "\(backend.inFlight)",
+                    "\(backend.votesUp)/\(backend.votesUp + backend.votesDown)", plain(backend.reason),
+                ])
+            }
+        }
+        lines += [table(rows), ""]
+        rows = [["NODE", "ADDRESS", "REQ/S", "ERR/S", "99 % MS", "VERSION"]]
+        for node in seen.nodes {
+            rows.append([
+                plain(node.id) + (node.isSelf ? " *" : ""), plain(node.address),
+                node.requestsPerSecond.map(number) ?? "-", node.errorsPerSecond.map(number) ?? "-",
+                node.p99.map(number) ?? "-", plain(node.version ?? "-"),
+            ])
+        }
+        lines.append(table(rows))
+        guard !seen.limits.isEmpty else { return lines.joined(separator: "\n") }
+        rows = [["LIMIT", "OF", "ADMITTED/S", "REFUSED/S"]]
+        for limit in seen.limits {
+            rows.append([
+                plain(limit.name) + (limit.mode == "shadow" ? " (shadow)" : ""), "\(limit.limit) in \(limit.window)",
+                number(limit.admittedPerSecond), number(limit.refusedPerSecond),
+            ])
+        }
+        lines += ["", table(rows)]
+        if !seen.refused.isEmpty {
+            rows = [["REFUSED LATELY", "BY", "TIMES"]]
+            rows += seen.refused.map { [plain($0.subject), plain($0.policy), "\($0.count)"] }
+            lines += ["", table(rows)]
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// What others named must not move the cursor.
+    private static func plain(_ text: String) -> String {
+        String(text.unicodeScalars.map { $0.value < 0x20 || (0x7f...0x9f).contains($0.value) ? " " : Character($0) })
+    }
+
+    private static func number(_ value: Double) -> String {
+        if value == 0 || value >= 100 { return "\(Int(value.rounded()))" }
+        let scaled = Int((value * 100).rounded())
+        let fraction = scaled % 100
+        return "\(scaled / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+    }
+
+    private static func sparkline(_ values: [Double]) -> String {
+        let bars = Array("▁▂▃▄▅▆▇█")
+        let top = max(values.max() ?? 0, 1)
+        return String(values.map { bars[max(0, min(bars.count - 1, Int($0 / top * Double(bars.count - 1) + 0.5)))] })
+    }
+}

@@ -1,0 +1,210 @@
+import Glibc
+import Primitives
+import TestSupport
+import Testing
+
+@Suite("Metrics")
+struct MetricsTests {
+    private static let fast = "interval: 50ms, warningInterval: 50ms, downInterval: 50ms, timeout: 1s, failures: 2"
+
+    @Test("requests are counted where they end, by service, class and outcome")
+    func requests() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend {
+                try $0.answer("hello", status: $0.request.target == "/gone" ? "404 Not Found" : "200 OK")
+                return .keep
+            }
+            var file = File([])
+            file.services = [
+                File.Service(name: "main", path: "/main", urls: [backend.url]),
+                File.Service(name: "dead", path: "/dead", urls: ["http://127.0.0.1:1"]),
+            ]
+            let node = try scene.node(file)
+            let body = "12345"
+            for _ in 0..<3 { #expect(try node.ask("GET /main/ HTTP/1.1").status == 200) }
+            #expect(try node.ask("POST /main/ HTTP/1.1", fields: "Content-Length: 5\r\n", body: body).status == 200)
+            #expect(try node.ask("GET /main/gone HTTP/1.1").status == 404)
+            #expect(try node.ask("GET /dead HTTP/1.1").status == 502)
+            #expect(try node.ask("GET /nowhere HTTP/1.1").status == 404)
+            #expect(try node.ask("GET /main/%00 HTTP/1.1").status == 400)
+            #expect(try node.ask("GET / HTTP/9").status >= 400)
+
+            let metrics = try node.metrics()
+            #expect(metrics.faults.isEmpty, "\(metrics.faults)")
+            func requests(_ service: String, _ codeClass: String, _ outcome: String) -> Double? {
+                metrics.value(
+                    "sluice_requests_total", ["service": service, "code_class": codeClass, "outcome": outcome])
+            }
+            #expect(requests("main", "2xx", "proxied") == 4)
+            #expect(requests("main", "4xx", "proxied") == 1)
+            #expect(requests("dead", "5xx", "backend_failed") == 1)
+            #expect(requests("dead", "2xx", "proxied") == 0)
+            #expect(requests("", "4xx", "not_found") == 1)
+            #expect(metrics.value("sluice_requests_total", ["service": "", "outcome": "rejected"]) == 2)
+            #expect(metrics.value("sluice_requests_total") == 9)
+            #expect(metrics.value("sluice_request_duration_seconds_count") == 9)
+            #expect(metrics.value("sluice_request_duration_seconds_bucket", ["service": "main", "le": "+Inf"]) == 5)
+            #expect(metrics.value("sluice_backend_duration_seconds_count", ["service": "main"]) == 5)
+            #expect(metrics.value("sluice_request_bytes_total", ["service": "main"]) == 5)
+            #expect(metrics.value("sluice_backend_responses_total", ["code_class": "2xx", "service": "main"]) == 4)
+            #expect(metrics.value("sluice_backend_failures_total", ["service": "dead", "cause": "refused"]) ?? 0 > 0)
+            #expect(metrics.value("sluice_backend_connections", ["service": "main"]) == 1)
+            #expect(metrics.value("sluice_connections_accepted_total") == 9)
+            #expect(metrics.value("sluice_backend_up", ["backend": backend.url]) == 1)
+            #expect(metrics.value("process_start_time_seconds") ?? 0 > 1.7e9)
+            #expect(metrics.value("process_open_fds") ?? 0 > 3)
+            #expect(metrics.types["sluice_request_duration_seconds"] == "histogram")
+        }
+    }
+
+    @Test("a histogram's buckets grow towards the whole, and the sum is that of the waiting")
+    func histogram() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend {
+                usleep(30_000)
+                try $0.answer("late")
+                return .keep
+            }
+            let node = try scene.node(File([backend]))
+            for _ in 0..<5 { #expect(try node.ask().status == 200) }
+            let metrics = try node.metrics()
+            for name in ["sluice_request_duration_seconds", "sluice_backend_duration_seconds"] {
+                let buckets = metrics.samples.filter { $0.name == name + "_bucket" && $0.labels["service"] == "main" }
+                #expect(buckets.count > 10)
+                #expect(zip(buckets, buckets.dropFirst()).allSatisfy { $0.value <= $1.value })
+                #expect(buckets.last?.labels["le"] == "+Inf")
+                #expect(buckets.last?.value == 5)
+                #expect(buckets.first { $0.labels["le"] == "0.01" }?.value == 0)
+                #expect(metrics.value(name + "_sum", ["service": "main"]) ?? 0 >= 0.15)
+            }
+        }
+    }
+
+    @Test("decisions, Redis and the cluster show in the metrics of a node that has them")
+    func cluster() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.backend()
+            let dead = try scene.backend()
+            dead.stop()
+            var file = File([backend, dead])
+            file.services[0].health = Self.fast
+            file.rateLimit =
+                "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 3, "
+                + "policies: [{name: all, limit: 1, window: 1h, key: global, mode: shadow}]"
+            let node = try scene.node(file)
+            try LimitTests.reached([node])
+            var refused = 0
+            for _ in 0..<5 { if try node.ask().status == 429 { refused += 1 } }
+            let metrics = try node.metrics()
+            #expect(metrics.faults.isEmpty, "\(metrics.faults)")
+            func decisions(_ policy: String, _ outcome: String) -> Double? {
+                metrics.value("sluice_limiter_decisions_total", ["policy": policy, "outcome": outcome])
+            }
+            #expect(decisions("default", "refused") == Double(refused))
+            #expect(decisions("default", "admitted") == Double(5 - refused))
+            #expect(decisions("all", "shadow") ?? 0 > 0)
+            #expect(metrics.value("sluice_requests_total", ["outcome": "limited"]) ?? 0 == Double(refused))
+            #expect(metrics.value("sluice_redis_up") == 1)
+            #expect(metrics.value("sluice_redis_duration_seconds_count") ?? 0 > 0)
+            #expect(metrics.value("sluice_cluster_nodes") == 1)
+            #expect(abs(metrics.value("sluice_clock_offset_seconds") ?? 9) < 1)
+            #expect(metrics.value("sluice_clock_bound_seconds") ?? 0 > 0)
+            // A node publishes its verdict on the dead backend, and hears it.
+            try eventually("news is heard") {
+                try node.metrics().value("sluice_health_news_delay_seconds") ?? 0 > 0
+            }
+            redis.kill()
+            try eventually("the loss shows") { try node.metrics().value("sluice_redis_up") == 0 }
+            #expect(try node.metrics().value("sluice_redis_errors_total", ["cause": "unreachable"]) ?? 0 > 0)
+        }
+    }
+
+    @Test("every metric is documented, and every documented metric exists")
+    func documented() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.backend()
+            let dead = try scene.backend()
+            dead.stop()
+            var file = File([backend, dead])
+            file.services[0].health = Self.fast
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 100"
+            let node = try scene.node(file)
+            try LimitTests.reached([node])
+            #expect(try node.ask().status == 200)
+            try eventually("news is heard") {
+                try node.metrics().value("sluice_health_news_delay_seconds") != nil
+            }
+            let metrics = try node.metrics()
+            var documented: [String: String] = [:]
+            for line in readFile(sourceTree() + "/docs/metrics.md").split(separator: "\n")
+            where line.hasPrefix("| `sluice_") || line.hasPrefix("| `process_") {
+                let cells = line.split(separator: "|").map { $0.trimmingSpaces() }
+                documented[cells[0].filter { $0 != "`" }] = cells[1]
+            }
+            #expect(documented == metrics.types)
+        }
+    }
+
+    @Test("promtool finds nothing to say against the metrics", .enabled(if: isInstalled("/usr/bin/promtool")))
+    func promtool() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.backend()
+            var file = File([backend])
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 1"
+            let node = try scene.node(file)
+            try LimitTests.reached([node])
+            for _ in 0..<3 { _ = try node.ask() }
+            let directory = try TemporaryDirectory()
+            let path = try directory.write(try node.admin("/metrics").text, to: "metrics")
+            let check = try ChildProcess("/bin/sh", ["-c", "promtool check metrics < \(path)"])
+            let code = try check.waitForExit()
+            #expect(code == 0, "\(check.errors)\(check.output)")
+            #expect(check.errors.isEmpty && check.output.isEmpty, "\(check.errors)\(check.output)")
+        }
+    }
+}
+
+extension StringProtocol {
+    func trimmingSpaces() -> String {
+        String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
+    }
+}
+
+/// The folder of this package.
+func sourceTree(_ file: String = #filePath) -> String {
+    file.split(separator: "/").dropLast(3).reduce(into: "") { $0 += "/\($1)" }
+}
+
+@Suite("What uses the metrics")
+struct MetricsUseTests {
+    /// Names of metrics in a text, without what a histogram adds.
+    private static func names(_ text: String) -> Set<String> {
+        var names: Set<String> = []
+        for word in text.split(whereSeparator: { !($0.isLetter || $0.isNumber || $0 == "_") })
+        where word.hasPrefix("sluice_") || word.hasPrefix("process_") {
+            names.insert(String(word.hasSuffix("_bucket") ? word.dropLast(7) : word))
+        }
+        return names
+    }
+
+    @Test(
+        "the dashboard and the alerts name only metrics that there are",
+        arguments: ["configs/grafana/sluice.json", "configs/prometheus/sluice-alerts.yaml"])
+    func exists(path: String) throws {
+        let used = Self.names(readFile("\(sourceTree())/\(path)"))
+        // What is documented exists: `MetricsTests` compares it with a node's answer.
+        let known = Self.names(readFile("\(sourceTree())/docs/metrics.md"))
+        #expect(used.count > 5)
+        #expect(used.subtracting(known).isEmpty)
+    }
+
+    @Test("promtool accepts the alerts", .enabled(if: isInstalled("/usr/bin/promtool")))
+    func alerts() throws {
+        let check = try ChildProcess(
+            "/usr/bin/promtool", ["check", "rules", "\(sourceTree())/configs/prometheus/sluice-alerts.yaml"])
+        #expect(try check.waitForExit() == 0, "\(check.errors)\(check.output)")
+    }
+}

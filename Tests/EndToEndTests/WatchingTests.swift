@@ -1,0 +1,185 @@
+import Foundation
+import Primitives
+import TestSupport
+import Testing
+
+@Suite("Watching a node")
+struct WatchingTests {
+    private func overview(_ node: SluiceNode) throws -> [String: Any] {
+        let answer = try node.admin("/api/overview")
+        #expect(answer.status == 200)
+        return try #require(try JSONSerialization.jsonObject(with: Data(answer.text.utf8)) as? [String: Any])
+    }
+
+    @Test("the dashboard brings its own style and script, and the browser is told to take nothing else")
+    func dashboard() throws {
+        try Scene.play { scene in
+            let node = try scene.node(File([try scene.backend()]))
+            for (path, type) in [
+                ("/", "text/html"), ("/dashboard.css", "text/css"), ("/dashboard.js", "text/javascript"),
+            ] {
+                let answer = try node.admin(path)
+                #expect(answer.status == 200)
+                #expect(answer.value("Content-Type")?.hasPrefix(type) == true)
+                let policy = answer.value("Content-Security-Policy") ?? ""
+                #expect(policy.hasPrefix("default-src 'none'; script-src 'self'; style-src 'self'"))
+                #expect(!policy.contains("unsafe"))
+                #expect(!answer.text.contains("http://") || path == "/dashboard.js")
+                #expect(!answer.text.contains("innerHTML"))
+            }
+            let page = try node.admin("/").text
+            #expect(!page.contains("<style") && !page.contains("onclick") && !page.contains("style="))
+        }
+    }
+
+    @Test("the overview tells the traffic of the last minutes, backends, limits and who is refused")
+    func overview() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = File([backend])
+            file.rateLimit = "policies: [{name: few, limit: 2, window: 1h}]"
+            let node = try scene.node(file)
+            var refused = 0
+            for _ in 0..<6 { if try node.ask().status == 429 { refused += 1 } }
+            #expect(refused == 4)
+            var seen: [String: Any] = [:]
+            try eventually("two looks have been taken") {
+                seen = try overview(node)
+                let series = seen["series"] as? [String: Any]
+                return (series?["points"] as? [[Double]])?.contains { $0[1] > 0 } == true
+            }
+            let services = try #require(seen["services"] as? [[String: Any]])
+            #expect(services.map { $0["name"] as? String } == ["main"])
+            let backends = try #require(services[0]["backends"] as? [[String: Any]])
+            #expect(backends.map { $0["url"] as? String } == [backend.url])
+            let limits = try #require(seen["limits"] as? [[String: Any]])
+            #expect(limits.map { $0["refused"] as? Int } == [4])
+            let list = try #require(seen["refused"] as? [[String: Any]])
+            #expect(list.map { $0["subject"] as? String } == ["ip:127.0.0.1"])
+            #expect(list.map { $0["policy"] as? String } == ["few"])
+            #expect(list.map { $0["count"] as? Int } == [4])
+        }
+    }
+
+    @Test("nodes tell each other of their traffic, and any of them shows all")
+    func cluster() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            var file = File([try scene.backend()])
+            file.gateway = "heartbeat: 100ms"
+            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+            let nodes = try ["a", "b"].map { try scene.node(file, ["--node-id", $0]) }
+            try LimitTests.reached(nodes)
+            for node in nodes {
+                try eventually("it knows the other's version") {
+                    let rows = try overview(node)["nodes"] as? [[String: Any]] ?? []
+                    return rows.count == 2 && rows.allSatisfy { $0["version"] != nil && $0["requestsPerSecond"] != nil }
+                }
+            }
+        }
+    }
+
+    @Test("events come as they happen, each once, and who comes back gets what it missed")
+    func events() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = File([backend, try scene.backend()])
+            file.services[0].health = "interval: 50ms, warningInterval: 50ms, timeout: 1s, failures: 2"
+            let node = try scene.node(file)
+            let admin = try #require(node.admin)
+            let wire = try Wire.connect(to: admin)
+            try wire.send("GET /api/events HTTP/1.1\r\nHost: \(admin)\r\n\r\n")
+            let head = try #require(try wire.readHead())
+            #expect(head.value("Content-Type") == "text/event-stream")
+            #expect(try wire.readLine() == "retry: 2000")
+            backend.stop()
+            var ids: [Int] = []
+            var found = false
+            while !found, let line = try wire.readLine() {
+                if line.hasPrefix("id: ") { ids.append(try #require(Int(line.dropFirst(4)))) }
+                found = line.hasPrefix("data: {") && line.contains(backend.url)
+            }
+            #expect(found)
+            #expect(ids == Array(Set(ids)).sorted())
+            // Who has seen the last but one gets the last.
+            let last = try #require(ids.last)
+            let again = try Wire.connect(to: admin)
+            try again.send("GET /api/events?after=\(last - 1) HTTP/1.1\r\nHost: \(admin)\r\n\r\n")
+            _ = try again.readHead()
+            #expect(try (0..<3).map { _ in try again.readLine() }.last == "id: \(last)")
+        }
+    }
+
+    @Test("an operator at the machine writes without ceremony; a web page and another user do not")
+    func tokens() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            let node = try scene.node(File([backend]))
+            let admin = try #require(node.admin)
+            let path = "\(node.runtimeDirectory)/sluice-admin-\(admin.port).token"
+            let token = readFile(path)
+            #expect(token.count == 32)
+            let attributes = try FileManager.default.attributesOfItem(atPath: path)
+            #expect((attributes[.posixPermissions] as? NSNumber)?.intValue == 0o600)
+            let arguments = ["backends", "drain", backend.url, "--admin", "\(admin)"]
+            let operatorAsks = try runSluice(arguments, environment: ["XDG_RUNTIME_DIR": node.runtimeDirectory])
+            #expect(operatorAsks.exit == 0, "\(operatorAsks.errors)")
+            let stranger = try runSluice(arguments, environment: ["XDG_RUNTIME_DIR": "/nowhere"])
+            #expect(stranger.errors.contains("401"))
+
+            let target = "/api/backends/undrain?url=\(backend.url)"
+            let bearer = "Authorization: Bearer \(token)\r\n"
+            #expect(try node.admin(target, method: "POST").status == 401)
+            let page = try node.admin(target, method: "POST", fields: bearer + "Origin: http://evil.example\r\n")
+            #expect(page.status == 403)
+            let rebound = try node.askAdmin(
+                "GET /api/overview HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+            #expect(rebound.status == 421)
+            #expect(try node.admin(target, method: "POST", fields: bearer).status == 200)
+            #expect(try node.terminate() == 0)
+            #expect(readFile(path).isEmpty)
+        }
+    }
+
+    @Test("a listener beyond this machine wants a token, at the start and from who reads")
+    func exposed() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            let yaml = File([backend]).yaml.replacing("admin: \"127.0.0.1:0\"", with: "admin: \":0\"")
+            let directory = try TemporaryDirectory()
+            let refused = try runSluice(["check", "--config", try directory.write(yaml, to: "a.yaml")])
+            #expect(refused.exit == 1)
+            #expect(refused.errors.contains("gateway.adminToken"))
+            let node = try scene.node(
+                File([backend]), ["--set", "gateway.admin=:0", "--set", "gateway.adminToken=long-enough-a-token"])
+            let port = try #require(node.admin).port
+            let wire = try Wire.connect(to: SocketAddress(ip: .v4Loopback, port: port))
+            func status(_ path: String, _ fields: String = "") throws -> Int {
+                try wire.send("GET \(path) HTTP/1.1\r\nHost: 127.0.0.1\r\n\(fields)\r\n")
+                return try wire.readResponse().status
+            }
+            #expect(try status("/healthz") == 200)
+            #expect(try status("/readyz") == 200)
+            #expect(try status("/metrics") == 401)
+            #expect(try status("/") == 401)
+            #expect(try status("/metrics", "Authorization: Bearer long-enough-a-token\r\n") == 200)
+        }
+    }
+
+    @Test("the same in a terminal")
+    func top() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            let node = try scene.node(File([backend]))
+            #expect(try node.ask().status == 200)
+            let admin = try #require(node.admin)
+            let once = try runSluice(["top", "--once", "--admin", "\(admin)"])
+            #expect(once.exit == 0, "\(once.errors)")
+            #expect(once.output.contains("SERVICE") && once.output.contains(backend.url))
+            #expect(once.output.contains("serving"))
+            #expect(!once.output.contains("\u{1b}"))
+            let nobody = try runSluice(["top", "--once", "--admin", "127.0.0.1:1"])
+            #expect(nobody.exit == 1)
+        }
+    }
+}
