@@ -30,9 +30,14 @@ struct FormerWindows: Sendable {
     static func after(_ before: LimiterContext?, _ policy: Policy, at now: MonotonicTime) -> FormerWindows? {
         // On a cluster the two keys may lie on two servers.
         guard let before, !before.onCluster,
-            let old = before.policies.firstIndex(where: { $0.name == policy.name && $0.key == policy.key && $0.tier == policy.tier })
+            let old = before.policies.firstIndex(where: {
+                $0.name == policy.name && $0.key == policy.key && $0.tier == policy.tier
+            })
         else { return nil }
         let earlier = before.former[old].flatMap { $0.until > now ? $0 : nil }
+        // Entries and counts would be taken for each other; and of counts, neither the greater nor the sum is what was
+        // admitted, nor may the least be dropped. Such a window begins anew.
+        guard before.policies[old].form == policy.form, policy.form != .buckets else { return nil }
         guard before.policies[old].keyPrefix != policy.keyPrefix else { return earlier }
         var keys = (earlier?.keys ?? []).filter { $0.policy.keyPrefix != policy.keyPrefix }
         keys.append(before.keys[old])
