@@ -3,6 +3,7 @@
 import FoundationEssentials
 import Gateway
 import LinuxIO
+import Membership
 
 enum AdminConfiguration {
     /// `GET /api/config`, `POST /api/reload`.
@@ -13,8 +14,79 @@ enum AdminConfiguration {
             guard control.canReload else { return .problem(409, "This node was started without a file") }
             return encode(Asked(ticket: control.board.ask(.request)), status: 202)
         case ("/api/reload", _): return .problem(405, "POST reads the configuration again")
+        case ("/api/config/rollout", "GET"): return following(control) { encode(Rolling($0)) }
+        case ("/api/config/history", "GET"):
+            return following(control) { _ in encode(Versions(versions: control.configurationHistory.map { .init($0) }))
+            }
+        case ("/api/config/push", "POST"), ("/api/config/rollback", "POST"): return roll(request, control)
+        case ("/api/config/push", _), ("/api/config/rollback", _):
+            return .problem(405, "POST rolls out a configuration")
         default: return nil
         }
+    }
+
+    private static func following(_ control: Control, _ body: (Rollout) -> SmallAnswer) -> SmallAnswer {
+        control.rollout.map(body) ?? .problem(409, "This node follows no cluster: config.from is not redis")
+    }
+
+    /// `push` takes the text as the body, `rollback` the version as `?to=N`; both `&by=WHO`.
+    private static func roll(_ request: SmallRequest, _ control: Control) -> SmallAnswer {
+        if let refusal = AdminWords.refusal(request, control) { return refusal }
+        guard control.rollout != nil else {
+            return .problem(409, "This node follows no cluster: config.from is not redis")
+        }
+        let parameters = AdminWords.query(request.query)
+        let by = parameters["by"] ?? ""
+        let ticket: Int?
+        if request.path.hasSuffix("push") {
+            guard !request.body.isEmpty, let text = String(validating: request.body, as: UTF8.self) else {
+                return .problem(400, "The body is the configuration, as UTF-8")
+            }
+            guard request.body.count < JSONServer.bodyBytesMax else { return .problem(413, "This is too long") }
+            ticket = control.push(text, by: by)
+        } else {
+            guard let number = parameters["to"].flatMap({ Int($0) }) else {
+                return .problem(400, "Name the version: ?to=N")
+            }
+            ticket = control.rollBack(to: number, by: by)
+        }
+        guard let ticket else { return .problem(409, "Another configuration is being voted on") }
+        return encode(Asked(ticket: ticket), status: 202)
+    }
+
+    private struct Rolling: Encodable {
+        var ticket: Int
+        var state: String
+        var version: Int
+        var votes: [String: String]
+        var errors: [String]
+
+        init(_ rollout: Rollout) {
+            ticket = rollout.ticket
+            state = rollout.state.rawValue
+            version = rollout.version
+            votes = rollout.votes
+            errors = rollout.errors
+        }
+    }
+
+    private struct Versions: Encodable {
+        struct Row: Encodable {
+            var version: Int
+            var at: String
+            var by: String
+            var note: String
+            var hash: String
+
+            init(_ version: ConfigurationVersion) {
+                self.version = version.version
+                at = SystemClock.timestamp(microseconds: version.at)
+                by = version.by
+                note = version.note
+                hash = version.hash
+            }
+        }
+        var versions: [Row]
     }
 
     private static func encode(_ value: some Encodable, status: Int = 200) -> SmallAnswer {

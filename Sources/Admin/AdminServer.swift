@@ -75,13 +75,18 @@ package enum AdminServer {
     private static func nodes(_ control: Control) -> Nodes {
         if control.isAlone {
             let now = SystemClock.timestamp(microseconds: SystemClock.wallMicroseconds())
-            return Nodes(nodes: [.init(id: control.nodeID.text, address: control.ownAddress, lastSeen: now)])
+            return Nodes(nodes: [
+                .init(
+                    id: control.nodeID.text, address: control.ownAddress, lastSeen: now,
+                    configuration: control.ownConfiguration)
+            ])
         }
         return Nodes(
             nodes: control.members.map { member in
                 .init(
                     id: member.id.text, address: member.info?.address ?? "",
-                    lastSeen: SystemClock.timestamp(microseconds: member.lastSeen.microseconds))
+                    lastSeen: SystemClock.timestamp(microseconds: member.lastSeen.microseconds),
+                    configuration: member.info?.configuration)
             })
     }
 
@@ -199,6 +204,8 @@ package enum AdminServer {
             var id: String
             var address: String
             var lastSeen: String
+            /// The cluster's version that it goes by, or a hash of its own file.
+            var configuration: String?
         }
         var nodes: [Row]
     }

@@ -22,7 +22,7 @@ enum AdminWords {
         return SmallAnswer(body: Array("{\"services\":[\(services)],\"word\":\"\(word.rawValue)\"}\n".utf8))
     }
 
-    private static func query(_ text: String) -> [String: String] {
+    static func query(_ text: String) -> [String: String] {
         var parameters: [String: String] = [:]
         for pair in text.split(separator: "&") {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

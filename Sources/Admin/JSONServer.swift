@@ -20,6 +20,8 @@ package struct SmallRequest: Sendable {
     package var host = ""
     package var origin = ""
     package var fetchSite = ""
+    /// Up to `JSONServer.bodyBytesMax`; more is cut off.
+    package var body: [UInt8] = []
 }
 
 package struct SmallAnswer {
@@ -76,6 +78,8 @@ package final class JSONServer: ListenerHandler {
     private var open = 0
     private var listener: Listener?
 
+    /// As much as a configuration may hold.
+    package static let bodyBytesMax = 1 << 20
     /// Operators, monitors and a few demo clients; more at once is a mistake or an attack.
     private static let connectionsMax = 1024
 
@@ -119,7 +123,8 @@ private final class JSONConnection: StreamHandler {
     private var output = ByteBuffer()
     private var head = RequestHead()
     private var body = BodyDecoder(RequestFraming.none, limits: HeadLimits())
-    private var pending: SmallAnswer?
+    /// The request whose body is being read.
+    private var pending: SmallRequest?
     private var keepAlive = true
     private var withBody = true
     private var closing = false
@@ -159,8 +164,9 @@ private final class JSONConnection: StreamHandler {
             input.consume(consumed)
             if consumed == 0, pending == nil || !body.isComplete { break }
             if let pending, body.isComplete {
-                write(pending)
-                follow = pending.follow
+                let made = answer(pending)
+                write(made)
+                follow = made.follow
             }
         }
         send(output, stream)
@@ -187,13 +193,12 @@ private final class JSONConnection: StreamHandler {
             body = BodyDecoder(head.framing, limits: HeadLimits())
             if head.expectsContinue, !body.isComplete { output.append("HTTP/1.1 100 Continue\r\n\r\n") }
             let query = head.path.upperBound..<max(head.path.upperBound, head.pathAndQuery.upperBound)
-            pending = answer(
-                SmallRequest(
-                    method: text(bytes, head.methodBytes), path: text(bytes, head.path),
-                    query: String(text(bytes, query).drop { $0 == "?" }),
-                    authorization: text(bytes, value(of: .authorization)), host: text(bytes, value(of: .host)),
-                    origin: text(bytes, value(of: "origin", bytes)),
-                    fetchSite: text(bytes, value(of: "sec-fetch-site", bytes))))
+            pending = SmallRequest(
+                method: text(bytes, head.methodBytes), path: text(bytes, head.path),
+                query: String(text(bytes, query).drop { $0 == "?" }),
+                authorization: text(bytes, value(of: .authorization)), host: text(bytes, value(of: .host)),
+                origin: text(bytes, value(of: "origin", bytes)),
+                fetchSite: text(bytes, value(of: "sec-fetch-site", bytes)))
             return length
         }
     }
@@ -230,7 +235,10 @@ private final class JSONConnection: StreamHandler {
         var offset = 0
         while offset < bytes.count, !body.isComplete {
             switch body.next(bytes, at: offset) {
-            case .data(let range): offset = range.upperBound
+            case .data(let range):
+                let room = JSONServer.bodyBytesMax - (pending?.body.count ?? 0)
+                for i in range.prefix(max(0, room)) { pending?.body.append(bytes[i]) }
+                offset = range.upperBound
             case .needMore(let consumed): return consumed
             case .end(let consumed): return consumed
             case .malformed:

@@ -14,9 +14,22 @@ package struct Configuration: Hashable, Sendable {
     package let rateLimit: RateLimit?
     /// `nil` when the section is absent: nobody is asked who they are.
     package let auth: Auth?
+    /// Whether the cluster's configuration stands above this one.
+    package let config: Follow
 }
 
 extension Configuration {
+    package struct Follow: Hashable, Sendable {
+        package let from: Place
+
+        package enum Place: String, CaseIterable, Hashable, Sendable {
+            /// The node's own file alone.
+            case file
+            /// What was pushed to the cluster; its own file says what is the node's own, and what counts until then.
+            case redis
+        }
+    }
+
     /// What concerns the node itself: its listeners, its limits, its logs.
     package struct Gateway: Hashable, Sendable {
         package let port: ListenAddress

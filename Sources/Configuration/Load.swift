@@ -90,6 +90,12 @@ extension Configuration {
         gateway = Gateway(map.section("gateway"))
         auth = map.has("auth") ? Auth(map.section("auth")) : nil
         rateLimit = map.has("rateLimit") ? RateLimit(map.section("rateLimit")) : nil
+        let follow = map.section("config")
+        config = Follow(from: follow.read("from", default: .file, choice))
+        if config.from == .redis, rateLimit?.redisURL == nil {
+            follow.report("there is no Redis to read it from: set rateLimit.redisURL", at: "from")
+        }
+        follow.finish()
         if !map.has("services") {
             map.reportMissing("services", hint: "add at least one service with name, path and instances")
         }

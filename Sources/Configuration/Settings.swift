@@ -34,6 +34,8 @@ package final class SettingsLog {
     /// What each reader says to texts that tell kinds of values apart, by path without numbers: `services[].path`.
     private(set) var readings: [String: [String: String?]] = [:]
     private let learns: Bool
+    /// What the text or an override says, as it stands, in their order.
+    private(set) var given: [(path: String, value: String)] = []
 
     /// No value of ours, and one of each kind.
     static let probes = ["\u{1}", "true", "1", "-1", "auto", "/x"]
@@ -59,6 +61,7 @@ package final class SettingsLog {
         if path.hasSuffix("].name"), let end = path.lastIndex(of: "."), let open = path.lastIndex(of: "[") {
             names[String(path[..<end])] = "\(path[..<open]).\(value)"
         }
+        if origin != .standard { given.append((path, value)) }
         found.append(Setting(key: path, value: Secrets.masked(path, value), origin: origin))
     }
 
@@ -96,6 +99,30 @@ extension ConfigurationSource {
         _ = try Configuration.parse(
             text, file: file ?? path, overrides: overrides, environment: environment, log: log)
         return log.settings
+    }
+}
+
+extension ConfigurationSource {
+    /// What a node says of itself when the rest comes from the cluster.
+    private static let own = [
+        "gateway.port", "gateway.admin", "gateway.adminToken", "gateway.workers", "gateway.accessLog",
+        "gateway.watchConfig", "rateLimit.redisURL", "rateLimit.decisionLog", "config.from",
+    ]
+
+    /// The meaning of a text of the cluster's here: this node's own file stands above it in what is its own, the command
+    /// line in everything.
+    package func parse(
+        _ text: String, named name: String, over own: String
+    ) throws(ConfigurationErrors) -> Configuration {
+        let log = SettingsLog()
+        _ = try Configuration.parse(own, file: path, overrides: overrides, environment: environment, log: log)
+        let mine = log.given.filter { Self.own.contains($0.path) }.map { "\($0.path)=\(Self.scalar($0.value))" }
+        return try Configuration.parse(text, file: name, overrides: mine + overrides, environment: environment)
+    }
+
+    /// As a text in quotes: nothing in it means anything to YAML, or is a variable again.
+    private static func scalar(_ text: String) -> String {
+        "'\(text.replacing("'", with: "''").replacing("$", with: "$$"))'"
     }
 }
 

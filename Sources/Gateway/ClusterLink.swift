@@ -21,6 +21,7 @@ protocol ClusterLinkOwner: AnyObject {
     func breakerSnapshot(service: String, _ news: [BreakerNews])
     func claimAnswered(_ key: BackendKey, _ number: UInt64, won: Bool?)
     func operatorWords(_ fields: [(field: String, value: [UInt8])])
+    func configurationTold(_ message: String)
     func healthIgnored(_ error: HealthFormatError)
     func healthSnapshot(service: String, _ fields: [(field: String, value: [UInt8])])
     func healthSnapshotFailed()
@@ -40,6 +41,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         case claim(BackendKey, number: UInt64)
         /// Into this key.
         case write(String)
+        case call((Reply?) -> Void)
     }
 
     let loop: Loop
@@ -47,7 +49,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private let isOnCluster: Bool
     private(set) weak var owner: (any ClusterLinkOwner)?
     let id: NodeID
-    let info: NodeInfo
+    /// What this node tells of itself.
+    var info: NodeInfo
     /// What the others are told of this node's traffic.
     var activity: NodeActivity?
     private(set) var commands: RedisConnection!
@@ -99,7 +102,10 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands = finder.connection(name: "sluice-\(id)-control", seed: seed, observer: self)
         subscriber = finder.connection(
             name: "sluice-\(id)-news",
-            channels: [HealthKeys.channel, HealthKeys.probesChannel, HealthKeys.operators, HealthKeys.breakersChannel]
+            channels: [
+                HealthKeys.channel, HealthKeys.probesChannel, HealthKeys.operators, HealthKeys.breakersChannel,
+                ConfigurationFollower.channel,
+            ]
                 + (sharesLoad ? [LoadNews.channel] : []),
             seed: seed &+ 1, observer: self)
         timer = LoopTimer(loop) { [weak self] in self?.beat() }
@@ -160,6 +166,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
             case HealthKeys.breakersChannel: owner?.breakerNews(try BreakerNews(json: Array(payload.utf8)))
             case LoadNews.channel: owner?.loadTold(try LoadNews(json: Array(payload.utf8)))
             case HealthKeys.operators: readWords()
+            case ConfigurationFollower.channel: owner?.configurationTold(payload)
             default: break
             }
         } catch {
@@ -206,6 +213,19 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.endTransaction(self, token: token(purpose))
     }
 
+    /// One command, or a transaction of several; `nil` where there is no answer.
+    func ask(_ words: [[String]], _ then: @escaping (Reply?) -> Void) {
+        guard commands.isReady else {
+            then(nil)
+            return
+        }
+        if words.count == 1, let only = words.first {
+            command(.call(then), only)
+        } else {
+            transaction(.call(then)) { for command in words { write(command[0], Array(command.dropFirst())) } }
+        }
+    }
+
     func write(_ name: String, _ words: String...) { write(name, words) }
 
     func write(_ name: String, _ words: [String]) {
@@ -222,6 +242,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         switch purpose {
         case .heartbeat: heartbeatReplied(reply)
         case .write(let key): written(key, reply)
+        case .call(let then): then(reply)
         case .probes(let service): probesReplied(reply, service: service)
         case .breakers(let service): breakersReplied(reply, service: service)
         case .words: wordsReplied(reply)
@@ -254,6 +275,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
                 owner?.healthSnapshotFailed()
             }
         case .claim(let key, let number): owner?.claimAnswered(key, number, won: nil)
+        case .call(let then): then(nil)
         case .write, .probes, .words, .breakers: break
         }
     }

@@ -9,6 +9,16 @@ package enum ReloadReason: String, Sendable {
     case start, signal, request, file, cluster
 }
 
+/// What the thread that reloads is asked for.
+package enum ConfigurationJob: Sendable {
+    /// Read the file again.
+    case file(ReloadReason)
+    /// Say whether this version of the cluster's would be right here.
+    case check(version: Int, text: String)
+    /// Go by this version of the cluster's.
+    case adopt(version: Int, text: String)
+}
+
 package struct ConfigurationStatus: Sendable {
     /// How many configurations have been in force, this one included.
     package var version = 1
@@ -39,7 +49,7 @@ package struct ConfigurationStatus: Sendable {
 /// Written by the thread that reloads, read by the admin listener.
 package final class ConfigurationBoard: Sendable {
     private let state = Mutex(ConfigurationStatus())
-    private let asked = Mutex<(ticket: Int, reason: ReloadReason)>((0, .start))
+    private let asked = Mutex<(ticket: Int, jobs: [ConfigurationJob])>((0, []))
     private let arrived = Waiter()
 
     init() {}
@@ -50,21 +60,35 @@ package final class ConfigurationBoard: Sendable {
 
     /// Asks for a reload; `answered` reaches the number that is returned when it is done.
     @discardableResult
-    package func ask(_ reason: ReloadReason) -> Int {
+    package func ask(_ reason: ReloadReason) -> Int { ask(.file(reason)) }
+
+    @discardableResult
+    package func ask(_ job: ConfigurationJob) -> Int {
         let ticket = asked.withLock { asked in
-            asked = (asked.ticket + 1, reason)
+            asked.ticket += 1
+            asked.jobs.append(job)
             return asked.ticket
         }
         arrived.signal()
         return ticket
     }
 
-    /// Waits for a question that has no answer yet. One reload answers all that were asked before it began.
-    func next() -> (ticket: Int, reason: ReloadReason) {
+    /// Waits for work; the file is read once for all who asked before that.
+    func next() -> (ticket: Int, jobs: [ConfigurationJob]) {
         while true {
             arrived.wait()
-            let asked = asked.withLock { $0 }
-            if asked.ticket > status.answered { return asked }
+            let (ticket, jobs) = asked.withLock { asked in
+                defer { asked.jobs = [] }
+                return (asked.ticket, asked.jobs)
+            }
+            if jobs.isEmpty { continue }
+            var wanted: [ConfigurationJob] = []
+            for job in jobs.reversed() {
+                let isRead = wanted.contains { if case .file = $0 { true } else { false } }
+                if case .file = job, isRead { continue }
+                wanted.insert(job, at: 0)
+            }
+            return (ticket, wanted)
         }
     }
 }

@@ -7,7 +7,7 @@ import EventLoop
 import Health
 import LinuxIO
 import Logging
-import Membership
+package import Membership
 import Primitives
 import RateLimiting
 import RedisClient
@@ -64,6 +64,7 @@ extension Control {
         changeAdmin(order.admin)
         changeLog(new.gateway)
         watchFile()
+        follow()
         let balancers = node.services.map { balancer($0) }
         let next = WorkerSuccession(node: node, balancers: balancers, sockets: order.sockets)
         succession = (order, Set(workers.indices))
@@ -116,6 +117,40 @@ extension Control {
     private func changeLog(_ gateway: Configuration.Gateway) {
         if let makeLogger { logger = makeLogger(gateway) }
     }
+
+    /// Goes by the cluster's configuration, where that is wanted.
+    func follow() {
+        if generation.configuration.config.from == .redis {
+            if follower == nil { follower = ConfigurationFollower(self) }
+        } else {
+            follower?.close()
+            follower = nil
+        }
+        announceConfiguration()
+    }
+
+    /// Tells the others which configuration this node goes by.
+    func announceConfiguration() {
+        let version = follower.map(\.version) ?? 0
+        membership.announce(
+            configuration: version > 0 ? "\(version)" : generation.hash, follows: follower != nil)
+        link?.info = membership.info
+    }
+
+    /// The living nodes that have a vote.
+    var followers: [NodeID] {
+        members.filter { $0.id == nodeID || $0.info?.follows ?? false }.map(\.id)
+    }
+
+    /// How the last proposal made here stands; `nil` where this node follows nobody.
+    package var rollout: Rollout? { follower?.rollout }
+    package var configurationHistory: [ConfigurationVersion] { follower?.history ?? [] }
+
+    /// Proposes a configuration to all nodes; `nil` while another is under way.
+    package func push(_ text: String, by: String) -> Int? { follower?.push(text, by: by, note: "") }
+    package func rollBack(to number: Int, by: String) -> Int? { follower?.rollBack(to: number, by: by) }
+
+    func configurationTold(_ message: String) { follower?.told(message) }
 
     /// Looks at the file now and then, where that is wanted.
     func watchFile() {

@@ -80,6 +80,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     var retired: Generation?
     var closing: LoopTimer?
     var watch: FileWatch?
+    /// Where the cluster's configuration is followed.
+    var follower: ConfigurationFollower?
     let configurationPath: String?
     let makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
     var ending = Ending()
@@ -131,6 +133,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         joinCluster()
         resolveTimer.schedule(after: DataPathLimits.resolveInterval)
         watchFile()
+        follow()
         tick()
     }
 
@@ -182,6 +185,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 trialEnded(key, succeeded: succeeded, status: status)
             case .reload(let succession): begin(succession)
             case .reloaded(let worker): workerReloaded(worker)
+            case .configurationChecked(let version, let errors): follower?.checked(version, errors)
+            case .configurationAdopted(let version, let errors): follower?.adopted(version, errors)
             case .limiter(let worker, let event): limiterEvent(worker, event)
             case .connectionsScarce(let worker, let reason):
                 logger.warning(
@@ -325,6 +330,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         breakersJoined(true)
         health.redisRestored(at: moment, into: &actions)
         perform()
+        follower?.reached()
     }
 
     func clusterLost(_ failure: RedisFailure) {
@@ -439,4 +445,5 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     /// This node as a member, for when there is no cluster to ask.
     package var ownAddress: String { membership.info.address }
+    package var ownConfiguration: String? { membership.info.configuration }
 }

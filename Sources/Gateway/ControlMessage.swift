@@ -20,6 +20,9 @@ enum ControlMessage: Sendable {
     case drained(worker: Int)
     /// Another configuration is ready to take the place of the one in force.
     case reload(Succession)
+    /// What the thread that reloads thinks of a version of the cluster's, and whether it is in force here.
+    case configurationChecked(version: Int, errors: [String]?)
+    case configurationAdopted(version: Int, errors: [String]?)
     /// This worker goes by it.
     case reloaded(worker: Int)
     /// The node is asked to end in an orderly way.

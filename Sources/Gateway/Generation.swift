@@ -10,6 +10,8 @@ import RedisClient
 
 package final class Generation: Sendable {
     package let configuration: Configuration
+    /// Of the text that it was read from.
+    let hash: String
     let context: NodeContext
     let limiterContext: LimiterContext?
     let limitStatus: LimitStatus
@@ -30,8 +32,9 @@ package final class Generation: Sendable {
 
     /// - Parameter before: the one in force; `nil` at the start.
     init(
-        _ configuration: Configuration, _ basis: Basis, before: Generation? = nil
+        _ configuration: Configuration, _ basis: Basis, text: String, before: Generation? = nil
     ) throws(NodeStartError) {
+        hash = Node.hash(of: text)
         self.configuration = configuration
         version = Node.version(configuration)
         let (limit, names) = (configuration.rateLimit, configuration.services.map(\.name))

@@ -23,29 +23,60 @@ extension Node {
         // The thread ends with the process; it holds nothing that needs an orderly end.
         _ = OSThread(name: "reload") { [self] in
             while true {
-                let (ticket, reason) = board.next()
-                let errors = reload(source, reason)
-                board.update { status in
-                    status.answered = ticket
-                    if let errors {
-                        status.failures += 1
-                        status.lastError = ConfigurationStatus.Failure(
-                            at: SystemClock.wallMicroseconds(), reason: reason, errors: errors, ticket: ticket)
-                    } else {
-                        status.reloads += 1
-                        status.lastError = nil
-                    }
-                }
+                let (ticket, jobs) = board.next()
+                for job in jobs { perform(job, source, ticket) }
+                board.update { $0.answered = ticket }
                 whenReloaded.withLock { $0 }?()
             }
         }
     }
 
-    /// Returns what is wrong with the file; the configuration in force then stays as it is.
-    private func reload(_ source: ConfigurationSource, _ reason: ReloadReason) -> [String]? {
+    private func perform(_ job: ConfigurationJob, _ source: ConfigurationSource, _ ticket: Int) {
+        switch job {
+        case .file(let reason): note(reload(source, reason, cluster.withLock { $0 }), reason, ticket)
+        case .adopt(let version, let text):
+            let errors = reload(source, .cluster, (version, text))
+            if errors == nil { cluster.withLock { $0 = (version, text) } }
+            note(errors, .cluster, ticket)
+            controlMailbox.post(.configurationAdopted(version: version, errors: errors))
+        case .check(let version, let text):
+            var errors: [String]?
+            do throws(ConfigurationErrors) {
+                let configuration = try source.parse(text, named: "version \(version)", over: try source.read())
+                let problems = Self.problems(configuration)
+                if !problems.isEmpty { errors = problems }
+            } catch {
+                errors = error.description.split(separator: "\n").map(String.init)
+            }
+            controlMailbox.post(.configurationChecked(version: version, errors: errors))
+        }
+    }
+
+    private func note(_ errors: [String]?, _ reason: ReloadReason, _ ticket: Int) {
+        board.update { status in
+            guard let errors else {
+                status.reloads += 1
+                status.lastError = nil
+                return
+            }
+            status.failures += 1
+            status.lastError = ConfigurationStatus.Failure(
+                at: SystemClock.wallMicroseconds(), reason: reason, errors: errors, ticket: ticket)
+        }
+    }
+
+    /// Returns what is wrong; the configuration in force then stays as it is.
+    private func reload(
+        _ source: ConfigurationSource, _ reason: ReloadReason, _ cluster: (version: Int, text: String)?
+    ) -> [String]? {
         do throws(ConfigurationErrors) {
-            let text = try source.read()
-            return adopt(try source.parse(text), text: text, reason)
+            let own = try source.read()
+            let mine = try source.parse(own)
+            // Who no longer follows goes by its own file again.
+            guard let cluster, mine.config.from == .redis else { return adopt(mine, text: own, reason) }
+            let name = "version \(cluster.version)"
+            return adopt(
+                try source.parse(cluster.text, named: name, over: own), text: cluster.text, reason)
         } catch {
             let lines = error.description.split(separator: "\n").map(String.init)
             for line in lines { logger.error("\(line)") }
@@ -65,7 +96,7 @@ extension Node {
         let before = current.withLock { $0 }
         let succession: (generation: Generation, sockets: [[ListeningSocket]]?, admin: Succession.AdminSuccession)
         do throws(NodeStartError) {
-            let generation = try Generation(configuration, basis, before: before)
+            let generation = try Generation(configuration, basis, text: text, before: before)
             resolveBackends(of: generation, logger)
             let (old, new) = (before.configuration.gateway, configuration.gateway)
             var sockets: [[ListeningSocket]]?

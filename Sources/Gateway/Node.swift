@@ -38,6 +38,8 @@ package final class Node: Sendable {
     let basisConfiguration: Configuration
     /// The one in force.
     let current: Mutex<Generation>
+    /// The cluster's configuration that it goes by, where it follows.
+    let cluster = Mutex<(version: Int, text: String)?>(nil)
     /// Where it is read from again; `nil` for a node that keeps what it has.
     let source: ConfigurationSource?
     package let board = ConfigurationBoard()
@@ -97,7 +99,7 @@ package final class Node: Sendable {
         basis = Generation.Basis(
             id: id.text, workerCount: workerCount, descriptors: descriptors.soft, resolver: Resolver(),
             failures: RedisFailureCounts())
-        let generation = try Generation(configuration, basis)
+        let generation = try Generation(configuration, basis, text: text)
         current = Mutex(generation)
         let sockets = try Self.listen(
             gateway.port, workers: workerCount, key: "gateway.port", inherited: inherited, role: .gateway)

@@ -101,6 +101,11 @@ package struct MembershipView: Sendable {
         info.heartbeat = heartbeat
     }
 
+    package mutating func announce(configuration: String, follows: Bool) {
+        info.configuration = configuration
+        info.follows = follows
+    }
+
     /// Takes the reply to one heartbeat and tells what has changed.
     package mutating func received(
         _ reply: HeartbeatReply, at now: MonotonicTime, into events: inout [MembershipEvent]

@@ -49,6 +49,10 @@ package struct NodeInfo: Hashable, Sendable {
     package var heartbeat: TimeSpan
     /// `nil` from nodes that do not say.
     package var activity: NodeActivity?
+    /// The configuration that it goes by: the cluster's version, or a hash of its own file.
+    package var configuration: String?
+    /// Whether it takes the cluster's configuration, and has a vote on the next.
+    package var follows = false
 
     package init(address: String, boot: BootID, heartbeat: TimeSpan) {
         self.address = address
@@ -61,12 +65,14 @@ package struct NodeInfo: Hashable, Sendable {
         var boot: String
         var heartbeatMilliseconds: Int64?
         var activity: NodeActivity?
+        var configuration: String?
+        var follows: Bool?
     }
 
     package var json: String {
         let wire = Wire(
             address: address, boot: boot.description, heartbeatMilliseconds: max(1, heartbeat.milliseconds),
-            activity: activity)
+            activity: activity, configuration: configuration, follows: follows ? true : nil)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(wire) else { return "{}" }
@@ -85,6 +91,11 @@ package struct NodeInfo: Hashable, Sendable {
         self.boot = boot
         activity = wire.activity.flatMap { $0.isPlausible ? $0 : nil }
         heartbeat = assumed
+        // Printed as it stands: as long as a hash, and of its letters.
+        if let text = wire.configuration, text.utf8.count <= 32, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) {
+            configuration = text
+        }
+        follows = wire.follows ?? false
         if let milliseconds = wire.heartbeatMilliseconds, (10...60_000).contains(milliseconds) {
             heartbeat = .milliseconds(milliseconds)
         }

@@ -94,12 +94,13 @@ final class AdminClient: StreamHandler {
     struct AdminError: Error, CustomStringConvertible { let description: String }
 
     /// The body of a good answer.
-    func ask(_ method: String, _ target: String) throws -> [UInt8] {
+    func ask(_ method: String, _ target: String, body: [UInt8] = []) throws -> [UInt8] {
         request.clear()
         request.append("\(method) \(target) HTTP/1.1\r\nHost: \(host):\(port)\r\nConnection: close\r\n")
         if let token { request.append("Authorization: Bearer \(token)\r\n") }
-        if method == "POST" { request.append("Content-Length: 0\r\n") }
+        if method == "POST" { request.append("Content-Length: \(body.count)\r\n") }
         request.append("\r\n")
+        request.append(body)
         input.clear()
         outcome = nil
         let place = "the admin listener at \(host):\(port)"

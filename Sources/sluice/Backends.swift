@@ -93,17 +93,6 @@ struct Backends: ParsableCommand {
         }
 
         private struct Said: Decodable { var services: [String] }
-
-        private func escaped(_ text: String) -> String {
-            var result = ""
-            for byte in text.utf8 {
-                switch byte {
-                case 0x30...0x39, 0x41...0x5a, 0x61...0x7a: result.unicodeScalars.append(Unicode.Scalar(byte))
-                default: result += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
-                }
-            }
-            return result
-        }
     }
 
     struct Drain: ParsableCommand {
@@ -184,6 +173,7 @@ struct Nodes: ParsableCommand {
             var id: String
             var address: String
             var lastSeen: String
+            var configuration: String?
         }
         var nodes: [Row]
     }
@@ -211,17 +201,23 @@ struct Nodes: ParsableCommand {
             }
         }
         print(
-            table([["NODE", "ADDRESS", "LAST SEEN"]] + listing.nodes.map { [$0.id, $0.address, $0.lastSeen] }))
+            table(
+                [["NODE", "ADDRESS", "LAST SEEN", "CONFIGURATION"]]
+                    + listing.nodes.map { [$0.id, $0.address, $0.lastSeen, $0.configuration ?? "-"] }))
     }
 }
 
 /// The answer, or a line on standard error and exit code 1.
-func asked(_ options: AdminOptions, _ method: String, _ target: String) throws -> [UInt8] {
-    try asked(try options.client(), method, target)
+func asked(
+    _ options: AdminOptions, _ method: String, _ target: String, body: [UInt8] = []
+) throws -> [UInt8] {
+    try asked(try options.client(), method, target, body: body)
 }
 
-private func asked(_ client: AdminClient, _ method: String, _ target: String) throws -> [UInt8] {
-    try told { try client.ask(method, target) }
+private func asked(
+    _ client: AdminClient, _ method: String, _ target: String, body: [UInt8] = []
+) throws -> [UInt8] {
+    try told { try client.ask(method, target, body: body) }
 }
 
 private func printJSON(_ value: some Encodable) throws {
@@ -246,4 +242,16 @@ func decoded<T: Decodable>(_ type: T.Type, _ body: [UInt8]) throws -> T {
         printError("sluice: the node's answer is of another shape: is it of another version?")
         throw ExitCode(1)
     }
+}
+
+/// A text as the value of a query's parameter (RFC 3986 §2.1).
+func escaped(_ text: String) -> String {
+    var result = ""
+    for byte in text.utf8 {
+        switch byte {
+        case 0x30...0x39, 0x41...0x5a, 0x61...0x7a: result.unicodeScalars.append(Unicode.Scalar(byte))
+        default: result += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+        }
+    }
+    return result
 }

@@ -1,4 +1,4 @@
-// `sluice config`: what a configuration comes to.
+// `sluice config`: what a configuration comes to, and one for all nodes.
 
 import ArgumentParser
 import Configuration
@@ -6,8 +6,8 @@ import FoundationEssentials
 
 struct Config: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show what a configuration comes to.",
-        subcommands: [Show.self])
+        abstract: "Show what a configuration comes to, and give all nodes another.",
+        subcommands: [Show.self, Push.self, Rollback.self, History.self])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -18,7 +18,7 @@ struct Config: ParsableCommand {
                 """)
 
         @OptionGroup var options: ConfigurationOptions
-        @Flag(help: "Only what is not a default.") var set = false
+        @Flag(help: "Only what is not a default.") var changed = false
         @Flag(help: "As JSON.") var json = false
 
         private struct Row: Encodable {
@@ -36,7 +36,7 @@ struct Config: ParsableCommand {
                 printError(error.description)
                 throw ExitCode(1)
             }
-            let rows = all.filter { !set || $0.origin != .standard }.map {
+            let rows = all.filter { !changed || $0.origin != .standard }.map {
                 Row(key: $0.key, value: $0.value, origin: $0.origin.description)
             }
             guard json else {

@@ -1,0 +1,287 @@
+// One configuration for all nodes that want it: `config: {from: redis}`.
+//
+// Somebody gives a node a new text. That node stores it under the next version number, and asks all nodes that follow for
+// their vote; each checks it as if it were to start with it, with what its own file and command line say of itself.
+// Where all agree, one write makes it the current version, and the news of it lets everyone switch. Where one refuses or
+// is silent, nothing is written: all stay. The write is what counts. Who has missed the news, was away or starts later
+// reads the current version.
+//
+//   sluice:config:last        string: the last version number that was given
+//   sluice:config:versions    hash: version → text, time, author, note (JSON)
+//   sluice:config:history     hash: the same without the texts
+//   sluice:config:proposal    string: the version that is being voted on; expires
+//   sluice:config:votes:N     hash: node → "ok", or what is wrong; expires
+//   sluice:config:current     string: the version in force
+//   sluice:config             channel: "vote N", "voted N", "current N"
+
+import EventLoop
+import Hiredis
+import LinuxIO
+import Logging
+import Membership
+import Primitives
+
+/// How a proposal stands.
+package struct Rollout: Sendable {
+    package enum State: String, Sendable {
+        case idle, proposing, voting, switched, refused
+    }
+    package var ticket = 0
+    package var state = State.idle
+    package var version = 0
+    /// What each node has said: `ok`, or what is wrong.
+    package var votes: [String: String] = [:]
+    package var errors: [String] = []
+}
+
+final class ConfigurationFollower {
+    private unowned let control: Control
+    private var lookTimer: LoopTimer?
+    private var voteTimer: LoopTimer?
+    private(set) var rollout = Rollout()
+    /// Everything that has been proposed, the latest first; without the texts.
+    private(set) var history: [ConfigurationVersion] = []
+    /// In force from the cluster; 0: this node's own file.
+    private(set) var version = 0
+    /// Being adopted.
+    private var wanted = 0
+    private var failed = 0
+    private var notBefore = MonotonicTime(nanoseconds: .min)
+    private var expected: Set<String> = []
+
+    /// How often the current version is looked up, for news that was missed.
+    private static let lookInterval = TimeSpan.seconds(2)
+    /// Checking takes milliseconds, looking up names of backends may take seconds.
+    private static let voteTime = TimeSpan.seconds(10)
+    private static let retryInterval = TimeSpan.seconds(30)
+    /// Versions that are kept.
+    private static let versionsMax = 50
+
+    init(_ control: Control) {
+        self.control = control
+        let loop = control.loop
+        lookTimer = LoopTimer(loop) { [weak self] in self?.look() }
+        voteTimer = LoopTimer(loop) { [weak self] in self?.voteTimeIsOver() }
+        look()
+    }
+
+    func close() {
+        lookTimer?.cancel()
+        voteTimer?.cancel()
+    }
+
+    private func ask(_ commands: [[String]], _ then: @escaping (Reply?) -> Void) {
+        guard let link = control.link, link.isReached else {
+            then(nil)
+            return
+        }
+        link.ask(commands, then)
+    }
+
+    private func key(_ name: String) -> String { control.link?.placed("sluice:config:\(name)") ?? name }
+
+    // MARK: Following
+
+    /// The line to the others is there.
+    func reached() { readCurrent() }
+
+    private func look() {
+        lookTimer?.schedule(after: Self.lookInterval)
+        readCurrent()
+        readHistory()
+    }
+
+    func told(_ message: String) {
+        let words = message.split(separator: " ")
+        guard words.count == 2, let number = Int(words[1]) else { return }
+        switch words[0] {
+        case "vote": fetch(number) { [weak self] in self?.check($0) }
+        case "voted": if rollout.state == .voting, rollout.version == number { count() }
+        case "current": readCurrent()
+        default: break
+        }
+    }
+
+    private func readCurrent() {
+        ask([["GET", key("current")]]) { [weak self] reply in
+            guard let self, let reply, let current = reply.integer(0).map({ Int(clamping: $0) }), current > 0,
+                current != version, current != wanted, current != failed || control.loop.now >= notBefore
+            else { return }
+            wanted = current
+            fetch(current) { found in
+                guard let found else {
+                    self.control.logger.error(
+                        "the current configuration is not in Redis", metadata: ["version": "\(current)"])
+                    self.wanted = 0
+                    return
+                }
+                self.control.board.ask(.adopt(version: current, text: found.text))
+            }
+        }
+    }
+
+    private func fetch(_ number: Int, _ then: @escaping (ConfigurationVersion?) -> Void) {
+        ask([["HGET", key("versions"), "\(number)"]]) { reply in
+            guard let reply, reply.kind(0) == .bulk else {
+                then(nil)
+                return
+            }
+            then(ConfigurationVersion(json: reply.bytes(0)))
+        }
+    }
+
+    /// It is in force here, or why it cannot be.
+    func adopted(_ number: Int, _ errors: [String]?) {
+        if errors == nil {
+            version = number
+            control.announceConfiguration()
+            return
+        }
+        // Others have agreed to what this node cannot do: it keeps what it has, says so, and tries again now and then.
+        wanted = 0
+        failed = number
+        notBefore = control.loop.now + Self.retryInterval
+    }
+
+    // MARK: Voting
+
+    private func check(_ found: ConfigurationVersion?) {
+        guard let found else { return }
+        control.board.ask(.check(version: found.version, text: found.text))
+    }
+
+    func checked(_ number: Int, _ errors: [String]?) {
+        let vote = errors.map { $0.prefix(5).joined(separator: "\n") } ?? "ok"
+        ask([
+            ["HSET", key("votes:\(number)"), control.nodeID.text, vote],
+            ["PEXPIRE", key("votes:\(number)"), "60000"],
+            ["PUBLISH", Self.channel, "voted \(number)"],
+        ]) { _ in }
+    }
+
+    static let channel = "sluice:config"
+
+    // MARK: Proposing
+
+    /// Proposes a text to all nodes. What becomes of it shows in `rollout`.
+    func push(_ text: String, by: String, note: String) -> Int? {
+        guard rollout.state != .proposing, rollout.state != .voting else { return nil }
+        rollout = Rollout(ticket: rollout.ticket + 1, state: .proposing)
+        ask([["INCR", key("last")]]) { [weak self] reply in
+            guard let self else { return }
+            guard let number = reply?.integer(0).map({ Int(clamping: $0) }), number > 0 else {
+                refuse(["Redis does not answer"])
+                return
+            }
+            rollout.version = number
+            propose(
+                ConfigurationVersion(
+                    version: number, at: SystemClock.wallMicroseconds(), by: by, note: note,
+                    hash: Node.hash(of: text), text: text))
+        }
+        return rollout.ticket
+    }
+
+    func rollBack(to number: Int, by: String) -> Int? {
+        guard rollout.state != .proposing, rollout.state != .voting else { return nil }
+        let ticket = rollout.ticket + 1
+        rollout = Rollout(ticket: ticket, state: .proposing)
+        fetch(number) { [weak self] found in
+            guard let self else { return }
+            guard let found else {
+                refuse(["there is no version \(number)"], owned: false)
+                return
+            }
+            rollout = Rollout(ticket: ticket - 1)
+            _ = push(found.text, by: by, note: "rollback to \(number)")
+        }
+        return ticket
+    }
+
+    private func propose(_ proposed: ConfigurationVersion) {
+        let number = proposed.version
+        ask([
+            ["SET", key("proposal"), "\(number)", "NX", "PX", "\(Self.voteTime.milliseconds + 2_000)"]
+        ]) { [weak self] reply in
+            guard let self else { return }
+            guard let reply, reply.kind(0) == .status else {
+                refuse(["another configuration is being voted on"], owned: false)
+                return
+            }
+            var commands = [
+                ["HSET", key("versions"), "\(number)", proposed.json],
+                ["HSET", key("history"), "\(number)", proposed.withoutText.json],
+            ]
+            let old = history.map(\.version).sorted().dropLast(Self.versionsMax).filter { $0 != self.version }
+            if !old.isEmpty {
+                for name in ["versions", "history"] { commands.append(["HDEL", key(name)] + old.map(String.init)) }
+            }
+            commands.append(["PUBLISH", Self.channel, "vote \(number)"])
+            expected = Set(control.followers.map(\.text)).union([control.nodeID.text])
+            rollout.state = .voting
+            voteTimer?.schedule(after: Self.voteTime)
+            ask(commands) { [weak self] reply in if reply == nil { self?.refuse(["Redis does not answer"]) } }
+        }
+    }
+
+    private func count() {
+        let number = rollout.version
+        ask([["HGETALL", key("votes:\(number)")]]) { [weak self] reply in
+            guard let self, let reply, rollout.state == .voting, rollout.version == number else { return }
+            var index = 1
+            while index + 1 < reply.count {
+                rollout.votes[reply.text(index)] = reply.text(index + 1)
+                index += 2
+            }
+            let refusals = rollout.votes.filter { $0.value != "ok" }
+            if !refusals.isEmpty {
+                refuse(refusals.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" })
+            } else if expected.isSubset(of: Set(rollout.votes.keys)) {
+                commit(number)
+            }
+        }
+    }
+
+    private func voteTimeIsOver() {
+        let missing = expected.subtracting(rollout.votes.keys).sorted()
+        refuse(["no vote in \(Self.voteTime) from \(missing.joined(separator: ", "))"])
+    }
+
+    private func commit(_ number: Int) {
+        voteTimer?.cancel()
+        // No vote that comes now may do it again.
+        rollout.state = .proposing
+        ask([
+            ["SET", key("current"), "\(number)"], ["DEL", key("proposal")],
+            ["PUBLISH", Self.channel, "current \(number)"],
+        ]) { [weak self] reply in
+            guard let self else { return }
+            guard let reply, reply.kind(1) == .status else {
+                refuse(["Redis did not answer when all had agreed: it may or may not be in force"], owned: false)
+                return
+            }
+            rollout.state = .switched
+            control.logger.notice("all nodes agree to a configuration", metadata: ["version": "\(number)"])
+            readHistory()
+        }
+    }
+
+    private func refuse(_ errors: [String], owned: Bool = true) {
+        guard rollout.state == .proposing || rollout.state == .voting else { return }
+        voteTimer?.cancel()
+        rollout.errors = errors
+        rollout.state = .refused
+        control.logger.warning(
+            "a configuration is refused: all nodes stay with theirs",
+            metadata: ["version": "\(rollout.version)", "reason": "\(rollout.errors.joined(separator: "; "))"])
+        if owned { ask([["DEL", key("proposal")]]) { _ in } }
+    }
+
+    private func readHistory() {
+        ask([["HVALS", key("history")]]) { [weak self] reply in
+            guard let self, let reply, reply.kind(0) == .array else { return }
+            history = (1..<max(1, reply.count)).compactMap { ConfigurationVersion(json: reply.bytes($0)) }
+                .sorted { $0.version > $1.version }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+import Primitives
+import TestSupport
+import Testing
+
+@Suite("Commands about a configuration")
+struct ConfigCommandTests {
+    private let text = """
+        gateway: {port: "127.0.0.1:8080", adminToken: a-secret-to-hide}
+        services:
+          - {name: main, path: /, instances: ["http://127.0.0.1:PORT"]}
+        rateLimit: {redisURL: "redis://:hunter22@127.0.0.1:REDIS"}
+        """
+
+    @Test("config show prints every setting, its value and where that comes from, secrets masked")
+    func show() throws {
+        let folder = try TemporaryDirectory()
+        let path = try folder.write(
+            text.replacing("PORT", with: "8081").replacing("REDIS", with: "6379"), to: "gateway.yaml")
+        let arguments = ["config", "show", "--config", path, "--set", "gateway.drain.delay=1s"]
+        let all = try runSluice(arguments)
+        #expect(all.exit == 0, "\(all.errors)")
+        let rows = all.output.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+        #expect(rows.first == ["KEY", "VALUE", "ORIGIN"])
+        #expect(rows.contains(["gateway.port", "127.0.0.1:8080", "\(path):1:17"]))
+        #expect(rows.contains(["gateway.adminToken", "***", "\(path):1:47"]))
+        #expect(rows.contains(["gateway.drain.delay", "1s", "--set"]))
+        #expect(rows.contains(["services.main.timeouts.connect", "2s", "default"]))
+        #expect(!all.output.contains("hunter22"))
+        let changed = try runSluice(arguments + ["--changed"])
+        #expect(!changed.output.contains(" default"))
+        #expect(changed.output.contains("gateway.drain.delay"))
+        let json = try runSluice(arguments + ["--json"])
+        #expect(json.output.contains("\"key\" : \"gateway.drain.delay\""))
+    }
+
+    @Test("check looks at files, and with --network at Redis and backends, a line each")
+    func check() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis(["--requirepass", "hunter22"])
+            let backend = try scene.backend(named: "one")
+            let folder = try TemporaryDirectory()
+            let port = try #require(backend.url.split(separator: ":").last)
+            let fine = text.replacing("PORT", with: port).replacing("REDIS", with: "\(redis.port)")
+            let path = try folder.write(fine, to: "gateway.yaml")
+            let good = try runSluice(["check", "--config", path, "--network"])
+            #expect(good.exit == 0, "\(good.output)")
+            #expect(good.output.contains("ok   redis redis://"))
+            #expect(good.output.contains("ok   backend main \(backend.url)\n"))
+            let wrong = try folder.write(
+                fine.replacing("hunter22", with: "wrong").replacing("\(port)\"]", with: "\(try freePort())\"]"),
+                to: "wrong.yaml")
+            #expect(try runSluice(["check", "--config", wrong]).exit == 0)
+            let bad = try runSluice(["check", "--config", wrong, "--network"])
+            #expect(bad.exit == 1)
+            #expect(bad.output.contains("FAIL redis redis://"))
+            #expect(bad.output.split(separator: "\n").contains { $0.hasPrefix("FAIL backend main ") })
+            let file = try runSluice(["check", "--config", path, "--set", "gateway.accessLog=/no/such/folder/log"])
+            #expect(file.exit == 1)
+            #expect(file.errors.contains("gateway.accessLog: /no/such/folder/log: No such file or directory"))
+        }
+    }
+}
