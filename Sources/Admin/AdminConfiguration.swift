@@ -31,7 +31,6 @@ enum AdminConfiguration {
 
     /// `push` takes the text as the body, `rollback` the version as `?to=N`; both `&by=WHO`.
     private static func roll(_ request: SmallRequest, _ control: Control) -> SmallAnswer {
-        if let refusal = AdminWords.refusal(request, control) { return refusal }
         guard control.rollout != nil else {
             return .problem(409, "This node follows no cluster: config.from is not redis")
         }

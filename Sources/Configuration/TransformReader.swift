@@ -67,9 +67,11 @@ extension Configuration.HeaderEdits {
             var seen: Set<String> = []
             let pairs = inner.pairs(max: Bounds.headerEditsMax)
             return pairs.compactMap { pair in
+                // Outside of what parses, which may be asked more than once.
+                let isRepeated = !seen.insert(pair.name.lowercased()).inserted
                 let field: Field? = inner.read(pair.name, default: nil) { text throws(Invalid) in
                     let name = try check(pair.name)
-                    guard seen.insert(name.lowercased()).inserted else {
+                    guard !isRepeated else {
                         throw Invalid("\(quoted(pair.name)) is there already in another case; write it once")
                     }
                     return Field(name: name, value: try headerValue(text))

@@ -46,12 +46,14 @@ extension ClientConnection {
     }
 
     /// Finds out who asks. Where the answer is `false` the request goes on later, or was answered.
+    ///
+    /// - Parameter service: its number.
     func identify(
-        _ head: borrowing RequestHead, _ bytes: Span<UInt8>, _ service: Service, _ parameter: QueryParameter?
+        _ head: borrowing RequestHead, _ bytes: Span<UInt8>, _ service: Int, _ parameter: QueryParameter?
     ) -> Bool {
         caller = nil
         guard let authentication = worker.node.authentication else { return true }
-        let mode = authentication.rules[service.index].mode
+        let mode = authentication.rules[service].mode
         guard mode != .none else { return true }
         switch Self.shown(head, bytes, authentication, parameter) {
         case .none:
@@ -72,13 +74,13 @@ extension ClientConnection {
     }
 
     private func accept(
-        _ outcome: CredentialOutcome, _ service: Service, _ authentication: Authentication
+        _ outcome: CredentialOutcome, _ service: Int, _ authentication: Authentication
     ) -> Bool {
         switch outcome {
         case .verified(let found):
             caller = found
-            guard found.has(scopes: authentication.rules[service.index].scopes) else {
-                refuse(.unidentified(.insufficient(service: service.index)))
+            guard found.has(scopes: authentication.rules[service].scopes) else {
+                refuse(.unidentified(.insufficient(service: service)))
                 return false
             }
             return true

@@ -102,7 +102,7 @@ extension ClientConnection: LimitRequester {
                 return
             }
         }
-        if node.authenticates, !identify(head, bytes, service, hiddenKey) { return }
+        if node.authenticates, !identify(head, bytes, index, hiddenKey) { return }
         hash = node.hashing[index].hash(
             head, bytes, client: client, user: node.authenticates ? caller?.userHash : nil)
         let rewrite = RequestRewrite(

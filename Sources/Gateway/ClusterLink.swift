@@ -292,7 +292,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
             case .probes(let service): HealthKeys.probes(service: service)
             case .breakers(let service): HealthKeys.breakers(service: service)
             case .words: HealthKeys.operators
-            case .claim, .write: nil
+            case .claim, .write, .call: nil
             }
         switch (failure, purpose) {
         case (.malformed(let reason), _):

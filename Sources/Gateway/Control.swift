@@ -8,7 +8,7 @@ import Health
 import LinuxIO
 import Logging
 package import Membership
-package import Primitives
+import Primitives
 import RateLimiting
 package import RedisClient
 import Synchronization

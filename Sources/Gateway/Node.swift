@@ -86,9 +86,10 @@ package final class Node: Sendable {
         let events = EventFeed()
         var logger = logger
         logger.handler = EventTap(logger.handler, events)
-        let tapped: (@Sendable (Configuration.Gateway) -> Logger)? = makeLogger.map { make in
-            { gateway in
-                var logger = make(gateway)
+        var tapped: (@Sendable (Configuration.Gateway) -> Logger)?
+        if let makeLogger {
+            tapped = { gateway in
+                var logger = makeLogger(gateway)
                 logger.handler = EventTap(logger.handler, events)
                 return logger
             }

@@ -66,7 +66,8 @@ struct ExampleFileTests {
         for name in names {
             let text = try String(contentsOf: Self.configs.appendingPathComponent(name), encoding: .utf8)
             let variables = text.matches(of: /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/).map { String($0.1) }
-            let environment = Dictionary(variables.map { ($0, "0123456789abcdef") }) { first, _ in first }
+            let environment = Dictionary(variables.map { ($0, "0123456789abcdef0123456789abcdef") }) { first, _ in first
+            }
             do throws(ConfigurationErrors) {
                 _ = try load(name, environment: environment)
             } catch {

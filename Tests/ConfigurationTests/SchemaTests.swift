@@ -13,15 +13,36 @@ enum Schema {
             instances: [http://localhost:1, {url: http://localhost:2, weight: 2}]
             retries: 1
             health: {headers: {X-Any: a}, expect: 200, failureShare: {share: 50%}}
+            auth: optional
+            transforms:
+              request: {set: {X-Any: a}, add: {X-Any: b}, remove: [X-B]}
+              response: {set: {X-Any: a}, add: {X-Any: b}, remove: [X-B]}
+              rewrite: [{prefix: /v1, to: "/v2{rest}"}, {pattern: "/x", to: "/y"}]
+              redirects: [{prefix: /a/old, to: "/a/new{rest}", status: 301}, {pattern: "/a/x", to: "/a/y"}]
+              cors: {origins: ["https://a.example"], methods: [GET], headers: [X-A], credentials: true, maxAge: 1h}
+              compression: true
+              maintenance: {active: false, text: later}
           - name: b
             path: /b
             instances: [http://localhost:1]
             retries: {attempts: 1}
             health: {expect: [200, 3xx]}
+            transforms: {compression: {minBytes: 1KiB}}
+        auth:
+          jwt:
+            - {name: a, issuer: b, audience: [c], algorithms: [HS256], secret: 0123456789012345678901234567890123456789,
+               claims: {user: sub}}
+          apiKeys:
+            redis: true
+            keys:
+              - {name: k, hash: "sha256:6fa6a3e9ac7dd1b5a2a6a1b7c5ad9e84d71b22a3d3f0c3f4e5d6c7b8a9f0e1d2", org: acme}
+          forward: {user: X-User}
         rateLimit:
+          redisURL: redis://localhost:6379
           policies:
             - {name: p, limit: 10, window: 1s, cost: {methods: {ANY: 2}, paths: {/any: 3}}}
             - {name: q, concurrent: 2, lease: 10s}
+            - {name: r, limit: 10, window: 1s, key: user, tiers: {any: 3}}
         """
 
     static func readings() throws -> [String: [String: String?]] {

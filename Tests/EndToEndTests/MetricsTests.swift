@@ -96,6 +96,10 @@ struct MetricsTests {
             try LimitTests.reached([node])
             var refused = 0
             for _ in 0..<5 { if try node.ask().status == 429 { refused += 1 } }
+            // A request is counted when its answer has left.
+            try eventually("all are counted") {
+                try node.metrics().value("sluice_requests_total", ["outcome": "limited"]) ?? 0 == Double(refused)
+            }
             let metrics = try node.metrics()
             #expect(metrics.faults.isEmpty, "\(metrics.faults)")
             func decisions(_ policy: String, _ outcome: String) -> Double? {

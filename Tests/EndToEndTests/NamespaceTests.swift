@@ -35,9 +35,11 @@ struct NamespaceTests {
                 ])
                 file.listen = "\(network.address(index)):0"
                 file.admin = "\(network.address(index)):0"
-                file.gateway = "heartbeat: 200ms"
+                file.gateway = "heartbeat: 200ms, adminToken: \(Self.token)"
                 file.rateLimit = "redisURL: \"redis://\(network.hub(Self.redisHost)):\(redis.port)\""
-                return try scene.node(file, ["--node-id", "n\(index)"], in: network.program(index))
+                let node = try scene.node(file, ["--node-id", "n\(index)"], in: network.program(index))
+                node.token = Self.token
+                return node
             }
             for node in nodes {
                 try eventually("it sees all") { try node.admin("/api/nodes").text.components(of: "\"id\":") == count }
@@ -46,6 +48,8 @@ struct NamespaceTests {
         }
     }
 
+    /// The admin listeners are not on loopback.
+    private static let token = "a-token-of-the-tests"
     private static let allowed = Comment(rawValue: Namespaces.refusal ?? "")
 
     @Test(

@@ -97,9 +97,13 @@ package final class SluiceNode {
     /// Where it leaves what is for its own user only.
     package var runtimeDirectory: String { directory.path }
 
+    /// Who asks the admin listener shows this, where it is set.
+    package var token: String?
+
     /// Asks the admin listener.
     package func admin(_ path: String, method: String = "GET", fields: String = "") throws -> WireMessage {
-        try askAdmin("\(method) \(path) HTTP/1.1\r\nHost: ADMIN\r\nConnection: close\r\n\(fields)\r\n")
+        let shown = token.map { "Authorization: Bearer \($0)\r\n" } ?? ""
+        return try askAdmin("\(method) \(path) HTTP/1.1\r\nHost: ADMIN\r\nConnection: close\r\n\(shown)\(fields)\r\n")
     }
 
     /// The same with a whole request, where `ADMIN` stands for the listener's address.
