@@ -196,7 +196,7 @@ struct MetricsUseTests {
 
     @Test(
         "the dashboard and the alerts name only metrics that there are",
-        arguments: ["configs/grafana/sluice.json", "configs/prometheus/sluice-alerts.yaml"])
+        arguments: ["configs/grafana/sluice.json", "configs/prometheus/alerts.yml"])
     func exists(path: String) throws {
         let used = Self.names(readFile("\(sourceTree())/\(path)"))
         // What is documented exists: `MetricsTests` compares it with a node's answer.
@@ -208,7 +208,7 @@ struct MetricsUseTests {
     @Test("promtool accepts the alerts", .enabled(if: isInstalled("/usr/bin/promtool")))
     func alerts() throws {
         let check = try ChildProcess(
-            "/usr/bin/promtool", ["check", "rules", "\(sourceTree())/configs/prometheus/sluice-alerts.yaml"])
+            "/usr/bin/promtool", ["check", "rules", "\(sourceTree())/configs/prometheus/alerts.yml"])
         #expect(try check.waitForExit() == 0, "\(check.errors)\(check.output)")
     }
 }
