@@ -36,7 +36,7 @@ package final class Generation: Sendable {
     ) throws(NodeStartError) {
         hash = Node.hash(of: text)
         self.configuration = configuration
-        version = Node.version(configuration)
+        version = configuration.sharedName
         let (limit, names) = (configuration.rateLimit, configuration.services.map(\.name))
         let old = before?.configuration
         let keepsRedis = before != nil && limit?.redisURL == old?.rateLimit?.redisURL

@@ -140,17 +140,6 @@ package final class Node: Sendable {
 
     // MARK: Parts
 
-    /// A name for what must be the same on all nodes: everything but where each of them listens, and writes its log.
-    static func version(_ configuration: Configuration) -> String {
-        let gateway = configuration.gateway
-        let shared: [Any] = [
-            configuration.services, configuration.rateLimit as Any, gateway.timeout as Any, gateway.limits,
-            gateway.trustedProxies, gateway.forwardedHeader, gateway.proxyProtocol, gateway.via, gateway.drain,
-            gateway.heartbeat,
-        ]
-        return BootID(stableHash(String(describing: shared))).description
-    }
-
     /// The seed's form first, then the others as they stand in the file: their numbers.
     static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
         var policies: [Policy] = []
