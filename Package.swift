@@ -106,8 +106,9 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Hiredis", "RedisClient", "Configuration", "Membership",
-                "Health", "Credentials", "Supervision", "Gateway", "Admin",
+                "Primitives", "LinuxIO", "EventLoop", "HTTP1", "Hiredis", "RedisClient", "Configuration",
+                "RateLimiting",
+                "Membership", "Health", "Credentials", "Supervision", "Gateway", "Admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -145,7 +146,9 @@ let package = Package(
         tests(
             of: "Health", ["Primitives", "LinuxIO", "RedisClient", "EventLoop", "Hiredis", "Membership", "TestSupport"]),
         tests(of: "Credentials", ["Primitives", "Identity", "Configuration", "TestSupport", "TokenSupport"]),
-        tests(of: "Gateway", ["Primitives", "LinuxIO", "HTTP1", "Identity", "Configuration", "TestSupport"]),
+        tests(
+            of: "Gateway",
+            ["Primitives", "LinuxIO", "HTTP1", "Identity", "Configuration", "RateLimiting", "TestSupport"]),
         tests(of: "Admin", ["Primitives"]),
         .testTarget(
             name: "EndToEndTests",

@@ -180,19 +180,9 @@ package enum AdminServer {
 
         init(_ status: LimitStatus) {
             policies = status.policies.enumerated().map { index, policy in
-                let key =
-                    switch policy.key {
-                    case .ip: "ip"
-                    case .service: "service"
-                    case .global: "global"
-                    case .user: "user"
-                    case .org: "org"
-                    case .apiKey: "apiKey"
-                    case .header(let name): "header:\(name)"
-                    }
                 return Row(
                     name: policy.name, tier: policy.tier, limit: policy.limit,
-                    window: policy.form == .leases ? nil : "\(policy.window)", key: key,
+                    window: policy.form == .leases ? nil : "\(policy.window)", key: "\(policy.key)",
                     mode: policy.mode == .shadow ? "shadow" : "enforce", admitted: status.admitted(by: index),
                     refused: status.refused(by: index))
             }

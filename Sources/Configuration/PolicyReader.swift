@@ -1,6 +1,6 @@
 // `rateLimit.policies`: which keys a policy has, and what each may hold.
 
-import Primitives
+package import Primitives
 
 extension Configuration.Policy {
     /// The policies of the section; those with an error are left out.
@@ -125,7 +125,7 @@ extension Configuration.PolicyCost {
 
 extension Configuration.PolicyKey {
     /// Reads `ip`, `service`, `global` or `header:NAME`.
-    init(parsing text: String) throws(Invalid) {
+    package init(parsing text: String) throws(Invalid) {
         switch text {
         case "ip": self = .ip
         case "service": self = .service
@@ -192,5 +192,12 @@ extension Configuration {
         if count > Bounds.limitsMax {
             section.report("\(count) limits, tiers included; at most \(Bounds.limitsMax)", at: "policies")
         }
+    }
+}
+
+extension Configuration {
+    /// A policy's window that was given to a command.
+    package static func window(_ text: String) throws(Invalid) -> TimeSpan {
+        try duration(text, in: Bounds.windowMin...Bounds.windowMax)
     }
 }

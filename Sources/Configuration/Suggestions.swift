@@ -1,5 +1,5 @@
 /// The candidate that `text` most likely meant, if any is near.
-func suggestion(for text: String, among candidates: [String]) -> String? {
+package func suggestion(for text: String, among candidates: [String]) -> String? {
     if text.unicodeScalars.count > Bounds.misspeltScalarsMax { return nil }
     let wanted = folded(text)
     var best: (candidate: String, distance: Int)?

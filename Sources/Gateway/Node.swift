@@ -8,7 +8,7 @@ package import LinuxIO
 package import Logging
 package import Membership
 import Primitives
-import RateLimiting
+package import RateLimiting
 import RedisClient
 package import Supervision
 import Synchronization
@@ -141,7 +141,7 @@ package final class Node: Sendable {
     // MARK: Parts
 
     /// The seed's form first, then the others as they stand in the file: their numbers.
-    static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
+    package static func policies(_ limit: Configuration.RateLimit) -> [Policy] {
         var policies: [Policy] = []
         if let rate = limit.requestsPerSecond {
             policies.append(
@@ -149,16 +149,6 @@ package final class Node: Sendable {
         }
         for entry in limit.flattened {
             let policy = entry.policy
-            let key: PolicyKey =
-                switch policy.key {
-                case .ip: .ip
-                case .service: .service
-                case .global: .global
-                case .user: .user
-                case .org: .org
-                case .apiKey: .apiKey
-                case .header(let name): .header(name)
-                }
             let mode: PolicyMode =
                 switch policy.mode {
                 case .enforce: .enforce
@@ -166,8 +156,9 @@ package final class Node: Sendable {
                 }
             policies.append(
                 Policy(
-                    name: policy.name, limit: entry.limit, window: policy.window, burst: entry.limit, key: key,
-                    mode: mode, form: form(of: policy), costMax: policy.cost.most, isLocalFirst: policy.localFirst,
+                    name: policy.name, limit: entry.limit, window: policy.window, burst: entry.limit,
+                    key: PolicyKey(policy.key), mode: mode, form: form(of: policy), costMax: policy.cost.most,
+                    isLocalFirst: policy.localFirst,
                     tier: entry.tier?.tier))
         }
         return policies

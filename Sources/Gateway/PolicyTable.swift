@@ -1,10 +1,10 @@
 // Which policies cover a request, and whom each of them counts.
 
-import Configuration
+package import Configuration
 import HTTP1
 import Identity
 import Primitives
-import RateLimiting
+package import RateLimiting
 
 struct PolicyTable: Sendable {
     /// A policy, for one service.
@@ -162,5 +162,20 @@ struct PolicyTable: Sendable {
             if isSame { return field.value }
         }
         return nil
+    }
+}
+
+extension PolicyKey {
+    package init(_ key: Configuration.PolicyKey) {
+        self =
+            switch key {
+            case .ip: .ip
+            case .service: .service
+            case .global: .global
+            case .user: .user
+            case .org: .org
+            case .apiKey: .apiKey
+            case .header(let name): .header(name)
+            }
     }
 }

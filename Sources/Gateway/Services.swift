@@ -107,9 +107,7 @@ package final class Service: Sendable {
             return made
         }
         nameBytes = Array(settings.name.utf8)
-        var prefix = Array(settings.path.utf8)
-        while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
-        self.prefix = prefix
+        prefix = Self.prefix(of: settings.path)
         upgrades = Upgrades(settings.upgrades)
         transforms = ServiceTransforms(settings.transforms)
         methods = settings.methods.map { Array($0.utf8) }
@@ -119,6 +117,13 @@ package final class Service: Sendable {
         bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
         countsAnswers = settings.health.failureShare != nil
         toldFailuresMax = max(settings.health.failures, settings.circuitBreaker.failures)
+    }
+
+    /// A path as routes have it: without the slash at its end.
+    static func prefix(of path: String) -> [UInt8] {
+        var prefix = Array(path.utf8)
+        while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
+        return prefix
     }
 
     func takes(method: Span<UInt8>) -> Bool {

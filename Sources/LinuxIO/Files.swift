@@ -42,3 +42,47 @@ public enum OutputFile {
         }
     }
 }
+
+/// Files that are read from their beginning to their end, also pipes.
+public enum InputFile {
+    public static func standardInput() throws(SystemError) -> Descriptor {
+        let raw = dup(0)
+        guard raw >= 0 else { throw .last("dup") }
+        return Descriptor(adopting: raw)
+    }
+
+    public static func open(path: String) throws(SystemError) -> Descriptor {
+        let raw = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard raw >= 0 else { throw .last("open") }
+        return Descriptor(adopting: raw)
+    }
+
+    /// Bytes of a regular file; `nil` for what has no end that is known.
+    public static func size(_ file: borrowing Descriptor) -> Int? {
+        var status = stat()
+        guard unsafe fstat(file.raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        return Int(status.st_size)
+    }
+
+    /// Replaces what is in `bytes` by the next of the file, as many as it has room for; none at its end. Waits where the
+    /// file is a slow pipe.
+    public static func read(_ file: borrowing Descriptor, into bytes: inout [UInt8]) throws(SystemError) -> Int {
+        let raw = file.raw
+        let n = retryingInterrupts { unsafe Glibc.read(raw, &bytes, bytes.count) }
+        guard n >= 0 else { throw .last("read") }
+        return n
+    }
+
+    /// One of the kernel's small files; empty where it cannot be read.
+    static func read(_ path: String) -> String {
+        var all: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 16 << 10)
+        do throws(SystemError) {
+            let file = try open(path: path)
+            while case let n = try read(file, into: &piece), n > 0 { all += piece[..<n] }
+        } catch {
+            return ""
+        }
+        return String(decoding: all, as: UTF8.self)
+    }
+}

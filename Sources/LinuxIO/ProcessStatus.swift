@@ -69,19 +69,3 @@ public struct ProcessStatus: Sendable {
         return seconds * 1_000_000 + start * 1_000_000 / ticks
     }
 }
-
-/// Small files of the kernel's.
-enum InputFile {
-    static func read(_ path: String) -> String {
-        let raw = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard raw >= 0 else { return "" }
-        let file = Descriptor(adopting: raw)
-        var all: [UInt8] = []
-        var piece = [UInt8](repeating: 0, count: 16 << 10)
-        while true {
-            let n = retryingInterrupts { unsafe Glibc.read(file.raw, &piece, piece.count) }
-            guard n > 0 else { return String(decoding: all, as: UTF8.self) }
-            all += piece[..<n]
-        }
-    }
-}

@@ -4,6 +4,16 @@ package import Identity
 package import Primitives
 import Synchronization
 
+/// How finely admissions are remembered.
+package enum MemoryGrain: Sendable {
+    /// 128 groups a window: what a node can keep of all its clients.
+    case coarse
+    /// Each moment by itself, as the exact window in Redis.
+    case exact
+    /// Hundredths of the window, each of which counts until a window after its end, as the buckets in Redis.
+    case buckets
+}
+
 /// Recent admissions of many subjects.
 ///
 /// Each subject has at most 128 groups. A group carries the time of its latest admission and leaves the window whole,
@@ -30,15 +40,26 @@ package struct RecentAdmissions: Sendable {
     private let groupsMax: Int
     private let window: TimeSpan
     private let groupSpan: Int64
+    private let groupsPerSubject: Int64
+    /// Whether a group carries the time of its end.
+    private let hasEnds: Bool
     /// Subjects forgotten while they still had admissions in the window, for lack of room.
     package private(set) var evictions = 0
 
-    private static let groupsPerSubject: Int64 = 128
+    private static let coarseGroups: Int64 = 128
 
-    package init(window: TimeSpan, subjectsMax: Int, groupsMax: Int, seed: UInt64) {
+    package init(
+        window: TimeSpan, subjectsMax: Int, groupsMax: Int, seed: UInt64, grain: MemoryGrain = .coarse
+    ) {
         self.window = window
         self.groupsMax = max(1, min(groupsMax, Int(Int32.max)))
-        groupSpan = max(1, window.nanoseconds / Self.groupsPerSubject)
+        hasEnds = grain == .buckets
+        switch grain {
+        case .coarse:
+            (groupSpan, groupsPerSubject) = (max(1, window.nanoseconds / Self.coarseGroups), Self.coarseGroups)
+        case .exact: (groupSpan, groupsPerSubject) = (1, .max)
+        case .buckets: (groupSpan, groupsPerSubject) = (saturatingMultiply(Buckets(window: window).span, 1_000), .max)
+        }
         table = SubjectTable(countMax: max(1, subjectsMax), seed: seed)
     }
 
@@ -104,12 +125,13 @@ package struct RecentAdmissions: Sendable {
         return place
     }
 
-    private mutating func add(_ count: Int, to state: inout Subject, at now: MonotonicTime) {
+    private mutating func add(_ count: Int, to state: inout Subject, at time: MonotonicTime) {
+        let now = hasEnds ? MonotonicTime(nanoseconds: (time.nanoseconds / groupSpan + 1) * groupSpan) : time
         state.total += count
         if state.youngest >= 0 {
             let group = Int(state.youngest)
             let isSame = pool[group].latest.nanoseconds / groupSpan == now.nanoseconds / groupSpan
-            if isSame || Int64(state.groups) >= Self.groupsPerSubject || !hasRoom {
+            if isSame || Int64(state.groups) >= groupsPerSubject || !hasRoom {
                 // Workers' clocks are read at different moments: time never goes back here.
                 pool[group].latest = max(pool[group].latest, now)
                 pool[group].count = Int32(clamping: Int(pool[group].count) + count)
@@ -183,13 +205,16 @@ package final class AdmissionMemory: Sendable {
     ///   - subjectsMax: one more takes the place of a random one, who then has a whole share in a loss: nobody is
     ///     refused because others are many.
     ///   - groupsMax: groups of all subjects together; 4 Mi take 64 MiB, and only while they are used.
-    package init(window: TimeSpan, seed: UInt64, subjectsMax: Int = 1 << 18, groupsMax: Int = 1 << 22) {
+    package init(
+        window: TimeSpan, seed: UInt64, subjectsMax: Int = 1 << 18, groupsMax: Int = 1 << 22,
+        grain: MemoryGrain = .coarse
+    ) {
         self.seed = seed
         shards = (0..<Self.shardCount).map { index in
             Shard(
                 RecentAdmissions(
                     window: window, subjectsMax: max(1, subjectsMax / Self.shardCount),
-                    groupsMax: max(1, groupsMax / Self.shardCount), seed: seed &+ UInt64(index)))
+                    groupsMax: max(1, groupsMax / Self.shardCount), seed: seed &+ UInt64(index), grain: grain))
         }
     }
 
@@ -214,4 +239,14 @@ package final class AdmissionMemory: Sendable {
 
     /// Subjects forgotten too early, for lack of room.
     package var evictionCount: Int { shards.reduce(0) { $0 + $1.admissions.withLock { $0.evictions } } }
+}
+
+extension AdmissionMemory {
+    /// Remembers each admission as Redis would. Larger than what a node affords: four million subjects, and 16 Mi groups
+    /// of 16 bytes.
+    convenience init(rehearsing policy: Policy, seed: UInt64) {
+        self.init(
+            window: policy.window, seed: seed, subjectsMax: 1 << 22, groupsMax: 1 << 24,
+            grain: policy.form == .buckets ? .buckets : .exact)
+    }
 }

@@ -90,11 +90,13 @@ package final class LimiterContext: Sendable {
     ///   - onCluster: whether keys need hash tags.
     ///   - decisions: who is told of each admission.
     ///   - before: whose place it takes: what was admitted lately is remembered, and counted on.
+    ///   - rehearses: whether the loss rule decides as exactly as Redis would, for those who only want to know.
     package init(
         policies: [Policy], services: [String], tellsRemaining: Bool = false, lossRule: LossRule, timeout: TimeSpan,
         boot: UInt64, seed: UInt64, onCluster: Bool = false,
         decisions: (any DecisionRecorder)? = nil, failures: RedisFailureCounts = RedisFailureCounts(),
-        before: LimiterContext? = nil, at now: MonotonicTime = MonotonicTime(nanoseconds: 0), workers: Int = 1
+        before: LimiterContext? = nil, at now: MonotonicTime = MonotonicTime(nanoseconds: 0), workers: Int = 1,
+        rehearses: Bool = false
     ) {
         self.onCluster = onCluster
         former = policies.indices.map { FormerWindows.after(before, policies[$0], at: now) }
@@ -119,7 +121,9 @@ package final class LimiterContext: Sendable {
         }
         memories = policies.indices.map { index in
             if kept[index], let before { return before.memories[index] }
-            return AdmissionMemory(window: policies[index].window, seed: seed)
+            return rehearses
+                ? AdmissionMemory(rehearsing: policies[index], seed: seed)
+                : AdmissionMemory(window: policies[index].window, seed: seed)
         }
         policyCounts = policies.indices.map { index in
             if kept[index], let before { return before.policyCounts[index] }

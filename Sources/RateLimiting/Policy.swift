@@ -76,6 +76,21 @@ package enum PolicyKey: Equatable, Sendable {
     case header(String)
 }
 
+extension PolicyKey: CustomStringConvertible {
+    /// As the configuration writes it.
+    package var description: String {
+        switch self {
+        case .ip: "ip"
+        case .service: "service"
+        case .global: "global"
+        case .user: "user"
+        case .org: "org"
+        case .apiKey: "apiKey"
+        case .header(let name): "header:\(name)"
+        }
+    }
+}
+
 /// How a window is kept in Redis.
 package enum PolicyForm: Sendable {
     /// An entry for each slot taken.

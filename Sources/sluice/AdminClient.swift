@@ -53,22 +53,31 @@ struct AdminOptions: ParsableArguments {
             }
             token = token ?? gateway.adminToken
         }
-        if let admin {
-            var text = admin[...]
-            if text.hasPrefix("http://") { text = text.dropFirst(7) }
-            while text.hasSuffix("/") { text = text.dropLast() }
-            let colon = text.lastIndex(of: ":")
-            guard let colon, let number = UInt16(text[text.index(after: colon)...]) else {
-                throw ValidationError("--admin \(admin): write HOST:PORT")
-            }
-            host = text[..<colon].filter { $0 != "[" && $0 != "]" }
-            port = number
-        }
+        if let admin { (host, port) = try Self.address(admin) }
         // A node on this machine has left one for programs of the same user.
         if token == nil, host == "localhost" || IPAddress(host)?.isLoopback ?? false {
             token = AdminToken.find(port: port)
         }
         return AdminClient(host: host, port: port, token: token)
+    }
+
+    /// The listener at an address, where there is no configuration.
+    static func client(admin: String, token: String?) throws -> AdminClient {
+        var options = AdminOptions()
+        options.admin = admin
+        options.config = nil
+        options.token = token
+        return try options.client()
+    }
+
+    private static func address(_ admin: String) throws -> (host: String, port: UInt16) {
+        var text = admin[...]
+        if text.hasPrefix("http://") { text = text.dropFirst(7) }
+        while text.hasSuffix("/") { text = text.dropLast() }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+            throw ValidationError("--admin \(admin): write HOST:PORT")
+        }
+        return (text[..<colon].filter { $0 != "[" && $0 != "]" }, port)
     }
 }
 

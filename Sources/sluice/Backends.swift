@@ -220,13 +220,14 @@ private func asked(
     try told { try client.ask(method, target, body: body) }
 }
 
-private func printJSON(_ value: some Encodable) throws {
+func printJSON(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     print(String(decoding: try encoder.encode(value), as: UTF8.self))
 }
 
-private func told<Value>(_ body: () throws -> Value) throws -> Value {
+@discardableResult
+func told<Value>(_ body: () throws -> Value) throws -> Value {
     do {
         return try body()
     } catch {

@@ -20,8 +20,7 @@ struct Sluice: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Keys.self, Top.self,
-            Upgrade.self,
-            DemoBackend.self,
+            Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Limits.self, Keys.self,
+            Top.self, Upgrade.self, DemoBackend.self,
         ])
 }

@@ -10,11 +10,13 @@ struct CommandLineTests {
     func help() throws {
         let help = try runSluice(["--help"])
         #expect(help.exit == 0)
-        for word in ["run", "check", "backend", "backends", "nodes", "USAGE"] { #expect(help.output.contains(word)) }
+        for word in ["run", "check", "backend", "backends", "nodes", "limits", "USAGE"] {
+            #expect(help.output.contains(word))
+        }
         let version = try runSluice(["--version"])
         #expect(version.exit == 0)
         #expect(version.output.split(separator: ".").count == 3)
-        for command in ["run", "check", "backend", "backends", "nodes"] {
+        for command in ["run", "check", "backend", "backends", "nodes", "limits"] {
             #expect(try runSluice([command, "--help"]).exit == 0)
         }
         #expect(try runSluice(["fly"]).exit != 0)
