@@ -34,7 +34,8 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = [], exclude: [
 /// What is fuzzed: as tests that replay the corpus, or, for scripts/fuzz, as a program that libFuzzer drives. One set of
 /// sources, which sees the insides of modules as tests do.
 let fuzzed: [Target.Dependency] = [
-    "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "Identity", "ProxyProtocol", "Configuration", "Gateway",
+    "Primitives", "LinuxIO", "HTTP1", "Hiredis", "EventLoop", "Identity", "ProxyProtocol", "Tracing", "Configuration",
+    "Gateway",
 ]
 let fuzzing: [Target] =
     Context.environment["SLUICE_FUZZ"] == nil
@@ -74,6 +75,7 @@ let package = Package(
         module("Compression", ["CZlib", "Primitives", "LinuxIO"]),
         module("ProxyProtocol", ["Primitives"]),
         module("Transforms", ["Primitives", "LinuxIO"]),
+        module("Tracing", ["Primitives", "LinuxIO"]),
         module("EventLoop", ["Primitives", "LinuxIO"]),
         module("Supervision", ["Primitives", "LinuxIO"]),
         module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
@@ -93,7 +95,7 @@ let package = Package(
             "Gateway",
             [
                 "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms",
-                "EventLoop", "RedisClient", "Balancing", "Identity", "Configuration", "RateLimiting", "Health",
+                "Tracing", "EventLoop", "RedisClient", "Balancing", "Identity", "Configuration", "RateLimiting", "Health",
                 "Membership", "Supervision", "Credentials",
                 .product(name: "Logging", package: "swift-log"),
             ]),
@@ -133,6 +135,7 @@ let package = Package(
         tests(of: "Compression", ["LinuxIO", "TestSupport"]),
         tests(of: "ProxyProtocol", ["Primitives"]),
         tests(of: "Transforms", ["Primitives", "LinuxIO"]),
+        tests(of: "Tracing", ["Primitives", "LinuxIO"]),
         tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
         tests(of: "Supervision", ["Primitives", "LinuxIO"]),
         tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),

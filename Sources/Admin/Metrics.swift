@@ -284,7 +284,10 @@ enum Metrics {
         write("sluice_workers", .gauge, "Event loops that serve clients.", control.workerCount)
         write(
             "sluice_access_log_dropped_total", .counter, "Lines of the access log that were lost.",
-            control.accessLinesDropped)
+            control.accessLogLosses.lines)
+        write(
+            "sluice_access_log_errors_total", .counter, "Writes of the access log that failed.",
+            control.accessLogLosses.errors)
         out.write(
             Metric(
                 name: "sluice_build_info", kind: .gauge, help: "The version of this binary; always 1.",

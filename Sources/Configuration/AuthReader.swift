@@ -196,6 +196,7 @@ extension Configuration.ServiceAuth {
 extension Configuration {
     /// What can be told of identities only when the whole file is known.
     func checkAuth(_ map: MappingReader) {
+        checkNames(map)
         // An issuer with an error is none, and has been reported.
         let none = auth.map { $0.jwt.isEmpty && $0.apiKeys == nil && !map.section("auth").has("jwt") } ?? true
         if auth != nil, none {
@@ -226,7 +227,7 @@ extension Configuration {
 }
 
 /// Fields that the gateway, HTTP or a browser acts upon: an identity in their place would be lost or misread.
-private let reservedFields: Set<String> = [
+let reservedFields: Set<String> = [
     "host", "connection", "content-length", "content-type", "content-encoding", "transfer-encoding", "te", "trailer",
     "upgrade", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "expect", "forwarded",
     "via", "max-forwards", "x-real-ip", "x-origin-host", "x-client-ip", "true-client-ip", "authorization", "cookie",

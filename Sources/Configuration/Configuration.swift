@@ -41,6 +41,12 @@ extension Configuration {
         package let adminToken: String?
         package let workers: Workers
         package let accessLog: AccessLog
+        /// `logFormat` where the access log has none of its own.
+        package let accessLogFormat: LogFormat
+        /// What a line of it holds; empty: what it holds by itself.
+        package let accessLogFields: [AccessField]
+        /// `nil`: requests have no names.
+        package let requestID: RequestID?
         package let logFormat: LogFormat
         package let logLevel: LogLevel
         /// The name that this gateway gives itself in `Via` (RFC 9110 §7.6.3).
@@ -64,14 +70,6 @@ extension Configuration {
         case auto
         case count(Int)
     }
-
-    package enum AccessLog: Hashable, Sendable {
-        case off
-        case standardOutput
-        case file(path: String)
-    }
-
-    package enum LogFormat: String, CaseIterable, Hashable, Sendable { case text, json }
 
     /// Only one of the two: a proxy that continues the one passes the other on as the client wrote it.
     package enum ForwardedHeader: String, CaseIterable, Hashable, Sendable {

@@ -13,10 +13,9 @@ extension Configuration.Gateway {
         }
         adminToken = map.read("adminToken", default: nil) { text throws(Invalid) in try Self.secret(text) }
         workers = map.read("workers", default: .auto) { text throws(Invalid) in try Self.workers(text) }
-        accessLog = map.read("accessLog", default: .standardOutput) { text throws(Invalid) in
-            try Self.accessLog(text)
-        }
         logFormat = map.read("logFormat", default: .text, choice)
+        (accessLog, accessLogFormat, accessLogFields) = Self.accessLog(map, format: logFormat)
+        requestID = Self.requestID(map)
         logLevel = map.read("logLevel", default: .info, choice)
         via = map.read("via", default: Defaults.via) { text throws(Invalid) in
             try token(text, max: Bounds.viaBytesMax)
@@ -62,19 +61,6 @@ extension Configuration.Gateway {
             throw Invalid("\(quoted(text)) is not a number of workers; write auto, or 1...\(Bounds.workersMax)")
         }
         return .count(count)
-    }
-
-    private static func accessLog(_ text: String) throws(Invalid) -> Configuration.AccessLog {
-        switch text {
-        case "true": return .standardOutput
-        case "false": return .off
-        default:
-            // A bare word is a misspelt Boolean more often than a file in the working directory.
-            guard text.contains("/"), !text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else {
-                throw Invalid("\(quoted(text)) is neither true, false nor a path; write a path with a slash")
-            }
-            return .file(path: text)
-        }
     }
 }
 

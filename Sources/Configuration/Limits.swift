@@ -48,6 +48,8 @@ enum Bounds {
     static let patternBytesMax = 512
     static let templateBytesMax = 2_048
     static let corsListMax = 256
+    /// Every field that there is, and as many headers.
+    static let accessFieldsMax = 64
     /// The longest method that the gateway reads (RFC 9112 §3: a longer one is 501).
     static let methodBytesMax = 34
     /// More would only make a client wait longer for its 502.
@@ -102,6 +104,8 @@ enum Defaults {
     /// The seed's 30 seconds.
     static let timeout = TimeSpan.seconds(30)
     static let via = "sluice"
+    /// What nginx's and Envoy's users call it.
+    static let requestIDHeader = "X-Request-Id"
     /// A lost node is noticed within 1.5 s (three beats); 20 nodes cost Redis 40 small commands a second.
     static let heartbeat = TimeSpan.milliseconds(500)
     /// No balancer in front to wait for, until the operator says so.

@@ -116,8 +116,26 @@ extension ConfigurationSource {
     ) throws(ConfigurationErrors) -> Configuration {
         let log = SettingsLog()
         _ = try Configuration.parse(own, file: path, overrides: overrides, environment: environment, log: log)
-        let mine = log.given.filter { Self.own.contains($0.path) }.map { "\($0.path)=\(Self.scalar($0.value))" }
+        let mine = Self.own.compactMap { key in Self.override(key, log.given) }
         return try Configuration.parse(text, file: name, overrides: mine + overrides, environment: environment)
+    }
+
+    /// What the file says of a key, as `--set` takes it: a value, or a mapping of values and lists.
+    private static func override(_ key: String, _ given: [(path: String, value: String)]) -> String? {
+        if let whole = given.last(where: { $0.path == key }) { return "\(key)=\(scalar(whole.value))" }
+        var members: [(name: String, values: [String], isList: Bool)] = []
+        for (path, value) in given where path.hasPrefix("\(key).") {
+            let rest = path.dropFirst(key.count + 1)
+            let name = String(rest.prefix { $0 != "[" })
+            if members.last?.name != name { members.append((name, [], rest.hasSuffix("]"))) }
+            members[members.count - 1].values.append(scalar(value))
+        }
+        if members.isEmpty { return nil }
+        let parts = members.map { member in
+            let all = member.values.joined(separator: ", ")
+            return "\(member.name): \(member.isList ? "[\(all)]" : all)"
+        }
+        return "\(key)={\(parts.joined(separator: ", "))}"
     }
 
     /// As a text in quotes: nothing in it means anything to YAML, or is a variable again.

@@ -165,6 +165,9 @@ extension Configuration.PathRule {
         guard to.literals.allSatisfy({ $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "\\") }) else {
             throw Invalid("\(quoted(text)) has a character that no address has; write it as %20 or the like")
         }
+        if let variable = to.variables.first(where: \.isForHeaders) {
+            throw Invalid("\(quoted(text)): {\(variable.rawValue)} can stand in headers alone; remove it here")
+        }
         if case .text(let first)? = to.parts.first, first.first == UInt8(ascii: "/") {
             if target == .path, to.literals.contains(where: { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") }) {
                 throw Invalid("\(quoted(text)) has a query; a path is rewritten, and the query stays")

@@ -1,10 +1,12 @@
-// The access log: a line a request, gathered by each worker, written by a thread that may wait for a slow disk or pipe.
+// The access log: a line a request, gathered by each worker, written elsewhere (`LogSink`).
 
+import Configuration
 import EventLoop
+import HTTP1
 import Identity
-package import LinuxIO
+import LinuxIO
 import Primitives
-import Synchronization
+import RateLimiting
 
 /// What the limiter said, for the log.
 enum LimiterOutcome {
@@ -15,104 +17,74 @@ enum LimiterOutcome {
     case refusedInShadow
 }
 
-package enum LogFormat: Sendable {
-    case text
-    case json
-}
-
-/// Takes lines from all workers and writes them in order of arrival.
-package final class LogSink: Sendable {
-    private struct State {
-        var chunks: [[UInt8]] = []
-        var bytes = 0
-        var dropped = 0
-        var closing = false
+/// What lines look like, prepared once for all workers.
+final class AccessLayout: Sendable {
+    enum Column: Sendable {
+        case named(Configuration.AccessField.Name)
+        /// Something of the head, by its place among what is noted.
+        case noted(Int)
     }
 
-    private let state = Mutex(State())
-    private let arrived = Waiter()
-    private let file: Descriptor
-    private let thread = Mutex<OSThread?>(nil)
+    let isJSON: Bool
+    /// Empty: the lines of old.
+    let columns: [(column: Column, name: [UInt8])]
+    let noted: [Marking.Noted]
+    let node: [UInt8]
 
-    package init(_ file: consuming Descriptor) {
-        self.file = file
-        let thread = OSThread(name: "access-log") { [self] in
-            while writeNext() {}
-        }
-        self.thread.withLock { $0 = thread }
-    }
-
-    func write(_ lines: [UInt8], count: Int) {
-        let accepted = state.withLock { state in
-            guard state.bytes + lines.count <= DataPathLimits.logBytesMax else {
-                state.dropped += count
-                return false
+    init(_ gateway: Configuration.Gateway, node: String) {
+        isJSON = gateway.accessLogFormat == .json
+        self.node = Array(node.utf8)
+        var noted: [Marking.Noted] = []
+        columns = gateway.accessLogFields.map { field in
+            let wanted: Marking.Noted
+            switch field {
+            case .named(.userAgent): wanted = .field(Array("user-agent".utf8))
+            case .named(.referer): wanted = .field(Array("referer".utf8))
+            case .named(.host): wanted = .authority
+            case .named(.path): wanted = .path
+            case .header(let name): wanted = .field(Array(name.utf8))
+            case .named(let name): return (.named(name), Array(name.rawValue.utf8))
             }
-            state.bytes += lines.count
-            state.chunks.append(lines)
-            return true
+            noted.append(wanted)
+            return (.noted(noted.count - 1), Array(field.text.utf8))
         }
-        if accepted { arrived.signal() }
-    }
-
-    private func writeNext() -> Bool {
-        arrived.wait()
-        let (chunks, closing) = state.withLock { state in
-            let chunks = state.chunks
-            state.chunks.removeAll()
-            state.bytes = 0
-            return (chunks, state.closing)
-        }
-        for chunk in chunks {
-            do throws(SystemError) {
-                try OutputFile.write(file, chunk.span)
-            } catch {
-                state.withLock { $0.dropped += 1 }
-            }
-        }
-        return !closing
-    }
-
-    /// Lines that were lost because the file or pipe was too slow.
-    package var dropped: Int { state.withLock { $0.dropped } }
-    /// Bytes that wait to be written.
-    package var waiting: Int { state.withLock { $0.bytes } }
-
-    /// Writes what is left and ends.
-    package func close() {
-        state.withLock { $0.closing = true }
-        arrived.signal()
-        thread.withLock { thread in
-            thread?.join()
-            thread = nil
-        }
+        self.noted = noted
     }
 }
 
 /// One worker's part of the access log.
 final class AccessLog: EndOfTurnHandler {
     private let sink: LogSink
-    private let format: LogFormat
+    private let layout: AccessLayout
+    private let marking: Marking?
     private let loop: Loop
     private var lines = ByteBuffer()
     private var count = 0
     private var secondOfStamp: Int64 = -1
     private var stamp = ""
 
-    init(_ sink: LogSink, format: LogFormat, loop: Loop) {
+    /// `nil` where there is none.
+    init?(of worker: Worker) {
+        guard let sink = worker.node.accessLogSink else { return nil }
         self.sink = sink
-        self.format = format
-        self.loop = loop
+        layout = worker.node.accessLayout
+        marking = worker.node.marking
+        loop = worker.loop
     }
 
     func write(_ client: ClientConnection, now: MonotonicTime) {
         if count == 0 { loop.atEndOfTurn(self) }
         count += 1
         renewStamp()
-        switch format {
-        case .text: writeText(client)
-        case .json: writeJSON(client)
+        var line = lines.take()
+        if !layout.columns.isEmpty {
+            writeColumns(client, &line)
+        } else if layout.isJSON {
+            writeJSON(client, &line)
+        } else {
+            writeText(client, &line)
         }
+        swap(&line, &lines)
     }
 
     private func renewStamp() {
@@ -135,87 +107,231 @@ final class AccessLog: EndOfTurnHandler {
         }
     }
 
-    /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT`, and the identity where
-    /// callers are asked for one
-    private func writeText(_ client: ClientConnection) {
-        lines.append(stamp)
-        lines.append(" ")
-        lines.append(client.client)
-        lines.append(" \"")
-        appendEscaped(client.logged)
-        lines.append("\" ")
-        lines.append(decimal: client.status)
-        lines.append(" ")
-        lines.append(decimal: client.requestBytes)
-        lines.append(" ")
-        lines.append(decimal: client.responseBytes)
-        lines.append(" ")
-        lines.append(decimal: duration(client))
-        lines.append("us ")
+    // MARK: The lines of old
+
+    /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT`, the identity where callers are
+    /// asked for one, and `id=NAME` where requests have names.
+    private func writeText(_ client: ClientConnection, _ line: inout ByteBuffer) {
+        line.append(stamp)
+        line.append(" ")
+        line.append(client.client)
+        line.append(" \"")
+        line.appendEscaped(client.logged)
+        line.append("\" ")
+        line.append(decimal: client.status)
+        line.append(" ")
+        line.append(decimal: client.requestBytes)
+        line.append(" ")
+        line.append(decimal: client.responseBytes)
+        line.append(" ")
+        line.append(decimal: duration(client))
+        line.append("us ")
         if let service = client.service {
-            lines.append(service.nameBytes)
-            lines.append(" ")
-            if client.usedBackend { lines.append(service.backends[client.backendIndex].url) } else { lines.append("-") }
+            line.append(service.nameBytes)
+            line.append(" ")
+            if client.usedBackend { line.append(service.backends[client.backendIndex].url) } else { line.append("-") }
         } else {
-            lines.append("- -")
+            line.append("- -")
         }
-        lines.append(" ")
-        lines.append(outcome(client))
+        line.append(" ")
+        line.append(outcome(client))
         if client.worker.node.authenticates {
-            lines.append(" ")
-            if let caller = client.caller { lines.append(caller.logName) } else { lines.append("-") }
+            line.append(" ")
+            if let caller = client.caller { line.append(caller.logName) } else { line.append("-") }
         }
-        lines.append("\n")
+        if let marks = client.marks, marks.hasID {
+            line.append(" id=")
+            marks.appendID(to: &line)
+        }
+        line.append("\n")
     }
 
-    private func writeJSON(_ client: ClientConnection) {
-        lines.append("{\"time\":\"")
-        lines.append(stamp)
-        lines.append("\",\"client\":\"")
-        lines.append(client.client)
-        lines.append("\",\"request\":\"")
-        appendEscaped(client.logged)
-        lines.append("\",\"status\":")
-        lines.append(decimal: client.status)
-        lines.append(",\"received\":")
-        lines.append(decimal: client.requestBytes)
-        lines.append(",\"sent\":")
-        lines.append(decimal: client.responseBytes)
-        lines.append(",\"microseconds\":")
-        lines.append(decimal: duration(client))
+    private func writeJSON(_ client: ClientConnection, _ line: inout ByteBuffer) {
+        line.append("{\"time\":\"")
+        line.append(stamp)
+        line.append("\",\"client\":\"")
+        line.append(client.client)
+        line.append("\",\"request\":\"")
+        line.appendEscaped(client.logged)
+        line.append("\",\"status\":")
+        line.append(decimal: client.status)
+        line.append(",\"received\":")
+        line.append(decimal: client.requestBytes)
+        line.append(",\"sent\":")
+        line.append(decimal: client.responseBytes)
+        line.append(",\"microseconds\":")
+        line.append(decimal: duration(client))
         if let service = client.service {
-            lines.append(",\"service\":\"")
-            lines.append(service.nameBytes)
+            line.append(",\"service\":\"")
+            line.append(service.nameBytes)
             if client.usedBackend {
-                lines.append("\",\"backend\":\"")
-                lines.append(service.backends[client.backendIndex].url)
+                line.append("\",\"backend\":\"")
+                line.append(service.backends[client.backendIndex].url)
             }
-            lines.append("\"")
+            line.append("\"")
         }
-        lines.append(",\"limit\":\"")
-        lines.append(outcome(client))
+        line.append(",\"limit\":\"")
+        line.append(outcome(client))
         if client.worker.node.authenticates, let caller = client.caller {
-            lines.append("\",\"identity\":\"")
-            lines.append(caller.logName)
+            line.append("\",\"identity\":\"")
+            line.append(caller.logName)
         }
-        lines.append("\"}\n")
+        if let marks = client.marks, marks.hasID {
+            line.append("\",\"requestID\":\"")
+            marks.appendID(to: &line)
+        }
+        line.append("\"}\n")
     }
 
-    /// A client's bytes must not forge a line or a field: quotes, backslashes and all but printable ASCII are escaped.
-    private func appendEscaped(_ buffer: borrowing ByteBuffer) {
-        let bytes = buffer.bytes
-        for i in bytes.indices {
-            let byte = bytes[i]
-            if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
-                lines.append(UInt8(ascii: "\\"))
-                lines.append(byte)
-            } else if byte >= 0x20, byte < 0x7f {
-                lines.append(byte)
+    // MARK: Chosen columns
+
+    private func writeColumns(_ client: ClientConnection, _ line: inout ByteBuffer) {
+        var isFirst = true
+        for (column, name) in layout.columns {
+            let before = line.count
+            if layout.isJSON {
+                line.append(isFirst ? "{\"" : ",\"")
+                line.append(name)
+                line.append("\":")
+            } else if !isFirst {
+                line.append(" ")
+            }
+            if write(column, client, &line) {
+                isFirst = false
+            } else if layout.isJSON {
+                // What is not there is left out.
+                line.truncate(to: before)
             } else {
-                lines.append("\\u00")
-                lines.append(hexadecimal: UInt64(byte), width: 2)
+                line.append("-")
+                isFirst = false
             }
         }
+        if layout.isJSON { line.append(isFirst ? "{}" : "}") }
+        line.append("\n")
+    }
+
+    /// A value without spaces: in quotes for JSON alone.
+    @inline(__always)
+    private func word(_ line: inout ByteBuffer, _ body: (inout ByteBuffer) -> Void) -> Bool {
+        if layout.isJSON { line.append("\"") }
+        body(&line)
+        if layout.isJSON { line.append("\"") }
+        return true
+    }
+
+    /// A value of others' making: always in quotes.
+    @inline(__always)
+    private func text(_ line: inout ByteBuffer, _ body: (inout ByteBuffer) -> Void) -> Bool {
+        line.append("\"")
+        body(&line)
+        line.append("\"")
+        return true
+    }
+
+    private func number(_ value: Int, _ line: inout ByteBuffer) -> Bool {
+        line.append(decimal: value)
+        return true
+    }
+
+    /// Returns whether there is such a value; where there is none nothing is written.
+    private func write(_ column: AccessLayout.Column, _ client: ClientConnection, _ line: inout ByteBuffer) -> Bool {
+        let name: Configuration.AccessField.Name
+        switch column {
+        case .noted(let index):
+            guard let marks = client.marks, marks.marking === marking, marks.hasNoted(index) else { return false }
+            return text(&line) { marks.appendNoted(index, to: &$0) }
+        case .named(let known): name = known
+        }
+        switch name {
+        case .time: return word(&line) { $0.append(stamp) }
+        case .node: return word(&line) { $0.append(layout.node) }
+        case .client: return word(&line) { $0.append(client.client) }
+        case .peer: return word(&line) { $0.append(client.peer) }
+        case .request, .method, .target: return writeRequest(name, client, &line)
+        case .protocol: return word(&line) { $0.append(client.version == .http11 ? "HTTP/1.1" : "HTTP/1.0") }
+        case .status: return number(client.status, &line)
+        case .outcome: return word(&line) { $0.append(client.outcome.name) }
+        case .received: return number(client.requestBytes, &line)
+        case .sent: return number(client.responseBytes, &line)
+        case .microseconds: return number(duration(client), &line)
+        case .service:
+            guard let service = client.service else { return false }
+            return word(&line) { $0.append(service.nameBytes) }
+        case .backend:
+            guard client.usedBackend, let service = client.service else { return false }
+            return word(&line) { $0.append(service.backends[client.backendIndex].url) }
+        case .backendMicroseconds:
+            guard client.responseStarted else { return false }
+            return number(Int(clamping: (client.answeredAt - client.sentAt).microseconds), &line)
+        case .retries: return number(client.resent, &line)
+        case .limit:
+            guard client.limiterOutcome != .none else { return false }
+            return word(&line) { $0.append(outcome(client)) }
+        case .policy:
+            guard let policy = policy(client) else { return false }
+            return word(&line) { $0.append(policy) }
+        case .identity, .user, .org, .tier, .apiKey: return writeCaller(name, client, &line)
+        case .requestID:
+            guard let marks = client.marks, marks.hasID else { return false }
+            return word(&line) { marks.appendID(to: &$0) }
+        // Part of what is noted.
+        case .userAgent, .referer, .host, .path: return false
+        }
+    }
+
+    private func writeRequest(
+        _ name: Configuration.AccessField.Name, _ client: ClientConnection, _ line: inout ByteBuffer
+    ) -> Bool {
+        if client.logged.isEmpty { return false }
+        return text(&line) { Self.appendPart(name, of: client.logged, to: &$0) }
+    }
+
+    private static func appendPart(
+        _ name: Configuration.AccessField.Name, of logged: borrowing ByteBuffer, to line: inout ByteBuffer
+    ) {
+        let bytes = logged.bytes
+        var space = 0
+        while space < bytes.count, bytes[space] != 0x20 { space += 1 }
+        switch name {
+        case .method: line.appendEscaped(bytes.extracting(0..<space))
+        case .target: line.appendEscaped(bytes.extracting(min(space + 1, bytes.count)..<bytes.count))
+        default: line.appendEscaped(bytes)
+        }
+    }
+
+    private func writeCaller(
+        _ name: Configuration.AccessField.Name, _ client: ClientConnection, _ line: inout ByteBuffer
+    ) -> Bool {
+        guard client.worker.node.authenticates, let caller = client.caller else { return false }
+        if name == .identity { return word(&line) { $0.append(caller.logName) } }
+        let value =
+            switch name {
+            case .user: caller.names.user
+            case .org: caller.names.org
+            case .tier: caller.names.tier
+            default: caller.names.key
+            }
+        guard !value.isEmpty else { return false }
+        return text(&line) { $0.appendEscaped(value.span) }
+    }
+
+    /// The policy that has refused, or would have.
+    private func policy(_ client: ClientConnection) -> [UInt8]? {
+        guard let node = client.lane?.node else { return nil }
+        let report: PolicyReport
+        switch client.limiterOutcome {
+        case .none, .admitted: return nil
+        case .refused:
+            if node.policyTable == nil { return node.policyNames.first }
+            report = client.worker.report
+        case .refusedInShadow: report = client.limitReport
+        }
+        for index in 0..<report.count
+        where report[index].isRefused && report[index].isShadow == (client.limiterOutcome == .refusedInShadow) {
+            let policy = Int(report[index].policy)
+            return policy < node.policyNames.count ? node.policyNames[policy] : nil
+        }
+        return nil
     }
 
     func turnEnded() {

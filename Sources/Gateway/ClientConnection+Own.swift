@@ -1,4 +1,5 @@
-// Answers of the gateway's own that are no refusals: to requests that are meant for it and not for a backend.
+// Answers of the gateway's own that are no refusals: to requests that are meant for it and not for a backend. And what
+// comes before a refusal of what is no request.
 
 import EventLoop
 import HTTP1
@@ -52,8 +53,26 @@ extension ClientConnection {
         fields.append(worker.date())
         if let service { fields.append(service.allowLine) }
         if let type { fields.append(type) }
+        if let marks { marks.appendResponseLines(to: &fields) }
         output.appendResponse(
             status: status, reason: reasonPhrase(status), fields: fields.bytes, body: body.bytes,
             options: ownOptions(keep: keep))
+    }
+
+    /// Begins an exchange whose head nobody understands, or that never came.
+    func prepareRefusalWithoutHead() {
+        startedAt = loop.now
+        lane = nil
+        responseStarted = false
+        client = peer
+        requestBytes = 0
+        method = .get
+        version = .http11
+        setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))
+        logged.clear()
+        caller = nil
+        limiterOutcome = .none
+        transformed = nil
+        markAnew()
     }
 }

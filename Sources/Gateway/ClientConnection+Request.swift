@@ -34,6 +34,8 @@ extension ClientConnection: LimitRequester {
         isTrial = false
         lane = nil
         limiterOutcome = .none
+        // Behind a proxy the one before may be another's request.
+        if caller != nil { caller = nil }
         if transformed != nil { transformed = nil }
         staleRetried = false
         tried = 0
@@ -102,7 +104,10 @@ extension ClientConnection: LimitRequester {
                 return
             }
         }
-        if node.authenticates, !identify(head, bytes, index, hiddenKey) { return }
+        if node.authenticates {
+            guard identify(head, bytes, index, hiddenKey) else { return }
+            if caller != nil, transformed != nil { renewLines(head, bytes) }
+        }
         hash = node.hashing[index].hash(
             head, bytes, client: client, user: node.authenticates ? caller?.userHash : nil)
         let rewrite = RequestRewrite(
@@ -116,6 +121,7 @@ extension ClientConnection: LimitRequester {
         written.clear()
         rewrite.write(head, bytes, to: &written)
         if node.authenticates, let caller { written.append(caller.forwardLines) }
+        if let marks { marks.appendRequestLines(to: &written) }
         if let transforms = service.transforms, let refusal = transformRequest(transforms, head, bytes, &written) {
             refuse(refusal)
             return
@@ -513,10 +519,15 @@ extension ClientConnection: LimitRequester {
         output.clear()
         var fields = ByteBuffer()
         appendLimits(to: &fields)
+        var members = ByteBuffer()
+        if let marks {
+            marks.appendResponseLines(to: &fields)
+            marks.appendMember(to: &members)
+        }
         if let transformed { fields.append(transformed.lines) }
         refusal.write(
             to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: limitFields,
-            report: worker.report, authentication: worker.node.authentication, fields: fields)
+            report: worker.report, authentication: worker.node.authentication, fields: fields, members: members)
         sendOwn(&output, keep: keep)
     }
 

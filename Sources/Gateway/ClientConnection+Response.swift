@@ -146,14 +146,16 @@ extension ClientConnection {
         backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
         responseStarted = true
+        answeredAt = loop.now
         replayable = false
         if isTrial { endTrial(succeeded: status < 500) }
         let rewrite = ResponseRewrite(
             delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
-            date: head.fields.contains(.date) ? [] : worker.date())
+            date: head.fields.contains(.date) ? [] : worker.date(), dropped: marks?.droppedOfAnswers ?? FieldSet())
         let start = output.count
         rewrite.write(head, bytes, to: &output)
+        if let marks { marks.complete(head, bytes, from: start, &output) }
         if service.transforms != nil, let transformed { transformHead(transformed, from: start, compressing, &output) }
         if let lane, lane.node.tellsLimits {
             // In front of the line that ends the head.

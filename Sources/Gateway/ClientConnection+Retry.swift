@@ -21,6 +21,9 @@ extension ClientConnection {
         }
     }
 
+    /// How often it was sent again.
+    var resent: Int { max(0, tried.nonzeroBitCount - 1) + (staleRetried ? 1 : 0) }
+
     /// Whether a pooled connection that proves dead would cost nothing but another try.
     var mayFindStale: Bool { method.isIdempotent && tried & (tried &- 1) == 0 }
 

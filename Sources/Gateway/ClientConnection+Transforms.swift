@@ -18,12 +18,8 @@ extension ClientConnection {
         let settings = transforms.settings
         let exchange = TransformedExchange(transforms)
         transformed = exchange
-        var lines = ByteBuffer()
-        for field in settings.response.set { appendLine(field, head, bytes, to: &lines) }
-        for field in settings.response.add { appendLine(field, head, bytes, to: &lines) }
         let origin = settings.cors == nil ? nil : Self.only(head, bytes, "origin")
-        let isAllowed = settings.cors.map { appendCORS($0, origin, bytes, to: &lines) } ?? false
-        exchange.lines = lines.array
+        let isAllowed = writeLines(exchange, head, bytes, origin)
         if settings.compression != nil {
             var accepted = AcceptEncoding()
             for field in head.fields where Self.isNamed(bytes, field.name, "accept-encoding") {
@@ -49,6 +45,26 @@ extension ClientConnection {
         }
         for redirect in settings.redirects where answerRedirect(redirect, head, bytes) { return true }
         return false
+    }
+
+    /// Who asks is known by now: answers may speak of it.
+    func renewLines(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) {
+        guard let exchange = transformed, exchange.transforms.tellsCaller else { return }
+        let origin = exchange.transforms.settings.cors == nil ? nil : Self.only(head, bytes, "origin")
+        _ = writeLines(exchange, head, bytes, origin)
+    }
+
+    /// Writes what answers get; whether a page of that origin may read them.
+    private func writeLines(
+        _ exchange: TransformedExchange, _ head: borrowing RequestHead, _ bytes: Span<UInt8>, _ origin: Range<Int>?
+    ) -> Bool {
+        let settings = exchange.transforms.settings
+        var lines = ByteBuffer()
+        for field in settings.response.set { appendLine(field, head, bytes, to: &lines) }
+        for field in settings.response.add { appendLine(field, head, bytes, to: &lines) }
+        let isAllowed = settings.cors.map { appendCORS($0, origin, bytes, to: &lines) } ?? false
+        exchange.lines = lines.array
+        return isAllowed
     }
 
     // MARK: Requests
@@ -163,8 +179,15 @@ extension ClientConnection {
         case .path: output.append(bytes.extracting(head.path))
         case .query: output.append(bytes.extracting(head.path.upperBound..<head.pathAndQuery.upperBound))
         case .service: if let service { output.append(service.nameBytes) }
+        case .user: if let names = callerNames { output.append(names.user) }
+        case .org: if let names = callerNames { output.append(names.org) }
+        case .tier: if let names = callerNames { output.append(names.tier) }
+        case .apiKey: if let names = callerNames { output.append(names.key) }
+        case .requestID: if let marks, marks.hasID { marks.appendID(to: &output) }
         }
     }
+
+    private var callerNames: CallerNames? { worker.node.authenticates ? caller?.names : nil }
 
     // MARK: Answers of the gateway's own
 
@@ -174,6 +197,7 @@ extension ClientConnection {
         self.status = status
         var all = ByteBuffer()
         all.append(worker.date())
+        if let marks { marks.appendResponseLines(to: &all) }
         if let transformed { all.append(transformed.lines) }
         all.append(fields.bytes)
         var output = worker.output.take()

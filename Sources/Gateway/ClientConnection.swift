@@ -92,6 +92,8 @@ final class ClientConnection: StreamHandler {
     var startedAt = MonotonicTime(nanoseconds: 0)
     /// When a connection to the backend was there, or was begun.
     var sentAt = MonotonicTime(nanoseconds: 0)
+    /// When the backend began its answer.
+    var answeredAt = MonotonicTime(nanoseconds: 0)
     var request = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     var requestChunked = false
     /// The protocol that the backend was asked to switch to, by its place in the service's list.
@@ -136,6 +138,8 @@ final class ClientConnection: StreamHandler {
     /// The request line's method and target for the access log; empty when there is none.
     var logged = ByteBuffer()
     var limiterOutcome = LimiterOutcome.none
+    /// Its name, and what else is told of it; `nil` where the node wants nothing of the kind.
+    var marks: Marks?
     /// What the service changes of this exchange, where it changes anything.
     var transformed: TransformedExchange?
     /// What several policies said of the request at hand, once they have admitted it.
@@ -350,6 +354,7 @@ final class ClientConnection: StreamHandler {
             headBegun = false
             exchange += 1
             if worker.node.authenticates { guardNames(&head, bytes) }
+            if worker.node.marks { mark(&head, bytes) } else if marks != nil { marks = nil }
             begin(head, bytes)
         }
         head.swapFields(&fields)
@@ -379,21 +384,6 @@ final class ClientConnection: StreamHandler {
 
     /// Hands over what has arrived behind the request.
     func takeHeld() -> ByteBuffer { held.take() }
-
-    private func prepareRefusalWithoutHead() {
-        startedAt = loop.now
-        lane = nil
-        responseStarted = false
-        client = peer
-        requestBytes = 0
-        method = .get
-        version = .http11
-        setRequest(BodyDecoder(RequestFraming.none, limits: worker.node.headLimits))
-        logged.clear()
-        caller = nil
-        limiterOutcome = .none
-        transformed = nil
-    }
 
     private func discardBody(_ bytes: Span<UInt8>) -> Int {
         var offset = 0
@@ -494,6 +484,7 @@ final class ClientConnection: StreamHandler {
         caller = nil
         lookedAt = nil
         transformed = nil
+        marks = nil
         stream.close()
         worker.closed(self)
     }

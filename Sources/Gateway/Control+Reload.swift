@@ -63,6 +63,7 @@ extension Control {
         }
         changeAdmin(order.admin)
         changeLog(new.gateway)
+        watchAccessLog()
         watchFile()
         follow()
         let balancers = node.services.map { balancer($0) }
@@ -112,6 +113,11 @@ extension Control {
         clusterLoss = nil
         clusterState = generation.redis == nil ? .alone : .lost
         joinCluster()
+    }
+
+    /// Hears of the access log's troubles.
+    func watchAccessLog() {
+        node.accessLogSink?.listen { [mailbox] message, details in mailbox.post(.note(message, details)) }
     }
 
     private func changeLog(_ gateway: Configuration.Gateway) {

@@ -38,8 +38,8 @@ extension Control {
             offset: .microseconds(saturatingSubtract(sample.time.microseconds, wall)), bound: trip / 2, roundTrip: trip)
     }
 
-    /// Lines that were lost because what they were written to was too slow.
-    package var accessLinesDropped: Int { node.accessLogSink?.dropped ?? 0 }
+    /// What was lost of the access log, because what it was written to was too slow, or took nothing.
+    package var accessLogLosses: LogLosses { generation.accessLogLosses }
     package var accessBytesWaiting: Int { node.accessLogSink?.waiting ?? 0 }
 }
 

@@ -32,7 +32,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     /// The configuration in force.
     var generation: Generation
     var node: NodeContext { generation.context }
-    private let mailbox: Mailbox<ControlMessage>
+    let mailbox: Mailbox<ControlMessage>
     let workers: [Mailbox<WorkerMessage>]
     let resolver: Resolver
     var logger: Logger
@@ -122,6 +122,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             node: setup.id, boot: setup.info.boot, services: node.services.map { Self.watched($0) }, seed: setup.seed,
             now: moment)
         loop.addWakeHandler(self)
+        watchAccessLog()
         healthTimer = LoopTimer(loop) { [weak self] in self?.tick() }
         resolveTimer = LoopTimer(loop) { [weak self] in self?.resolveAgain() }
         shareTimer = LoopTimer(loop) { [weak self] in self?.lookAtShares() }

@@ -77,6 +77,8 @@ enum DataPathLimits {
     /// Access lines that may wait to be written. Beyond it lines are dropped and counted: a full disk must not stop the
     /// traffic.
     static let logBytesMax = 8 << 20
+    /// What a line of the log holds of one field of a head: room for any browser's name of itself.
+    static let notedBytesMax = 1 << 10
     /// A health answer's head is small; more is no health answer.
     static let probeHeadBytesMax = 16 << 10
     /// As much of its body is looked through.

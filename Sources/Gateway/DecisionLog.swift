@@ -18,6 +18,8 @@ final class DecisionLog: DecisionRecorder {
         isWindow = policies.map { $0.form != .leases }
     }
 
+    func reopen() { sink.reopen() }
+
     /// Writes what waits; nothing more may come.
     func close() { sink.close() }
 

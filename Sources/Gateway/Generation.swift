@@ -20,6 +20,8 @@ package final class Generation: Sendable {
     let redis: RedisTopology?
     /// Where the access log goes, as a file that may be renamed under us.
     let accessLogStamp: FileStamp?
+    /// What it has lost since the start.
+    let accessLogLosses: LogLosses
 
     /// What all configurations of a process have in common.
     struct Basis: Sendable {
@@ -28,6 +30,8 @@ package final class Generation: Sendable {
         let descriptors: Int
         let resolver: Resolver
         let failures: RedisFailureCounts
+        /// Of the access log.
+        let losses: LogLosses
     }
 
     /// - Parameter before: the one in force; `nil` at the start.
@@ -75,11 +79,12 @@ package final class Generation: Sendable {
         }
         let target = configuration.gateway.accessLog
         accessLogStamp = Self.stamp(target)
+        accessLogLosses = basis.losses
         let sink: LogSink?
         if let before, target == old?.gateway.accessLog, before.accessLogStamp == accessLogStamp {
             sink = before.context.accessLogSink
         } else {
-            sink = try Node.openAccessLog(target)
+            sink = try Node.openAccessLog(target, basis.losses)
         }
         let authentication = try Self.authentication(configuration, basis, redis: redis, before: before)
         context = NodeContext(

@@ -181,10 +181,12 @@ struct ResponseRewrite {
     var upgrade: Range<Int>?
     /// A whole line, for answers that come without one.
     var date: [UInt8] = []
+    /// Fields that are not passed on.
+    var dropped = FieldSet()
 
     func write(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
         output.appendStatusLine(of: head, from: bytes)
-        var dropped: FieldSet = []
+        var dropped = self.dropped
         // RFC 9110 §8.6: neither 1xx nor 204 has a Content-Length; a client that believed one would wait.
         if head.status < 200 || head.status == 204 { dropped.insert(.contentLength) }
         copyFields(of: head, from: bytes, to: &output, dropping: dropped)

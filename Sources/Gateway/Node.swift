@@ -99,7 +99,7 @@ package final class Node: Sendable {
         basisConfiguration = configuration
         basis = Generation.Basis(
             id: id.text, workerCount: workerCount, descriptors: descriptors.soft, resolver: Resolver(),
-            failures: RedisFailureCounts())
+            failures: RedisFailureCounts(), losses: LogLosses())
         let generation = try Generation(configuration, basis, text: text)
         current = Mutex(generation)
         let sockets = try Self.listen(
@@ -185,19 +185,22 @@ package final class Node: Sendable {
     ) throws(NodeStartError) -> DecisionLog? {
         guard let path else { return nil }
         do throws(SystemError) {
-            return DecisionLog(LogSink(try OutputFile.append(path: path)), policies, services)
+            let sink = LogSink(try OutputFile.append(path: path), path: path, name: "the decision log")
+            return DecisionLog(sink, policies, services)
         } catch {
             throw NodeStartError(
                 description: "rateLimit.decisionLog: \(error.reason): give a path that can be written")
         }
     }
 
-    static func openAccessLog(_ target: Configuration.AccessLog) throws(NodeStartError) -> LogSink? {
+    static func openAccessLog(
+        _ target: Configuration.AccessLog, _ losses: LogLosses
+    ) throws(NodeStartError) -> LogSink? {
         do throws(SystemError) {
             switch target {
             case .off: return nil
-            case .standardOutput: return LogSink(try OutputFile.standardOutput())
-            case .file(let path): return LogSink(try OutputFile.append(path: path))
+            case .standardOutput: return LogSink(try OutputFile.standardOutput(), losses: losses)
+            case .file(let path): return LogSink(try OutputFile.append(path: path), path: path, losses: losses)
             }
         } catch {
             throw NodeStartError(
@@ -384,6 +387,13 @@ package final class Node: Sendable {
 
     /// Asks for an orderly end; `wait` returns when it has come.
     package func drain() { controlMailbox.post(.drain) }
+
+    /// Opens the files of logs anew: somebody has renamed them.
+    package func reopenLogs() {
+        let generation = current.withLock { $0 }
+        generation.context.accessLogSink?.reopen()
+        (generation.limiterContext?.decisions as? DecisionLog)?.reopen()
+    }
 
     /// For a moment another process of this node has its name too, which is no mistake.
     package func changeHands() { controlMailbox.post(.changeHands) }

@@ -104,7 +104,13 @@ final class NodeContext: Sendable {
     /// The process's limit, as it was at the start.
     let descriptors: Int
     let accessLogSink: LogSink?
-    let accessLogFormat: LogFormat
+    let accessLayout: AccessLayout
+    /// `nil` where requests carry no marks.
+    let marking: Marking?
+    /// The same, as a word that costs no reference.
+    let marks: Bool
+    /// By the numbers of the policies.
+    let policyNames: [[UInt8]]
     let limiterSetup: LimiterSetup
     /// `nil` where nobody is asked who they are.
     let authentication: Authentication?
@@ -161,7 +167,10 @@ final class NodeContext: Sendable {
             before?.connections
             ?? ConnectionLimits(
                 total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
-        accessLogFormat = gateway.logFormat == .json ? .json : .text
+        accessLayout = AccessLayout(gateway, node: id)
+        marking = Marking(id: gateway.requestID, noted: accessLogSink == nil ? [] : accessLayout.noted)
+        marks = marking != nil
+        policyNames = policies.map { Array($0.name.utf8) }
         drain = gateway.drain
         rateLimitFields =
             policies.isEmpty

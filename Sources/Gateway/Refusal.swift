@@ -121,13 +121,16 @@ enum Refusal {
     /// - Parameters:
     ///   - report: what the policies said, where there are several.
     ///   - more: whole lines.
+    ///   - moreMembers: each with its comma in front.
     func write(
         to output: inout ByteBuffer, date: [UInt8], options: ResponseOptions, limit: RateLimitFields?,
-        report: PolicyReport, authentication: Authentication?, fields more: borrowing ByteBuffer
+        report: PolicyReport, authentication: Authentication?, fields more: borrowing ByteBuffer,
+        members moreMembers: borrowing ByteBuffer
     ) {
         var fields = ByteBuffer()
         fields.append(more.bytes)
         var members = ByteBuffer()
+        members.append(moreMembers.bytes)
         switch self {
         case .rateLimited(let retryAfter):
             limit?.write(retryAfter: retryAfter, to: &fields)

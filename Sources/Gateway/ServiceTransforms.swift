@@ -16,6 +16,8 @@ final class ServiceTransforms: Sendable {
     let responseDropped: FoldedNames
     /// The same for answers that are compressed on their way.
     let compressedDropped: FoldedNames
+    /// Whether answers speak of who asks.
+    let tellsCaller: Bool
     /// Clients that are served during maintenance.
     let maintenanceGuests: [CIDR]
 
@@ -23,6 +25,9 @@ final class ServiceTransforms: Sendable {
         guard let settings else { return nil }
         self.settings = settings
         requestDropped = FoldedNames(settings.request.set.map(\.name) + settings.request.remove)
+        tellsCaller = (settings.response.set + settings.response.add).contains { field in
+            field.value.variables.contains(where: \.isOfCaller)
+        }
         let names = settings.response.set.map(\.name) + settings.response.remove
         let prefixes = settings.cors == nil ? [] : ["access-control-"]
         responseDropped = FoldedNames(names, prefixes: prefixes)

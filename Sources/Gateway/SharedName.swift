@@ -8,7 +8,8 @@ extension Configuration {
     package var sharedName: String {
         let shared: [Any] = [
             services, auth as Any, gateway.timeout as Any, gateway.limits, gateway.trustedProxies,
-            gateway.forwardedHeader, gateway.proxyProtocol, gateway.via, gateway.drain, gateway.heartbeat,
+            gateway.forwardedHeader, gateway.proxyProtocol, gateway.requestID as Any, gateway.via, gateway.drain,
+            gateway.heartbeat,
             rateLimit.map { limit -> [Any] in
                 [
                     limit.requestsPerSecond as Any, limit.burstSize as Any, limit.timeout, limit.onRedisLoss,

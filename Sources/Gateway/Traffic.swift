@@ -85,9 +85,7 @@ package final class ServiceTraffic: Sendable {
     /// Counts an exchange that has ended.
     func count(_ client: ClientConnection, worker: Int, at now: MonotonicTime) {
         let status = client.status
-        let outcome = RequestOutcome(
-            status: status, fromBackend: client.responseStarted, isWhole: client.responseComplete,
-            isLimited: client.limiterOutcome == .refused, isRouted: client.service != nil)
+        let outcome = client.outcome
         let codeClass = min(max(0, status / 100), Self.classMax)
         counters.add(1, to: codeClass * Self.outcomesMax + outcome.rawValue, lane: worker)
         if client.requestBytes > 0 { counters.add(client.requestBytes, to: Self.received, lane: worker) }
@@ -114,6 +112,16 @@ package final class ServiceTraffic: Sendable {
     package var durations: DurationSummary { counters.summary(at: Self.gateway) }
     /// From sending a request to the head of its backend's answer.
     package var backendDurations: DurationSummary { counters.summary(at: Self.backend) }
+}
+
+extension ClientConnection {
+    /// How the exchange that has ended did so.
+    @inline(__always)
+    var outcome: RequestOutcome {
+        RequestOutcome(
+            status: status, fromBackend: responseStarted, isWhole: responseComplete,
+            isLimited: limiterOutcome == .refused, isRouted: service != nil)
+    }
 }
 
 /// One backend's traffic.

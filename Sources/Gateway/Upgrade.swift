@@ -1,5 +1,6 @@
 // Upgrades to other protocols (RFC 9110 §7.8): which are passed on, and which answer is one to them.
 
+import EventLoop
 import HTTP1
 import LinuxIO
 import Primitives
@@ -100,6 +101,7 @@ extension ClientConnection {
         guard let service else { return }
         status = 101
         responseStarted = true
+        answeredAt = loop.now
         worker.backendAnswered(service, backendIndex, status: 101, since: sentAt)
         worker.reportSuccess(service, backendIndex)
         phase = .tunneling

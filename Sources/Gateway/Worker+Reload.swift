@@ -124,10 +124,8 @@ extension Worker {
         } else {
             callers?.forget()
         }
-        if node.accessLogSink !== before.accessLogSink || node.accessLogFormat != before.accessLogFormat {
-            accessLog?.turnEnded()
-            accessLog = node.accessLogSink.map { AccessLog($0, format: node.accessLogFormat, loop: loop) }
-        }
+        accessLog?.turnEnded()
+        accessLog = AccessLog(of: self)
         if !draining {
             if let sockets = next.sockets { listen(anew: sockets[index]) }
             tunnels.reloaded(node.services, at: loop.now)

@@ -12,6 +12,7 @@ import LinuxIO
 import Primitives
 import RateLimiting
 import Synchronization
+import Tracing
 
 /// What other threads tell a worker.
 enum WorkerMessage: Sendable {
@@ -81,6 +82,8 @@ final class Worker: ListenerHandler, WakeHandler {
     private(set) var pressure: Pressure!
     let tunnels = Tunnels()
     let gzips = GzipPool()
+    /// Names for requests.
+    var ids = IDSource(seeds: SystemClock.random64(), SystemClock.random64())
     var accessLog: AccessLog?
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.
@@ -102,7 +105,7 @@ final class Worker: ListenerHandler, WakeHandler {
             Lane(service, of: node, balancer: balancer, before: nil, worker: self)
         }
         startLimiter()
-        if let sink = node.accessLogSink { accessLog = AccessLog(sink, format: node.accessLogFormat, loop: loop) }
+        accessLog = AccessLog(of: self)
     }
 
     func listen(on sockets: [ListeningSocket]) throws(SystemError) {

@@ -15,6 +15,8 @@ package final class Caller: Sendable {
     package let forwardLines: [UInt8]
     /// `user:42`, or `key:…` where there is no user: for logs, in printable ASCII without spaces.
     package let logName: [UInt8]
+    /// The same as they stand in the credential, empty where it does not say: for headers and logs.
+    package let names: CallerNames
     /// For consistent hashing; `nil` without a user.
     package let userHash: UInt64?
 
@@ -38,6 +40,7 @@ package final class Caller: Sendable {
         line(forward.key, claims.keyID)
         forwardLines = lines
         logName = Self.logName(claims)
+        names = CallerNames(claims)
         userHash = claims.user.map { stableHash($0) }
     }
 
@@ -59,6 +62,21 @@ package final class Caller: Sendable {
     package func has(scopes wanted: [String]) -> Bool {
         for scope in wanted where !scopes.contains(scope) { return false }
         return true
+    }
+}
+
+/// In bytes that can stand in a header field (`CallerClaims.isUsable`).
+package struct CallerNames: Sendable {
+    package let user: [UInt8]
+    package let org: [UInt8]
+    package let tier: [UInt8]
+    package let key: [UInt8]
+
+    init(_ claims: CallerClaims) {
+        user = Array((claims.user ?? "").utf8)
+        org = Array((claims.org ?? "").utf8)
+        tier = Array((claims.tier ?? "").utf8)
+        key = Array((claims.keyID ?? "").utf8)
     }
 }
 

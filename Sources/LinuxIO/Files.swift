@@ -26,6 +26,17 @@ public enum OutputFile {
     public static func writeError(_ bytes: Span<UInt8>) throws(SystemError) { try write(2, bytes) }
 
     private static func write(_ raw: Int32, _ bytes: Span<UInt8>) throws(SystemError) {
+        let (_, error) = writePrefix(raw, bytes)
+        if let error { throw error }
+    }
+
+    /// Writes as many bytes as can be written; says how many, and what stood in the way of the rest. Never call it on a
+    /// loop.
+    public static func writePrefix(
+        _ file: borrowing Descriptor, _ bytes: Span<UInt8>
+    ) -> (written: Int, error: SystemError?) { writePrefix(file.raw, bytes) }
+
+    private static func writePrefix(_ raw: Int32, _ bytes: Span<UInt8>) -> (written: Int, error: SystemError?) {
         var offset = 0
         while offset < bytes.count {
             let rest = bytes.extracting(offset..<bytes.count)
@@ -36,10 +47,11 @@ public enum OutputFile {
                 offset += n
                 continue
             }
-            guard n < 0, errno == EAGAIN else { throw .last("write") }
+            guard n < 0, errno == EAGAIN else { return (offset, .last("write")) }
             var wait = pollfd(fd: raw, events: Int16(POLLOUT), revents: 0)
             _ = unsafe poll(&wait, 1, 1_000)
         }
+        return (offset, nil)
     }
 }
 

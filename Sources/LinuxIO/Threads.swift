@@ -72,6 +72,7 @@ public enum Signals {
     public static let terminate = SIGTERM
     public static let interrupt = SIGINT
     public static let hangUp = SIGHUP
+    public static let reopen = SIGUSR1
     public static let upgrade = SIGUSR2
     public static let childEnded = SIGCHLD
     public static let kill = SIGKILL
@@ -81,6 +82,7 @@ public enum Signals {
         case SIGTERM: "SIGTERM"
         case SIGINT: "SIGINT"
         case SIGHUP: "SIGHUP"
+        case SIGUSR1: "SIGUSR1"
         case SIGUSR2: "SIGUSR2"
         case SIGSEGV: "SIGSEGV"
         case SIGBUS: "SIGBUS"
@@ -122,5 +124,18 @@ public final class Waiter: @unchecked Sendable {
 
     public func wait() {
         while unsafe sem_wait(semaphore) != 0 {}
+    }
+
+    /// Waits at most so long; whether there was something.
+    public func wait(atMost span: TimeSpan) -> Bool {
+        var end = timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &end)
+        let nanoseconds = Int64(end.tv_nsec) + span.nanoseconds % 1_000_000_000
+        end.tv_sec += Int(span.nanoseconds / 1_000_000_000 + nanoseconds / 1_000_000_000)
+        end.tv_nsec = Int(nanoseconds % 1_000_000_000)
+        while unsafe sem_timedwait(semaphore, &end) != 0 {
+            guard errno == EINTR else { return false }
+        }
+        return true
     }
 }

@@ -48,7 +48,7 @@ package final class Supervisor {
     private static let reloadTime = TimeSpan.seconds(10)
 
     package static let signalNumbers = [
-        Signals.terminate, Signals.interrupt, Signals.hangUp, Signals.upgrade, Signals.childEnded,
+        Signals.terminate, Signals.interrupt, Signals.hangUp, Signals.reopen, Signals.upgrade, Signals.childEnded,
     ]
 
     /// Block `signalNumbers` first.
@@ -168,6 +168,9 @@ package final class Supervisor {
             manager.reloading(at: SystemClock.monotonic())
             reloadedBy = SystemClock.monotonic() + Self.reloadTime
             Processes.send(signal, to: current.id)
+        // Those who leave still write too.
+        case Signals.reopen:
+            for worker in [current].compactMap({ $0 }) + leaving { Processes.send(signal, to: worker.id) }
         case Signals.upgrade: upgrade()
         default: break
         }

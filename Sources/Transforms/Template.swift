@@ -14,6 +14,26 @@ package enum TemplateVariable: String, CaseIterable, Hashable, Sendable {
     /// With its question mark; nothing where there is none.
     case query
     case service
+    /// Who asks, as a verified credential says; nothing where nobody has said it.
+    case user, org, tier, apiKey
+    /// The request's name; nothing where requests have none.
+    case requestID
+
+    /// What may stand in headers alone: of others' making, it could become more than one segment of a path.
+    package var isForHeaders: Bool {
+        switch self {
+        case .client, .scheme, .host, .hostname, .method, .path, .query, .service: false
+        case .user, .org, .tier, .apiKey, .requestID: true
+        }
+    }
+
+    /// Whether it is known once the caller is.
+    package var isOfCaller: Bool {
+        switch self {
+        case .user, .org, .tier, .apiKey: true
+        case .client, .scheme, .host, .hostname, .method, .path, .query, .service, .requestID: false
+        }
+    }
 }
 
 package struct Template: Hashable, Sendable {
@@ -85,6 +105,11 @@ package struct Template: Hashable, Sendable {
         if hasRest { known.append("{rest}") }
         if groups > 0 { known.append("{1}") }
         throw TransformError(message: "{\(name)} is not one of \(known.joined(separator: ", "))")
+    }
+
+    /// Its variables.
+    package var variables: [TemplateVariable] {
+        parts.compactMap { part in if case .variable(let variable) = part { variable } else { nil } }
     }
 
     /// What stands in it as it is.

@@ -65,7 +65,9 @@ struct RunningNode: Sendable {
     let manager: ServiceManager
     let logger: Logger
 
-    static let signals = [Signals.terminate, Signals.interrupt, Signals.upgrade, Signals.hangUp]
+    static let signals = [
+        Signals.terminate, Signals.interrupt, Signals.reopen, Signals.upgrade, Signals.hangUp,
+    ]
 
     init(_ node: Node, _ parent: ParentLink?, _ lifecycle: Lifecycle, _ logger: Logger) {
         self.node = node
@@ -102,6 +104,8 @@ struct RunningNode: Sendable {
                 lifecycle.askForUpgrade()
             } else if signal == Signals.hangUp {
                 node.reload(.signal)
+            } else if signal == Signals.reopen {
+                node.reopenLogs()
             } else if isStopping {
                 // A second one waits for nobody.
                 node.stop()

@@ -35,8 +35,8 @@ struct ErrorTests {
             Row(
                 file(gateway: "  \"a b\\e\": 1"),
                 """
-                f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, adminToken, workers, accessLog, \
-                logFormat, logLevel, via, trustedProxies, forwardedHeader, proxyProtocol, heartbeat, drain, watchConfig, limits
+                f:2:3: gateway.`a b\u{fffd}`: unknown key; known here: port, timeout, admin, adminToken, workers, logFormat, \
+                accessLog, requestID, logLevel, via, trustedProxies, forwardedHeader, proxyProtocol, heartbeat, drain, watchConfig, limits
                 """
             ),
             // Wrong types.
@@ -91,6 +91,49 @@ struct ErrorTests {
             Row(
                 file(gateway: "  accessLog: yes"),
                 "f:2:14: gateway.accessLog: `yes` is neither true, false nor a path; write a path with a slash"
+            ),
+            Row(
+                file(
+                    gateway:
+                        "  accessLog: {path: log, format: xml, fields: [stauts, \"header:a b\", header:Cookie], file: a}"
+                ),
+                """
+                f:2:21: gateway.accessLog.path: `log` is neither true, false nor a path; write a path with a slash
+                f:2:34: gateway.accessLog.format: `xml` is not one of text, json
+                f:2:48: gateway.accessLog.fields[0]: `stauts` is not one of time, node, client, peer, request, method, \
+                target, path, protocol, host, status, outcome, received, sent, microseconds, service, backend, \
+                backendMicroseconds, retries, limit, policy, identity, user, org, tier, apiKey, requestID, userAgent, \
+                referer, header:NAME (did you mean status?)
+                f:2:56: gateway.accessLog.fields[1]: `a b` is not a token; use letters, digits and !#$%&'*+-.^_`|~
+                f:2:70: gateway.accessLog.fields[2]: `header:Cookie` holds a secret, which must not stand in a log; \
+                write identity for who asked
+                f:2:86: gateway.accessLog.file: unknown key; known here: path, format, fields
+                """
+            ),
+            Row(
+                file(gateway: "  accessLog: {fields: [time, status, time]}"),
+                "f:2:23: gateway.accessLog.fields: `time` is there twice; write it once"
+            ),
+            Row(
+                file(gateway: "  accessLog: {fields: [header:X-Key]}\n  requestID: {header: x-user}")
+                    + "\nauth: {apiKeys: {header: X-Key, redis: false}, forward: {user: X-User}}",
+                """
+                f:2:23: gateway.accessLog.fields: `header:x-key` holds API keys, which must not stand in a log; write \
+                apiKey for their names
+                f:3:23: gateway.requestID.header: `x-user` is a name in the section auth already; write another
+                """
+            ),
+            Row(
+                file(gateway: "  requestID: yes"),
+                "f:2:14: gateway.requestID: `yes` is not one of true, false (did you mean true?)"
+            ),
+            Row(
+                file(gateway: "  requestID: {header: Content-Length, accept: some, respond: 1}"),
+                """
+                f:2:23: gateway.requestID.header: `Content-Length` means something else; write a name such as X-Request-Id
+                f:2:47: gateway.requestID.accept: `some` is not one of all, trusted, none
+                f:2:62: gateway.requestID.respond: `1` is not one of true, false (did you mean true?)
+                """
             ),
             Row(
                 file(gateway: "  logLevel: warn"),

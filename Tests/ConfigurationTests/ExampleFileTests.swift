@@ -76,3 +76,24 @@ struct ExampleFileTests {
         }
     }
 }
+
+@Suite("Examples in the documents")
+struct DocumentedExampleTests {
+    private static let docs = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().appendingPathComponent("docs")
+
+    /// The parts of a file that a document shows.
+    private static func examples(_ name: String) throws -> [String] {
+        let text = try String(contentsOf: docs.appendingPathComponent(name), encoding: .utf8)
+        return text.components(separatedBy: "```yaml\n").dropFirst().compactMap {
+            $0.components(separatedBy: "\n```").first
+        }
+    }
+
+    @Test("they load beside a service", arguments: ["access-log.md"])
+    func load(name: String) throws {
+        let examples = try Self.examples(name)
+        #expect(!examples.isEmpty)
+        for example in examples { #expect(errors(example + "\n" + file()) == [], "\(example)") }
+    }
+}

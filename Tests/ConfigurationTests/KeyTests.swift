@@ -14,6 +14,9 @@ struct KeyTests {
         #expect(gateway.admin == nil)
         #expect(gateway.workers == .auto)
         #expect(gateway.accessLog == .standardOutput)
+        #expect(gateway.accessLogFormat == .text)
+        #expect(gateway.accessLogFields == [])
+        #expect(gateway.requestID == nil)
         #expect(gateway.logFormat == .text)
         #expect(gateway.logLevel == .info)
         #expect(gateway.via == "sluice")
@@ -289,6 +292,42 @@ struct KeyTests {
         let limits = try parse(file(gateway: "  timeout: \(zero)\n  limits: {headerTimeout: \(zero)}")).gateway
         #expect(limits.timeout == nil)
         #expect(limits.limits.headerTimeout == nil)
+    }
+
+    @Test("the access log may be a mapping, and requests have names where that is wanted")
+    func accessLog() throws {
+        let log = try parse(
+            file(gateway: "  accessLog: {path: ./a.log, format: json, fields: [time, status, header:X-A]}")
+        ).gateway
+        #expect(log.accessLog == .file(path: "./a.log"))
+        #expect(log.accessLogFormat == .json && log.logFormat == .text)
+        #expect(log.accessLogFields == [.named(.time), .named(.status), .header("x-a")])
+        let plain = try parse(file(gateway: "  logFormat: json\n  accessLog: {fields: [status]}")).gateway
+        #expect(plain.accessLog == .standardOutput)
+        #expect(plain.accessLogFormat == .json)
+        #expect(try parse(file(gateway: "  accessLog: {path: false}")).gateway.accessLog == .off)
+
+        let standard = Configuration.RequestID(header: "X-Request-Id", accept: .all, respond: true)
+        #expect(try parse(file(gateway: "  requestID: true")).gateway.requestID == standard)
+        #expect(try parse(file(gateway: "  requestID: {}")).gateway.requestID == standard)
+        #expect(try parse(file(gateway: "  requestID: false")).gateway.requestID == nil)
+        #expect(
+            try parse(file(gateway: "  requestID: {header: X-Trace, accept: trusted, respond: false}")).gateway
+                .requestID
+                == Configuration.RequestID(header: "X-Trace", accept: .trusted, respond: false))
+    }
+
+    @Test("the cluster's configuration leaves a node its own access log", arguments: ["accessLog: false", ""])
+    func ownAccessLog(theirs: String) throws {
+        let own = file(
+            gateway: "  accessLog: {path: /a/it's $$x.log, format: json, fields: [time, header:X-A]}\n  port: :81")
+        let source = ConfigurationSource(path: "f", overrides: [], environment: [:])
+        let text = file(gateway: theirs.isEmpty ? "" : "  " + theirs)
+        let merged = try source.parse(text, named: "theirs", over: own).gateway
+        #expect(merged.accessLog == .file(path: "/a/it's $x.log"))
+        #expect(merged.accessLogFormat == .json)
+        #expect(merged.accessLogFields == [.named(.time), .header("x-a")])
+        #expect(merged.port == ListenAddress(host: nil, port: 81))
     }
 
     @Test(

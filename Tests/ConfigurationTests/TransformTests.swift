@@ -55,6 +55,14 @@ struct TransformTests {
             "request: {remove: [transfer_encoding]}",
             "`transfer_encoding` frames messages or is the gateway's own; it can not be changed"
         ),
+        (
+            "rewrite: [{prefix: /v1, to: \"/{user}\"}]",
+            "`/{user}`: {user} can stand in headers alone; remove it here"
+        ),
+        (
+            "redirects: [{prefix: /v1, to: \"/{requestID}\"}]",
+            "`/{requestID}`: {requestID} can stand in headers alone; remove it here"
+        ),
         ("request: {set: {Host: a}}", "`Host` is hostHeader's to choose; remove it here"),
         ("request: {set: {\"X A\": a}}", "`X A` is not a token; use letters, digits and !#$%&'*+-.^_`|~"),
         ("request: {set: {X-A: \"a\\r\\nB: c\"}}", "has a control character; a header is one line"),

@@ -5,7 +5,7 @@
 let layers: [[String]] = [
     ["Primitives"],
     ["LinuxIO"],
-    ["HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms"],
+    ["HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms", "Tracing"],
     ["EventLoop"],
     ["RedisClient", "Supervision"],
     ["Balancing", "Identity", "Configuration"],

@@ -28,6 +28,7 @@ let fuzzTargets: [FuzzTarget] = [
     FuzzTarget(name: "chunked") { { try checkChunked($0) } },
     FuzzTarget(name: "forwarded") { { try checkForwarded($0) } },
     FuzzTarget(name: "proxy-header") { { try checkProxyHeader($0) } },
+    FuzzTarget(name: "trace") { { try checkTrace($0) } },
     FuzzTarget(name: "redis-reply") { { try checkReplies($0) } },
     FuzzTarget(name: "connection") {
         let gateway = try GatewayInProcess()
