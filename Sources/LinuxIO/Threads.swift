@@ -3,7 +3,6 @@ import Glibc
 public import Primitives
 
 /// A thread of the operating system that runs one function.
-
 public struct OSThread: Sendable {
     private let handle: pthread_t
 
@@ -17,6 +16,11 @@ public struct OSThread: Sendable {
     }
 
     public func join() { _ = pthread_join(handle, nil) }
+
+    /// Names the thread that calls; called by the first one, it is the process's name in `ps` and `pgrep`.
+    public static func nameThis(_ name: String) {
+        _ = unsafe pthread_setname_np(pthread_self(), String(name.prefix(15)))
+    }
 }
 
 private final class ThreadStart {
@@ -32,7 +36,7 @@ private final class ThreadStart {
 private func osThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
     guard let argument = unsafe argument else { return nil }
     let start = unsafe Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
-    _ = unsafe pthread_setname_np(pthread_self(), String(start.name.prefix(15)))
+    OSThread.nameThis(start.name)
     sluice_use_crash_stack()
     start.body()
     return nil

@@ -64,6 +64,8 @@ struct Run: ParsableCommand {
         let environment = Processes.environment
         let parent = ParentLink(environment: environment)
         if isSupervisor(parent) { return try superviseNode() }
+        // A supervisor starts it as /proc/self/exe, and `exe` is no name to look for.
+        OSThread.nameThis("sluice")
         Signals.block(RunningNode.signals)
         let (configuration, text) = try options.load { parent?.tell(.failed($0)) }
         let gateway = configuration.gateway

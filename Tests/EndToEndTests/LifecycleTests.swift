@@ -187,6 +187,7 @@ struct SupervisionTests {
             let pid = try node.number("pid")
             #expect(pid != Int(node.process.pid))
             #expect(try node.number("crashes") == 0)
+            #expect(readFile("/proc/\(pid)/comm") == "sluice\n")
             let clients = Clients(node, 3, keepingAlive: false)
             try clients.more()
             _ = kill(pid_t(pid), signal)
