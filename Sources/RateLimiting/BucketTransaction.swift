@@ -31,7 +31,7 @@ package struct BucketDecision: Equatable, Sendable {
     package var freesAt: RedisTime?
     /// Buckets that have left: the name of the first, and how many there can be up to the last.
     package var expired: (first: UInt64, count: Int) = (0, 0)
-    /// Those that end more than a window after what time it is: the server's clock was set back.
+    /// Those that end too far ahead of what time it is: the server's clock was set back.
     package var future: (first: UInt64, count: Int) = (0, 0)
 
     package static func == (left: BucketDecision, right: BucketDecision) -> Bool {
@@ -119,8 +119,9 @@ package struct Buckets: Equatable, Sendable {
     /// - Parameters:
     ///   - limit: slots in a window.
     ///   - room: slots that the dearest request takes, to say when there is room for it.
+    ///   - aheadMax: how far ahead of the server's clock a bucket can end that was named in good faith.
     package func interpret(
-        _ reply: Reply, of transaction: WindowTransaction, limit: Int, room: Int
+        _ reply: Reply, of transaction: WindowTransaction, limit: Int, room: Int, aheadMax: TimeSpan
     ) -> BucketOutcome {
         // [4] [2] seconds microseconds · this bucket's count · [2n] name, count … · expiry
         for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
@@ -137,14 +138,16 @@ package struct Buckets: Equatable, Sendable {
         var expired = Run()
         var future = Run()
         var first: Int64 = .max
+        // A clock that was just set forward has not brought the end of a window any nearer.
+        let sure = min(time, transaction.lower.microseconds)
         for index in stride(from: 6, to: 6 + size, by: 2) {
             guard let end = reply.integer(index), let count = reply.integer(index + 1) else { return .malformed }
             if UInt64(clamping: end) == transaction.first { isOursThere = true }
-            if saturatingAdd(end, window) < time {
+            if saturatingAdd(end, window) < sure {
                 expired.add(end)
                 continue
             }
-            if saturatingSubtract(end, time) > saturatingAdd(window, 2 * span) { future.add(end) }
+            if saturatingSubtract(end, time) > saturatingAdd(aheadMax.nanoseconds / 1_000, 2 * span) { future.add(end) }
             sum = saturatingAdd(sum, max(0, count))
             if count > 0 { first = min(first, end) }
         }
@@ -159,7 +162,7 @@ package struct Buckets: Equatable, Sendable {
         if time > Int64(clamping: transaction.first) { decision.isLate = true }
         if first < .max { decision.changesAt = RedisTime(microseconds: saturatingAdd(first, window)) }
         let free = Int64(limit) - Int64(decision.taken)
-        decision.freesAt = roomAt(reply, size: size, time: time, wanted: Int64(room) - free)
+        decision.freesAt = roomAt(reply, size: size, time: sure, wanted: Int64(room) - free)
         return .decided(decision)
     }
 

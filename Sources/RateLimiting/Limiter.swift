@@ -35,6 +35,14 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var isDelivering = false
     /// Reused.
     private var delivery: [LimitAnswer] = []
+    /// On a cluster: whose windows the server that has their slot said are here, and until when that is believed.
+    private var arriving: [SubjectKey: MonotonicTime] = [:]
+
+    /// How long `ASKING` is said after an `ASK`. It makes a server that is taking over a slot begin a window that the other
+    /// server may still have, so it needs fresh evidence: less than it takes to move a slot away and back again. Without it
+    /// the server leads to the other one, which says `ASK` again.
+    static let arrivalMax = TimeSpan.milliseconds(50)
+    private static let arrivingMax = 1 << 14
 
     /// Timers fire up to two ticks and a millisecond late; nobody waits longer than the timeout for that.
     private let impatience: TimeSpan
@@ -195,8 +203,9 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     private func send(_ transmission: Transmission) {
         guard let connection else { return }
-        if let shards, let subject = machine.subject(of: transmission), !shards.holds(self, subject) {
-            // On its way here from another server, or put right where the key has moved to already.
+        if let shards, let subject = machine.subject(of: transmission), !shards.holds(self, subject),
+            arriving[subject].map({ loop.now < $0 }) == true
+        {
             connection.asking()
         }
         switch transmission.form {
@@ -382,7 +391,12 @@ extension Limiter {
         if machine.wantsToSend { askTurn() }
     }
 
-    func take(_ handover: Handover) {
+    /// - Parameter isAsked: whether the server that has the slot said just now that the subject's window is here.
+    func take(_ handover: Handover, isAsked: Bool = false) {
+        if isAsked {
+            if arriving.count >= Self.arrivingMax { arriving.removeAll() }
+            arriving[handover.subject] = loop.now + Self.arrivalMax
+        }
         machine.take(handover, at: loop.now)
         if let first = machine.nextDeadline { setDeadline(first) }
         askTurn()

@@ -103,7 +103,7 @@ final class LimiterCluster: ClusterFollower {
             if let handover { owner(of: handover.subject).take(handover) }
         case .ask(_, let location):
             guard let handover else { return }
-            self.shard(at: location).take(handover)
+            self.shard(at: location).take(handover, isAsked: true)
         case .tryAgain: if let handover { shard.take(handover) }
         }
     }

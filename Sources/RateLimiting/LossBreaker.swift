@@ -37,7 +37,11 @@ package struct LossBreaker: Sendable {
         }
     }
 
-    package mutating func connected() { state = .asking(lossesInARow: 0) }
+    /// - Parameter isInTime: whether the server has said what time it is within the time that a request waits. A server that
+    ///   hung when it was connected to has not, and its clock is known too vaguely to score by.
+    package mutating func connected(isInTime: Bool = true) {
+        state = isInTime ? .asking(lossesInARow: 0) : .suspended
+    }
     package mutating func disconnected() { state = .disconnected }
 
     /// A question was answered in time.

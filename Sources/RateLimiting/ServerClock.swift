@@ -25,11 +25,17 @@ package struct ServerClock: Sendable {
     private var transitPeak: Int64 = 0
     private var transitPeakAt = MonotonicTime(nanoseconds: 0)
     private let window: TimeSpan
-    /// Until when entries may have been scored by what the clock read before it was set.
+    /// Until when entries may count that were scored by what the clock read before it was set, as far as is known here.
     private var settlesAt = MonotonicTime(nanoseconds: .min)
-    /// The lower bound from before the clock was set forward. It holds until then, so that entries leave no earlier than
+    /// The lower bound from before the clock was set forward. It holds for a window, so that entries leave no earlier than
     /// a window after their admission: the step makes the window narrower for a while, and never opens it.
     private var floor: Bound?
+    private var floorEndsAt = MonotonicTime(nanoseconds: .min)
+    /// The upper bound from before the clock was set back, and until when it holds. A node that has not heard of the step
+    /// drops by the clock as it was, and would drop what is scored by the new one: so entries are scored by the old one
+    /// until everybody must have heard.
+    private var ceiling: Bound?
+    private var ceilingEndsAt = MonotonicTime(nanoseconds: .min)
     private let transitMax: Int64
     private let transitMin: Int64
 
@@ -43,6 +49,9 @@ package struct ServerClock: Sendable {
     /// to 8 %) gains this much in 3 ms, and under load no sample is older.
     private static let lowerMargin: Int64 = 250_000
     private static let warinessAfterStep: Int64 = 2_000_000
+    /// Within this time everybody has looked at the server's clock: a connection of which nothing is asked is used to do so
+    /// once a second.
+    private static let hearing = TimeSpan.milliseconds(1_200)
     /// The most of both allowances, however long the window: what is later than half a second is confirmed, and where
     /// nothing was late, an hour's window needs no more than one of ten seconds.
     private static let transitMost: Int64 = 500_000_000
@@ -80,14 +89,15 @@ package struct ServerClock: Sendable {
             isKnown = true
             low = sampleLow
             high = sampleHigh
-            settlesAt = sample.receivedAt + window
+            // It may have been set just before, and others know it as it was.
+            settlesAt = sample.receivedAt + Self.hearing * 2 + window
             return .agreed
         }
         let now = sample.receivedAt
         let lowNow = Self.aged(low, by: -1, at: now)
         let highNow = Self.aged(high, by: 1, at: now)
         if sampleLow.offset > highNow || sampleHigh.offset < lowNow {
-            keepFloor(low, isForward: sampleLow.offset > highNow, at: now)
+            if sampleLow.offset > highNow { keepFloor(low, at: now) } else { keepCeiling(high, at: now) }
             low = sampleLow
             high = sampleHigh
             wariness = Self.warinessAfterStep
@@ -109,15 +119,25 @@ package struct ServerClock: Sendable {
         observe(sample)
         guard before.isKnown else { return }
         let now = sample.receivedAt
-        if !before.isSettled(at: now) { floor = before.floor }
-        keepFloor(before.low, isForward: low.offset > Self.aged(before.high, by: 1, at: now), at: now)
+        (floor, floorEndsAt) = (before.floor, before.floorEndsAt)
+        (ceiling, ceilingEndsAt) = (before.ceiling, before.ceilingEndsAt)
+        if low.offset > Self.aged(before.high, by: 1, at: now) { keepFloor(before.low, at: now) }
+        if high.offset < Self.aged(before.low, by: -1, at: now) { keepCeiling(before.high, at: now) }
     }
 
-    private mutating func keepFloor(_ bound: Bound, isForward: Bool, at now: MonotonicTime) {
-        if isSettled(at: now) { floor = nil }
+    private mutating func keepFloor(_ bound: Bound, at now: MonotonicTime) {
         // The older of two is the lower.
-        if isForward, floor == nil { floor = bound }
-        settlesAt = now + window
+        if now >= floorEndsAt { floor = bound }
+        floorEndsAt = now + window
+        settlesAt = max(settlesAt, now + window)
+    }
+
+    private mutating func keepCeiling(_ bound: Bound, at now: MonotonicTime) {
+        // The older of two is the higher, unless the clock was set forward in between.
+        if now >= ceilingEndsAt || (ceiling?.offset ?? .min) < bound.offset { ceiling = bound }
+        ceilingEndsAt = now + Self.hearing
+        // Who heard of it last scores by it for so long.
+        settlesAt = ceilingEndsAt + Self.hearing + window
     }
 
     /// Whether every entry that may be in a window was scored since the clock was last set.
@@ -145,14 +165,16 @@ package struct ServerClock: Sendable {
     /// The server's clock reads at least this.
     package func lower(at now: MonotonicTime) -> RedisTime {
         var known = Self.aged(low, by: -1, at: now)
-        if let floor, now < settlesAt { known = min(known, Self.aged(floor, by: -1, at: now)) }
+        if let floor, now < floorEndsAt { known = min(known, Self.aged(floor, by: -1, at: now)) }
         let offset = saturatingSubtract(known, Self.lowerMargin + wariness)
         return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, offset)))
     }
 
     /// The server's clock will read at most this when what is sent now is executed, as far as recent lateness tells.
     package func upper(at now: MonotonicTime) -> RedisTime {
-        let offset = saturatingAdd(Self.aged(high, by: 1, at: now), transit(at: now) + wariness)
+        var known = Self.aged(high, by: 1, at: now)
+        if let ceiling, now < ceilingEndsAt { known = max(known, Self.aged(ceiling, by: 1, at: now)) }
+        let offset = saturatingAdd(known, transit(at: now) + wariness)
         return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, offset)) + 1)
     }
 

@@ -10,7 +10,10 @@ extension WindowMachine {
         let subject = flight.transaction.subject
         let policy = context.policies[Int(subject.policy)]
         let buckets = context.key(of: subject).buckets
-        switch buckets.interpret(reply, of: flight.transaction, limit: policy.limit, room: room(flight)) {
+        switch buckets.interpret(
+            reply, of: flight.transaction, limit: policy.limit, room: room(flight),
+            aheadMax: context.aheadMax(of: subject))
+        {
         case .malformed: undecided(flight, distrusting: "a reservation of another shape", at: now)
         case .failed(let reason): undecided(flight, failing: reason, at: now)
         case .decided(let decision):

@@ -101,11 +101,7 @@ extension WindowMachine {
         writer.add("AGGREGATE")
         writer.add("MAX")
         writer.end()
-        writer.add("ZREMRANGEBYRANK")
-        writer.add { key.write(subject, to: &$0) }
-        writer.add("0")
-        writer.add(Int64(-(key.policy.limit + 1)))
-        writer.end()
+        WindowTransaction.writeOldestOut(key, subject, to: &writer)
         WindowTransaction.writeExpiry(key, subject, to: &writer)
     }
 }

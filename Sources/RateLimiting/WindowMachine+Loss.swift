@@ -15,11 +15,14 @@ extension WindowMachine {
     package mutating func connected(_ sample: ServerTimeSample) {
         for index in clocks.indices { clocks[index].reconnected(sample) }
         lastHeardAt = sample.receivedAt
-        breaker.connected()
+        breaker.connected(isInTime: isInTime(sample))
         // A server that was restarted, or has taken over, may know nothing of what was admitted a moment ago. Entries
         // that it still has keep their names, so adding them again changes nothing.
         while let run = recent.popFirst() { putRight(run) }
     }
+
+    /// Whether a sample says more than roughly what time it is.
+    func isInTime(_ sample: ServerTimeSample) -> Bool { sample.receivedAt - sample.sentAt <= context.timeout }
 
     /// What the server's marker reads now. Another value than before: its data was lost under us (`FLUSHALL`, or a server
     /// in another's place), and with it what had been admitted.

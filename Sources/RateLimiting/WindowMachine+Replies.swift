@@ -37,7 +37,7 @@ extension WindowMachine {
             return
         }
         switch flight.transaction.interpret(
-            reply, window: context.window(of: subject),
+            reply, aheadMax: context.aheadMax(of: subject),
             tellsRemaining: context.commandCount > WindowTransaction.commandCount)
         {
         case .malformed: undecided(flight, distrusting: "a decision of another shape", at: now)
@@ -90,6 +90,9 @@ extension WindowMachine {
             }
         }
         if stepped {
+            if !isInTime(sample) { breaker.refused() }
+            // Set forward by much, it has expired what it held.
+            while let run = recent.popFirst() { putRight(run) }
             context.failures.countClockStep()
             report(.anomaly("the server's clock was set, or another server answers"))
         }
@@ -104,12 +107,12 @@ extension WindowMachine {
             report(.anomaly("\(key): \(count) names were there already: another process has this one's boot value"))
         case .leftovers:
             report(.anomaly("\(key): entries left over by a broken transaction"))
-            ready.append(.cleanup(subject, after: decision.time + context.window(of: subject)))
+            ready.append(.cleanup(subject, after: decision.time + context.aheadMax(of: subject)))
         case .entriesFromTheFuture:
             // Set back a moment ago, they may be a moment old: they stay until they have surely left the window.
             guard clocks[context.windowOf[Int(subject.policy)]].isSettled(at: now) else { return }
             report(.anomaly("\(key): entries from the future: the server's clock was set back"))
-            ready.append(.cleanup(subject, after: decision.time + context.window(of: subject)))
+            ready.append(.cleanup(subject, after: decision.time + context.aheadMax(of: subject)))
         }
     }
 

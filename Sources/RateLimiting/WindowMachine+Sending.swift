@@ -42,7 +42,7 @@ extension WindowMachine {
         let form: Transmission.Form =
             switch flight {
             case .window(let flight): .transaction(commands: commandCount(flight.transaction))
-            case .entries(let run): run.isCharged ? .transaction(commands: 2) : .command
+            case .entries(let run): run.isCharged ? .transaction(commands: mayOverfill(run) ? 3 : 2) : .command
             case .probe: .transaction(commands: Self.probeCommands)
             // What admits is never a bare command: out of step, any number would be taken for its answer.
             case .confirmation: .transaction(commands: 1)
@@ -236,6 +236,12 @@ extension WindowMachine {
         writer.end()
     }
 
+    /// Whether a window can hold too much with these: what was let in without Redis, or what it has let go already, as
+    /// it was executed before its answer came. Of leases, each has a request that runs.
+    private func mayOverfill(_ run: Entries) -> Bool {
+        run.isCharged && !context.isInBuckets(run.subject) && !context.isLeased(run.subject)
+    }
+
     private func write(_ run: Entries, to writer: inout CommandWriter) {
         let key = context.key(of: run.subject)
         if context.isInBuckets(run.subject) {
@@ -261,6 +267,7 @@ extension WindowMachine {
                 writer.add { names.write(run.first &+ offset, to: &$0) }
             }
             writer.end()
+            if mayOverfill(run) { WindowTransaction.writeOldestOut(key, run.subject, to: &writer) }
             WindowTransaction.writeExpiry(key, run.subject, to: &writer)
         } else {
             writer.add("ZREM")

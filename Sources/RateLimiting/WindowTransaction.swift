@@ -41,8 +41,9 @@ package struct WindowTransaction: Equatable, Sendable {
     package static let entriesMax = 256
     /// Commands between `MULTI` and `EXEC`, without the one that tells what remains.
     package static let commandCount = 7
-    /// How long a key outlives its window.
-    private static let expiryMargin = TimeSpan.seconds(1)
+    /// How long a key outlives its window. Redis expires keys by its own clock: one that is set forward by less than this
+    /// takes no window away. (A second was too little: a step by three emptied all windows of a second.)
+    private static let expiryMargin = TimeSpan.seconds(10)
 
     package init(
         _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, clock: ServerClock, at now: MonotonicTime
@@ -126,6 +127,17 @@ package struct WindowTransaction: Equatable, Sendable {
         writer.end()
     }
 
+    /// Writes the command that keeps what was added to a window from making it fuller than full. The trim of a decision
+    /// takes out whatever ranks beyond the limit, and must find nothing there but its own. The oldest go: the latest count
+    /// for longest, so whoever was let in is still counted, by an entry of its own or by one that leaves later.
+    static func writeOldestOut(_ key: WindowKey, _ subject: SubjectKey, to writer: inout CommandWriter) {
+        writer.add("ZREMRANGEBYRANK")
+        writer.add { key.write(subject, to: &$0) }
+        writer.add("0")
+        writer.add(-Int64(key.policy.limit) - 1)
+        writer.end()
+    }
+
     /// Writes the command that gives a key its time to live. Counted from the latest transaction on the key, so it
     /// outlives every entry.
     package static func writeExpiry(_ key: WindowKey, _ subject: SubjectKey, to writer: inout CommandWriter) {
@@ -162,7 +174,7 @@ package struct WindowDecision: Equatable, Sendable {
         case namesTaken(Int)
         /// Entries at infinity that are not ours: a transaction was broken off midway.
         case leftovers
-        /// Entries more than a window ahead of the server's clock: it was set back. They would block the subject.
+        /// Entries too far ahead of the server's clock: it was set back. They would block the subject.
         case entriesFromTheFuture
     }
 
@@ -193,7 +205,9 @@ package struct WindowDecision: Equatable, Sendable {
 
 extension WindowTransaction {
     /// Reads what `EXEC` answered.
-    package func interpret(_ reply: Reply, window: TimeSpan, tellsRemaining: Bool = false) -> WindowOutcome {
+    ///
+    /// - Parameter aheadMax: how far ahead of the server's clock an entry can be that was scored in good faith.
+    package func interpret(_ reply: Reply, aheadMax: TimeSpan, tellsRemaining: Bool = false) -> WindowOutcome {
         // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score
         // · [0 or 2] the same of who makes room for the dearest · expiry · count
         let extra = tellsRemaining ? 1 : 0
@@ -223,7 +237,7 @@ extension WindowTransaction {
             decision.admitted = 0
         } else if scored != max(0, Int64(count) - trimmed) {
             decision.anomaly = .leftovers
-        } else if let oldest = decision.fullSince, oldest - time > window {
+        } else if let oldest = decision.fullSince, oldest - time > aheadMax {
             decision.anomaly = .entriesFromTheFuture
         }
         return .decided(decision)

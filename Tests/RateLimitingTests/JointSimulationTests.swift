@@ -9,24 +9,10 @@ import Identity
 import LinuxIO
 import Primitives
 import RedisClient
-import Synchronization
 import TestSupport
 import Testing
 
 @testable import RateLimiting
-
-private final class Ledger: DecisionRecorder {
-    struct Entry: Sendable {
-        var subject: SubjectKey
-        var count: Int
-        var time: RedisTime
-    }
-    let entries = Mutex<[Entry]>([])
-
-    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime) {
-        if source == .window { entries.withLock { $0.append(Entry(subject: subject, count: count, time: time)) } }
-    }
-}
 
 private final class Counter: LimitRequester {
     var answered = 0
@@ -92,13 +78,13 @@ private final class JointSimulation {
     }
     var runs: [Run] = []
     var renewals = 0
-    private var clock: RedisTestClient!
 
     let conditions: JointConditions
-    let server: RedisServer
+    let server: SimulatedServer
     let ledger = Ledger()
     let counter = Counter()
-    let started = SystemClock.monotonic()
+    /// For what was sent by nodes that were killed.
+    let dead: BlockingSocket
     var random: SplitMix64
     var nodes: [Node] = []
     var schedule: [(at: MonotonicTime, event: Event)] = []
@@ -107,8 +93,9 @@ private final class JointSimulation {
     init(_ conditions: JointConditions, seed: UInt64) throws {
         self.conditions = conditions
         random = SplitMix64(seed: seed)
-        server = try RedisServer()
-        clock = try server.client()
+        let server = try SimulatedServer()
+        self.server = server
+        dead = try server.socket()
         for _ in 0..<conditions.nodes { nodes.append(try makeNode(life: 0)) }
     }
 
@@ -117,18 +104,18 @@ private final class JointSimulation {
             policies: conditions.policies, services: [], lossRule: .closed, timeout: .seconds(60),
             boot: random.next(), seed: random.next(), decisions: ledger)
         let node = Node(
-            WindowMachine(context, worker: 0), life: life, socket: try BlockingSocket(unix: server.socketPath),
+            WindowMachine(context, worker: 0), life: life, socket: try server.socket(),
             clockOffset: Int64.random(in: -1_000_000_000_000...1_000_000_000_000, using: &random))
-        let sent = now(of: node)
-        let time = try server.client().time()
-        node.machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now(of: node), time: time))
+        let now = now(of: node)
+        let away = Int64.random(in: 0...400_000, using: &random)
+        node.machine.connected(ServerTimeSample(sentAt: now - .nanoseconds(away), receivedAt: now, time: server.time))
         return node
     }
 
     /// A request ends, or its node is killed.
     private func end(_ lease: Int32, on node: Node, isReleased: Bool) throws {
         guard node.running.remove(lease) != nil else { return }
-        let time = try clock.time()
+        let time = server.time
         var ended: [LeaseKeeper.Lease] = []
         node.machine.leases.end(lease) { ended.append($0) }
         for lease in ended {
@@ -161,22 +148,22 @@ private final class JointSimulation {
     }
 
     private func now(of node: Node) -> MonotonicTime {
-        MonotonicTime(nanoseconds: (SystemClock.monotonic() - started).nanoseconds + node.clockOffset)
+        MonotonicTime(nanoseconds: server.now.nanoseconds + node.clockOffset)
     }
 
     private func add(_ at: MonotonicTime, _ event: Event) {
         var place = schedule.count
-        while place > 0, schedule[place - 1].at < at { place -= 1 }
+        while place > 0, schedule[place - 1].at <= at { place -= 1 }
         schedule.insert((at, event), at: place)
     }
 
     func run() throws {
-        let begin = SystemClock.monotonic()
+        let begin = server.now
         let end = begin + conditions.duration
         add(begin, .request)
         if conditions.restartEvery < .max { add(begin + conditions.restartEvery, .restart(node: 0)) }
         while let (at, event) = schedule.popLast() {
-            while SystemClock.monotonic() < at {}
+            server.advance(to: at)
             switch event {
             case .request: if at < end { try request() }
             case .execute(let index, let life, let token, let bytes, let parts):
@@ -201,14 +188,14 @@ private final class JointSimulation {
                 try flush(index)
                 nodes[index].isRenewing = nodes[index].machine.leases.count > 0
                 if nodes[index].isRenewing {
-                    add(SystemClock.monotonic() + .milliseconds(10), .renew(node: index, life: life))
+                    add(server.now + .milliseconds(10), .renew(node: index, life: life))
                 }
             }
         }
     }
 
     private func request() throws {
-        let now = SystemClock.monotonic()
+        let now = server.now
         let burst = Int.random(in: 0..<20, using: &random) == 0 ? 12 : 1
         let pause = Double.random(in: 0...2, using: &random) / conditions.requestsPerSecond * Double(burst)
         add(now + .nanoseconds(Int64(pause * 1e9)), .request)
@@ -252,7 +239,7 @@ private final class JointSimulation {
             if Int.random(in: 0..<1_000, using: &random) < conditions.latePerMille {
                 delay = delay + .nanoseconds(Int64.random(in: 0...conditions.lateMax.nanoseconds, using: &random))
             }
-            let due = max(nodes[index].lastDue, SystemClock.monotonic() + delay)
+            let due = max(nodes[index].lastDue, server.now + delay)
             nodes[index].lastDue = due
             add(
                 due,
@@ -264,20 +251,11 @@ private final class JointSimulation {
 
     private func execute(_ index: Int, _ life: Int, _ token: UInt64, _ bytes: [UInt8], _ parts: Int) throws {
         // A killed node's bytes may still be in the server's socket.
-        let socket = nodes[index].life == life ? nodes[index].socket : try BlockingSocket(unix: server.socketPath)
-        try socket.send(bytes.span)
-        var reader = ReplyReader()
-        var received: [UInt8] = []
-        var left = parts
-        while left > 0 {
-            let piece = try socket.receive()
-            received += piece
-            reader.feed(piece.span)
-            while left > 0, try reader.next() { left -= 1 }
-        }
+        let socket = nodes[index].life == life ? nodes[index].socket : dead
+        let received = try server.execute(bytes, parts: parts, on: socket)
         guard nodes[index].life == life else { return }
         let transit = TimeSpan.nanoseconds(Int64.random(in: 50_000...400_000, using: &random))
-        let due = max(nodes[index].lastReturn, SystemClock.monotonic() + transit)
+        let due = max(nodes[index].lastReturn, server.now + transit)
         nodes[index].lastReturn = due
         add(due, .answer(node: index, life: life, token: token, bytes: received, parts: parts))
     }
@@ -307,11 +285,11 @@ private final class JointSimulation {
             nodes[index].running.insert(lease)
             let pause = TimeSpan.milliseconds(Int64.random(in: 0...9, using: &random) == 0 ? 900 : 15)
             add(
-                SystemClock.monotonic() + .nanoseconds(Int64.random(in: 0...pause.nanoseconds, using: &random)),
+                server.now + .nanoseconds(Int64.random(in: 0...pause.nanoseconds, using: &random)),
                 .end(node: index, life: life, lease: lease))
             guard !nodes[index].isRenewing else { continue }
             nodes[index].isRenewing = true
-            add(SystemClock.monotonic(), .renew(node: index, life: life))
+            add(server.now, .renew(node: index, life: life))
         }
         counter.leases.removeAll()
         #expect(nodes[index].machine.takeEvents() == [])
@@ -320,27 +298,7 @@ private final class JointSimulation {
 
     /// The most that any window's length holds, by policy.
     func fullest() -> [Int] {
-        let entries = ledger.entries.withLock { $0 }
-        return conditions.policies.enumerated().map { number, policy in
-            var fullest = 0
-            for (_, list) in Dictionary(grouping: entries.filter { Int($0.subject.policy) == number }, by: \.subject) {
-                let sorted = list.sorted { $0.time < $1.time }
-                var (first, inside) = (0, 0)
-                for entry in sorted {
-                    inside += entry.count
-                    while entry.time - sorted[first].time > policy.window {
-                        inside -= sorted[first].count
-                        first += 1
-                    }
-                    fullest = max(fullest, inside)
-                }
-            }
-            return fullest
-        }
-    }
-
-    func recorded(_ subject: SubjectKey) -> Int {
-        ledger.entries.withLock { $0.filter { $0.subject == subject }.reduce(0) { $0 + $1.count } }
+        conditions.policies.enumerated().map { ledger.fullest($1.window, policy: UInt8($0)) }
     }
 }
 
@@ -377,7 +335,12 @@ struct JointSimulationTests {
 
     @Test("no window ever holds more than the limit, by Redis's time and by cost", arguments: conditions)
     func exact(conditions: JointConditions) throws {
-        let seed = SystemClock.random64()
+        for round in 0..<SimulatedServer.rounds {
+            try exact(conditions, seed: SimulatedServer.seed &+ UInt64(round))
+        }
+    }
+
+    private func exact(_ conditions: JointConditions, seed: UInt64) throws {
         let simulation = try JointSimulation(conditions, seed: seed)
         try simulation.run()
         let fullest = simulation.fullest()
@@ -390,7 +353,7 @@ struct JointSimulationTests {
         }
         let size = try conditions.policies.enumerated().map { number, policy in
             guard policy.key == .global else { return 0 }
-            return Int(try simulation.server.client()("ZCARD", "\(policy.keyPrefix)global")) ?? -1
+            return Int(try simulation.server.server.client()("ZCARD", "\(policy.keyPrefix)global")) ?? -1
         }
         print("\(conditions.testDescription): \(simulation.asked) asked, \(fullest) at most, \(size) members")
     }
@@ -413,7 +376,7 @@ struct JointSimulationTests {
 
     @Test("never more requests run at once than may, and the slots of dead nodes come back", arguments: crowds)
     func leases(conditions: JointConditions) throws {
-        let seed = SystemClock.random64()
+        let seed = SimulatedServer.seed
         let simulation = try JointSimulation(conditions, seed: seed)
         try simulation.run()
         try simulation.endAll()
@@ -429,7 +392,7 @@ struct JointSimulationTests {
 
     @Test("what was refused leaves nothing behind, in entries and in counts", arguments: [PolicyForm.window, .buckets])
     func clean(form: PolicyForm) throws {
-        let seed = SystemClock.random64()
+        let seed = SimulatedServer.seed
         let policies = Self.policies([form, form], costMax: 6, window: .seconds(60)).map {
             Policy(
                 name: $0.name, limit: $0.limit * 5, window: $0.window, burst: 1, key: $0.key, form: form, costMax: 6)
@@ -437,18 +400,18 @@ struct JointSimulationTests {
         let simulation = try JointSimulation(
             JointConditions(testDescription: "", policies: policies, costMax: 6, requestsPerSecond: 1_500), seed: seed)
         try simulation.run()
-        let redis = try simulation.server.client()
+        let redis = try simulation.server.server.client()
         var total = 0
         for client in 1...3 {
             let subject = SubjectKey(IPAddress(v4: UInt32(client)), policy: 0)
             let key = "\(policies[0].keyPrefix)\(subject)"
-            #expect(try slots(redis, key, form) == simulation.recorded(subject), "seed \(seed)")
-            total += simulation.recorded(subject)
+            #expect(try slots(redis, key, form) == simulation.ledger.total(subject), "seed \(seed)")
+            total += simulation.ledger.total(subject)
         }
         let everyone = SubjectKey(globalOf: 1)
         let charged = try slots(redis, "\(policies[1].keyPrefix)global", form)
-        #expect(charged == simulation.recorded(everyone), "seed \(seed)")
-        #expect(simulation.recorded(everyone) == total)
+        #expect(charged == simulation.ledger.total(everyone), "seed \(seed)")
+        #expect(simulation.ledger.total(everyone) == total)
         #expect(simulation.counter.admittedCost == total, "seed \(seed)")
         // Nearly all of it: what is left over is less than the dearest request takes.
         #expect(total > policies[1].limit - 6 && total <= policies[1].limit, "seed \(seed)")

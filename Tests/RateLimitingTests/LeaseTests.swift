@@ -45,7 +45,8 @@ private final class LeaseBench {
 
     func connect() throws {
         let sent = now
-        machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now, time: try redis.time()))
+        let time = try redis.time()
+        machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now, time: time))
     }
 
     @discardableResult

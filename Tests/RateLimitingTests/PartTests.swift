@@ -33,7 +33,8 @@ private final class PartBench {
 
     func connect() throws {
         let sent = now
-        machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now, time: try redis.time()))
+        let time = try redis.time()
+        machine.connected(ServerTimeSample(sentAt: sent, receivedAt: now, time: time))
     }
 
     func ask(_ token: UInt64) {

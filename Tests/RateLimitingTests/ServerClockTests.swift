@@ -128,8 +128,36 @@ struct ServerClockTests {
             #expect(clock.lower(at: at(n)) - .seconds(1) <= time(19, 0))
             #expect(clock.upper(at: at(n)) >= time(n, step))
         }
-        #expect(clock.isSettled(at: at(1_021)))
         #expect(clock.lower(at: at(1_021)) > time(1_000, step))
+        #expect(clock.isSettled(at: at(3_500)))
+    }
+
+    @Test(
+        "after a step back the upper bound stays ahead until everybody has heard, also over a new connection",
+        arguments: [false, true])
+    func stepBack(reconnects: Bool) {
+        var clock = ServerClock(window: .milliseconds(100))
+        let at = { (milliseconds: Int64) in mono(1_000_000_000 + milliseconds * 1_000_000) }
+        let time = { (milliseconds: Int64, shift: Int64) in
+            RedisTime(microseconds: 1_700_000_000_000_000 + milliseconds * 1_000 + 500 + shift)
+        }
+        for n in stride(from: 0, to: 5_000, by: 50) as StrideTo<Int64> {
+            clock.observe(ServerTimeSample(sentAt: at(n), receivedAt: at(n + 1), time: time(n, 0)))
+        }
+        var unaware = clock
+        let step: Int64 = -3_000_000
+        let sample = ServerTimeSample(sentAt: at(5_000), receivedAt: at(5_001), time: time(5_000, step))
+        if reconnects { clock.reconnected(sample) } else { clock.observe(sample) }
+        for n in stride(from: 5_010, to: 6_190, by: 10) as StrideTo<Int64> {
+            clock.observe(ServerTimeSample(sentAt: at(n), receivedAt: at(n + 1), time: time(n, step)))
+            // Whoever does not know yet drops nothing of this.
+            #expect(clock.upper(at: at(n)) > unaware.lower(at: at(n)))
+            #expect(clock.lower(at: at(n)) <= time(n, step))
+        }
+        unaware.observe(ServerTimeSample(sentAt: at(6_190), receivedAt: at(6_191), time: time(6_190, step)))
+        #expect(clock.upper(at: at(6_300)) < time(6_350, step))
+        // What whoever heard last has scored meanwhile has left before anybody clears it away.
+        #expect(!clock.isSettled(at: at(7_300)) && clock.isSettled(at: at(7_600)))
     }
 
     @Test("what was late is allowed for, up to one hundredth of the window, and forgotten in half a minute")

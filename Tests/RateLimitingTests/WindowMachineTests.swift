@@ -211,8 +211,8 @@ struct WindowMachineTests {
         bench.ahead = .zero
         bench.answer(transmission, reply)
         try bench.pump()
-        // All five were admitted and count; or none was, and none does.
-        #expect(try bench.inWindow() == (open ? 5 : 0))
+        // All five were admitted, and fill the window as the latest three of them; or none was, and none counts.
+        #expect(try bench.inWindow() == (open ? 3 : 0))
         #expect(bench.everyoneAnsweredOnce)
     }
 
@@ -320,6 +320,35 @@ struct WindowMachineTests {
         #expect(bench.admitted == 10)
     }
 
+    @Test("what is added back pushes nobody out of a full window: the oldest make room")
+    func addingBack() throws {
+        let first = try MachineBench(limit: 3)
+        try first.connect()
+        first.ask()
+        try first.pump()
+        let entry = try first.redis("ZRANGE", first.key, "0", "0")
+        // Its entry has left the window, a moment before the window's length has passed by this node's clock.
+        try first.redis("DEL", first.key)
+        let second = try MachineBench(limit: 3, worker: 1, server: first.server)
+        try second.connect()
+        second.ask(times: 3)
+        try second.pump()
+        #expect(second.admitted == 3)
+        let full = try second.redis("ZRANGE", second.key, "0", "-1", "WITHSCORES")
+        first.machine.disconnected(.lost("x"), at: first.now)
+        try first.connect()
+        let addingBack = try #require(first.next())
+        #expect(try first.execute(addingBack).integer(1) == 1)
+        #expect(!full.contains(entry))
+        // The next decision trims the window to its limit.
+        let third = try MachineBench(limit: 3, worker: 2, server: first.server)
+        try third.connect()
+        third.ask()
+        try third.pump()
+        #expect(third.refused == 1)
+        #expect(try second.redis("ZRANGE", second.key, "0", "-1", "WITHSCORES") == full)
+    }
+
     @Test("what lies further back than the window is not charged")
     func chargingOld() throws {
         let bench = try MachineBench(limit: 10, rule: .open)
@@ -416,6 +445,46 @@ struct WindowMachineTests {
         #expect(bench.everyoneAnsweredOnce)
     }
 
+    @Test("a server that hung when it was connected to is asked the time again before anybody is scored by its clock")
+    func vagueClock() throws {
+        let bench = try MachineBench(limit: 3, timeout: .milliseconds(50))
+        let time = try bench.redis.time()
+        bench.machine.connected(
+            ServerTimeSample(sentAt: bench.now - .milliseconds(900), receivedAt: bench.now, time: time))
+        #expect(!bench.machine.breaker.mayAsk)
+        #expect(bench.ask() != .pending)
+        let probe = try #require(bench.probe())
+        bench.answer(probe, try bench.execute(probe))
+        #expect(bench.machine.breaker.mayAsk)
+        bench.ask()
+        try bench.pump()
+        #expect(bench.admitted == 1)
+        let entry = try bench.redis("ZRANGE", bench.key, "0", "0", "WITHSCORES").split(separator: "'")
+        let score = try #require(entry.compactMap { Int64($0) }.last)
+        #expect(score < (try bench.redis.time()).microseconds + 500_000)
+    }
+
+    @Test("an entry whose score is far ahead, since its node knew the clock no better, is nobody's to clear away")
+    func vagueScore() throws {
+        let bench = try MachineBench(limit: 1, window: .milliseconds(20), timeout: .seconds(5))
+        let time = try bench.redis.time()
+        bench.machine.connected(
+            ServerTimeSample(sentAt: bench.now - .seconds(4), receivedAt: bench.now, time: time))
+        bench.ask()
+        try bench.pump()
+        #expect(bench.admitted == 1)
+        let other = try MachineBench(
+            limit: 1, window: .milliseconds(20), worker: 1, timeout: .seconds(5), server: bench.server)
+        try other.connect()
+        while !other.machine.clocks[0].isSettled(at: other.now) || other.nextToken < 100 {
+            other.ask()
+            try other.pump()
+        }
+        #expect(other.admitted == 0)
+        #expect(other.machine.takeEvents() == [])
+        #expect(try bench.inWindow() == 1)
+    }
+
     @Test("entries from the future are cleared away, so that a clock that was set back locks nobody out")
     func future() throws {
         let bench = try MachineBench(limit: 2, window: .milliseconds(200))
@@ -427,7 +496,7 @@ struct WindowMachineTests {
         try bench.pump()
         #expect(bench.refused == 1)
         // As far as this machine knows, the clock was set a moment ago, and the entries may be as young: they stay until
-        // a window has passed.
+        // everybody has heard of it and a window has passed.
         while bench.admitted == 0 {
             bench.ask()
             try bench.pump()

@@ -45,7 +45,7 @@ private final class Bench {
         let first = first ?? names.take(count)
         let transaction = WindowTransaction(subject, first: first, count: count, clock: clock, at: now)
         let reply = try redis.transaction { transaction.write(key, names, to: &$0) }
-        return transaction.interpret(reply, window: key.policy.window)
+        return transaction.interpret(reply, aheadMax: key.policy.window)
     }
 }
 
@@ -103,7 +103,8 @@ struct WindowTransactionTests {
         while true {
             let next = try bench.ask(1)
             if next.admitted == 0 {
-                #expect(next.time - first.time < .milliseconds(90))
+                // However late it was executed: its bounds are from before.
+                #expect(next.time - first.time < .seconds(1))
                 continue
             }
             #expect(next.time - first.time >= .milliseconds(80))
@@ -120,7 +121,7 @@ struct WindowTransactionTests {
         #expect(try bench.redis("KEYS", "*") == "['\(Bench.name)']")
         #expect(try other.redis("KEYS", "*") == "['rate_limit:default:4/1s:ip:203.0.113.7']")
         let ttl = try bench.redis("PTTL", Bench.name)
-        #expect((1...2_000).contains(Int(ttl) ?? 0))
+        #expect((1...11_000).contains(Int(ttl) ?? 0))
         #expect(try bench.redis("ZCOUNT", Bench.name, "+inf", "+inf") == "0")
     }
 
@@ -213,8 +214,8 @@ struct WindowTransactionTests {
     func shapes(text: String) throws {
         let transaction = WindowTransaction(
             SubjectKey(.v4Loopback), first: 0, count: 2, clock: ServerClock(), at: MonotonicTime(nanoseconds: 0))
-        #expect(transaction.interpret(try reply(Self.good), window: .seconds(1)).decision?.admitted == 2)
-        #expect(transaction.interpret(try reply(text), window: .seconds(1)).decision == nil)
+        #expect(transaction.interpret(try reply(Self.good), aheadMax: .seconds(1)).decision?.admitted == 2)
+        #expect(transaction.interpret(try reply(text), aheadMax: .seconds(1)).decision == nil)
     }
 
     /// Builds a reply from a notation: `7` and `x` as they stand, `[a b]`, `nil`, `-ERR`.

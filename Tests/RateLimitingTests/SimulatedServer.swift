@@ -1,0 +1,80 @@
+// A real Redis in a time that the simulation plays: what is executed is executed by the server, and what it answers to
+// `TIME` is the time of the simulation. Nothing else that a decision asks depends on the server's clock but when a key
+// expires, which is put off. So a simulation depends on its seed alone, on a busy machine too, and runs as fast as it can.
+
+import Foundation
+import Hiredis
+import LinuxIO
+import Primitives
+import TestSupport
+import Testing
+
+final class SimulatedServer {
+    let server: RedisServer
+    /// Since the simulation began.
+    private(set) var now = MonotonicTime(nanoseconds: 0)
+    /// What the server's clock reads when the simulation begins.
+    private static let epoch: Int64 = 1_700_000_000_000_000
+
+    /// How many simulations a test plays, each from another seed. With a real server one takes as long as thirty of those
+    /// without.
+    static let rounds = max(
+        1, (ProcessInfo.processInfo.environment["SLUICE_SIMULATIONS"].flatMap { Int($0) } ?? 0) / 30)
+    /// The seed of the first, to play one again.
+    static let seed =
+        ProcessInfo.processInfo.environment["SLUICE_SEED"].flatMap { UInt64($0) } ?? SystemClock.random64()
+
+    init() throws { server = try RedisServer() }
+
+    func advance(to time: MonotonicTime) { now = max(now, time) }
+
+    /// What its clock was set forward by in all.
+    var ahead = TimeSpan.zero
+    /// What it said, and what a clock would have read that was never set.
+    private var said: [RedisTime: RedisTime] = [:]
+
+    var time: RedisTime { RedisTime(microseconds: Self.epoch + now.nanoseconds / 1_000) + ahead }
+
+    /// When that was by a clock that was never set.
+    func unset(_ time: RedisTime) -> RedisTime { said[time] ?? time }
+
+    /// - Parameter database: stands for a server of its own.
+    func socket(database: Int = 0) throws -> BlockingSocket {
+        let socket = try BlockingSocket(unix: server.socketPath)
+        try socket.send(Array("SELECT \(database)\r\n".utf8).span)
+        _ = try socket.receive()
+        return socket
+    }
+
+    /// Executes commands that have `parts` answers.
+    func execute(_ bytes: [UInt8], parts: Int, on socket: BlockingSocket) throws -> [UInt8] {
+        // A thousand times as long.
+        let text = String(decoding: bytes, as: UTF8.self).replacing("$7\r\nPEXPIRE\r\n", with: "$6\r\nEXPIRE\r\n")
+        try socket.send(Array(text.utf8).span)
+        var reader = ReplyReader()
+        var received: [UInt8] = []
+        var left = parts
+        while left > 0 {
+            let piece = try socket.receive()
+            try #require(!piece.isEmpty, "the server closed the connection")
+            received += piece
+            reader.feed(piece.span)
+            while left > 0, try reader.next() { left -= 1 }
+        }
+        guard text.contains("$4\r\nTIME\r\n") else { return received }
+        if ahead != .zero { said[time] = time - ahead }
+        return withOurTime(received)
+    }
+
+    /// The answer to `TIME` is the first array of two texts.
+    private func withOurTime(_ received: [UInt8]) -> [UInt8] {
+        let text = String(decoding: received, as: UTF8.self)
+        guard let start = text.range(of: "\r\n*2\r\n$10\r\n") else { return received }
+        // Two texts: length, seconds, length, microseconds.
+        let rest = text[start.upperBound...].split(separator: "\r\n", maxSplits: 3, omittingEmptySubsequences: false)
+        guard rest.count == 4 else { return received }
+        let (seconds, fraction) = ("\(time.microseconds / 1_000_000)", "\(time.microseconds % 1_000_000)")
+        let ours = "\(seconds)\r\n$\(fraction.utf8.count)\r\n\(fraction)\r\n"
+        return Array("\(text[..<start.upperBound])\(ours)\(rest[3])".utf8)
+    }
+}
