@@ -23,8 +23,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
     case clusterDown
     /// The key lives on another server of a cluster.
     case moved
-    /// Persistence fails and the server takes no writes (`MISCONF`), a script holds it (`BUSY`), or too few replicas
-    /// follow (`NOREPLICAS`).
+    /// Persistence fails and the server takes no writes (`MISCONF`), a script holds it (`BUSY`), too few replicas follow
+    /// (`NOREPLICAS`), or a slot is being moved to another server (`ASK`, `TRYAGAIN`).
     case unavailable
     /// The key holds something else.
     case wrongType
@@ -44,8 +44,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case "NOAUTH", "WRONGPASS": self = .login
         case "NOPERM": self = .permission
         case "CLUSTERDOWN": self = .clusterDown
-        case "MOVED", "ASK": self = .moved
-        case "MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN": self = .unavailable
+        case "MOVED": self = .moved
+        case "MISCONF", "BUSY", "NOREPLICAS", "ASK", "TRYAGAIN": self = .unavailable
         case "WRONGTYPE": self = .wrongType
         default: self = .other
         }
@@ -94,7 +94,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case .permission: "grant the Redis user the keys, channels and commands listed in docs/redis.md"
         case .clusterDown: "slots have no server: see CLUSTER INFO"
         case .moved: "the server is part of a Redis Cluster: write redis+cluster:// in rateLimit.redisURL"
-        case .unavailable: "see what the server says; it takes no writes now"
+        case .unavailable:
+            "see what the server says; it takes no writes now. A slot that stays ASK: redis-cli --cluster fix"
         case .wrongType: "another program uses one of our keys: give Sluice a database of its own"
         case .malformed: "see whether rateLimit.redisURL leads to a Redis server"
         case .untrusted: "see the reason; nothing is sent to a server that cannot prove who it is"

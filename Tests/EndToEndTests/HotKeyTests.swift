@@ -47,8 +47,10 @@ struct HotKeyTests {
         }
     }
 
-    @Test("while Redis hangs, a service that no policy covers answers at once")
-    func unlimited() throws {
+    @Test(
+        "while Redis hangs or its processor is busy, a service that no policy covers answers at once",
+        arguments: [false, true])
+    func unlimited(busy: Bool) throws {
         try Scene.play { scene in
             let redis = try scene.redis()
             let backend = try scene.backend()
@@ -62,8 +64,16 @@ struct HotKeyTests {
             let node = try scene.node(file)
             try LimitTests.reached([node])
             let waiting = try node.connect()
-            redis.pause()
-            defer { redis.resume() }
+            let script = try BlockingSocket(unix: redis.socketPath)
+            if busy {
+                try redis.client()("CONFIG", "SET", "lua-time-limit", "60000")
+                let before = try redis.processorTime()
+                try script.send(Array("EVAL \"for i = 1, 1e12 do end\" 0\r\n".utf8).span)
+                try eventually("its processor is busy") { try redis.processorTime() - before > .milliseconds(100) }
+            } else {
+                redis.pause()
+            }
+            defer { if !busy { redis.resume() } }
             try waiting.send("GET /limited HTTP/1.1\r\nHost: test\r\n\r\n")
             let free = try node.connect()
             for _ in 0..<200 {
@@ -72,7 +82,8 @@ struct HotKeyTests {
             }
             // The one that is limited still waits for Redis.
             #expect(backend.requests.count == 200)
-            redis.resume()
+            // The loss rule lets it in where the server is gone.
+            if busy { redis.kill() } else { redis.resume() }
             #expect(try waiting.readResponse().status == 200)
         }
     }
