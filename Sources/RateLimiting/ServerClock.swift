@@ -178,6 +178,12 @@ package struct ServerClock: Sendable {
         return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, offset)) + 1)
     }
 
+    /// What the server's clock reads, as near as is known.
+    func estimate(at now: MonotonicTime) -> RedisTime {
+        let (low, high) = (Self.aged(low, by: -1, at: now), Self.aged(high, by: 1, at: now))
+        return RedisTime(microseconds: Self.floorMicroseconds(saturatingAdd(now.nanoseconds, low / 2 + high / 2)))
+    }
+
     /// When `lower` will have passed a server time, if no further sample came.
     package func moment(after time: RedisTime) -> MonotonicTime {
         let target = saturatingMultiply(saturatingAdd(time.microseconds, 1), 1_000)

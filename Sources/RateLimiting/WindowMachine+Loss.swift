@@ -210,7 +210,7 @@ extension WindowMachine {
     func log(_ subject: SubjectKey, _ cost: Int, by source: VerdictSource, at now: MonotonicTime) {
         let place = context.windowOf[Int(subject.policy)]
         guard let log = context.decisions, clocks[place].isKnown else { return }
-        log.admitted(cost, subject, by: source, at: clocks[place].upper(at: now))
+        log.admitted(cost, subject, by: source, at: clocks[place].estimate(at: now))
     }
 
     /// Answers everyone of a transaction that Redis did not decide.
