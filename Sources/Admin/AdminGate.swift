@@ -8,6 +8,7 @@
 // - A page's name is made to resolve to this machine (DNS rebinding), so that it is of the same origin as the listener.
 //   Then Host holds that name. Without the token, only addresses and `localhost` are taken for ours.
 
+import FoundationEssentials
 import Primitives
 
 struct AdminGate: Sendable {
@@ -47,9 +48,8 @@ struct AdminGate: Sendable {
         // RFC 6750 §2.1, RFC 7617 §2.
         case "bearer": return Self.isEqual(Array(parts[1].utf8), token)
         case "basic":
-            guard let pair = Self.base64(parts[1]), let colon = pair.firstIndex(of: UInt8(ascii: ":")) else {
-                return false
-            }
+            guard let pair = Data(base64Encoded: String(parts[1])), let colon = pair.firstIndex(of: UInt8(ascii: ":"))
+            else { return false }
             return Self.isEqual(Array(pair[(colon + 1)...]), token)
         default: return false
         }
@@ -61,31 +61,6 @@ struct AdminGate: Sendable {
         var difference = a.count ^ b.count
         for i in a.indices { difference |= Int(a[i] ^ (b.isEmpty ? 0 : b[i % b.count])) }
         return difference == 0
-    }
-
-    /// RFC 4648 §4; `nil` for what is none.
-    static func base64(_ text: Substring) -> [UInt8]? {
-        let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-        var bytes: [UInt8] = []
-        var bits = 0
-        var held = 0
-        var padding = 0
-        for byte in text.utf8 {
-            if byte == UInt8(ascii: "=") {
-                padding += 1
-                continue
-            }
-            guard padding == 0, let digit = digits.firstIndex(of: byte) else { return nil }
-            held = held << 6 | digit
-            bits += 6
-            if bits >= 8 {
-                bits -= 8
-                bytes.append(UInt8(truncatingIfNeeded: held >> bits))
-                held &= (1 << bits) - 1
-            }
-        }
-        guard padding <= 2, text.utf8.count % 4 == 0, held == 0 else { return nil }
-        return bytes
     }
 
     // MARK: Browsers

@@ -70,17 +70,6 @@ struct AdminGateTests {
         #expect(status("POST", "/x", authorization: bearer, site: "same-origin") == nil)
         #expect(status("POST", "/x", authorization: bearer, site: "none") == nil)
     }
-
-    @Test("base64 is read as it is written, or not at all")
-    func base64() {
-        #expect(AdminGate.base64("Zm9v") == Array("foo".utf8))
-        #expect(AdminGate.base64("Zm8=") == Array("fo".utf8))
-        #expect(AdminGate.base64("Zg==") == Array("f".utf8))
-        #expect(AdminGate.base64("") == [])
-        for wrong in ["Zg=", "Z", "Zg==Zg==", "Zm9v!", "Zh==", "===="] as [Substring] {
-            #expect(AdminGate.base64(wrong) == nil, "\(wrong)")
-        }
-    }
 }
 
 @Suite("Prometheus's text form")

@@ -10,23 +10,35 @@ struct BreakerTests {
         let fails = Atomic<Bool>(true)
     }
 
+    /// One that answers so while the switch says that it fails.
+    private static func backend(_ scene: Scene, _ power: Switch, _ status: String) throws -> RecordingBackend {
+        try scene.backend { exchange in
+            try exchange.answer("shaky", status: power.fails.load(ordering: .relaxed) ? status : "200 OK")
+            return .keep
+        }
+    }
+
+    /// Nodes with two backends, one of which fails until the switch is turned.
+    private func cluster(
+        _ scene: Scene, _ redis: RedisServer, _ names: [String], openFor: String
+    ) throws -> (Switch, RecordingBackend, [SluiceNode]) {
+        let power = Switch()
+        let shaky = try Self.backend(scene, power, "503 Service Unavailable")
+        var file = File(
+            [shaky, try scene.backend(named: "steady")], "circuitBreaker: {failures: 3, openFor: \(openFor)}")
+        file.gateway = "heartbeat: 100ms"
+        file.services[0].health = "active: false, failures: 1000"
+        file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
+        let nodes = try names.map { try scene.node(file, ["--node-id", $0]) }
+        try LimitTests.reached(nodes)
+        return (power, shaky, nodes)
+    }
+
     @Test("a failing backend is left alone by all nodes, one request of the cluster tries it, and its answer decides")
     func cluster() throws {
         try Scene.play { scene in
             let redis = try scene.redis()
-            let power = Switch()
-            let shaky = try scene.backend { exchange in
-                let fails = power.fails.load(ordering: .relaxed)
-                try exchange.answer("shaky", status: fails ? "503 Service Unavailable" : "200 OK")
-                return .keep
-            }
-            let steady = try scene.backend(named: "steady")
-            var file = File([shaky, steady], "circuitBreaker: {failures: 3, openFor: 1s}")
-            file.gateway = "heartbeat: 100ms"
-            file.services[0].health = "active: false, failures: 1000"
-            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
-            let nodes = try ["a", "b", "c"].map { try scene.node(file, ["--node-id", $0]) }
-            try LimitTests.reached(nodes)
+            let (power, shaky, nodes) = try cluster(scene, redis, ["a", "b", "c"], openFor: "1s")
             func breaker(_ node: SluiceNode) throws -> String {
                 let rows = try node.admin("/api/backends").text.split(separator: "{\"available\":")
                 let row = rows.first { $0.contains("\"url\":\"\(shaky.url)\"") } ?? ""
@@ -67,19 +79,7 @@ struct BreakerTests {
     func forgottenTrial() throws {
         try Scene.play { scene in
             let redis = try scene.redis()
-            let power = Switch()
-            let shaky = try scene.backend { exchange in
-                let fails = power.fails.load(ordering: .relaxed)
-                try exchange.answer("shaky", status: fails ? "503 Service Unavailable" : "200 OK")
-                return .keep
-            }
-            let steady = try scene.backend(named: "steady")
-            var file = File([shaky, steady], "circuitBreaker: {failures: 3, openFor: 300ms}")
-            file.gateway = "heartbeat: 100ms"
-            file.services[0].health = "active: false, failures: 1000"
-            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
-            let nodes = try ["a", "b"].map { try scene.node(file, ["--node-id", $0]) }
-            try LimitTests.reached(nodes)
+            let (power, shaky, nodes) = try cluster(scene, redis, ["a", "b"], openFor: "300ms")
             let client = try redis.client()
             // The claims of the first openings, by a node that is no more.
             for number in stride(from: 1, to: 40, by: 2) {
@@ -102,11 +102,7 @@ struct BreakerTests {
     func alone() throws {
         try Scene.play { scene in
             let power = Switch()
-            let backend = try scene.backend { exchange in
-                let fails = power.fails.load(ordering: .relaxed)
-                try exchange.answer("", status: fails ? "500 Internal Server Error" : "200 OK")
-                return .keep
-            }
+            let backend = try Self.backend(scene, power, "500 Internal Server Error")
             let strict = try scene.node(File([backend], "circuitBreaker: {failures: 3, openFor: 300ms}"))
             for _ in 0..<3 { #expect(try strict.ask().status == 500) }
             try eventually("it is open") { try strict.ask().status == 503 }

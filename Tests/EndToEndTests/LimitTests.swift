@@ -12,6 +12,18 @@ struct LimitTests {
         return file
     }
 
+    /// A node with a Redis and a backend of its own, which it has reached.
+    static func node(
+        _ scene: Scene, _ rateLimit: String
+    ) throws -> (RedisServer, RecordingBackend, SluiceNode) {
+        let redis = try scene.redis()
+        let backend = try scene.backend()
+        let url = "redis://127.0.0.1:\(redis.port)"
+        let node = try scene.node(file(backend, "\(rateLimit), timeout: 5s, redisURL: \"\(url)\""))
+        try reached([node])
+        return (redis, backend, node)
+    }
+
     /// Sends requests on one connection, all at once; returns the statuses.
     private static func burst(_ count: Int, to node: SluiceNode, as client: String? = nil) throws -> [WireMessage] {
         let wire = try node.connect()
@@ -82,13 +94,7 @@ struct LimitTests {
     @Test("the window is a sorted set under a readable key, with a time to live; a refused client adds nothing to it")
     func sortedSet() throws {
         try Scene.play { scene in
-            let redis = try scene.redis()
-            let backend = try scene.backend()
-            let node = try scene.node(
-                Self.file(
-                    backend,
-                    "requestsPerSecond: 5, burstSize: 5, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
-            try Self.reached([node])
+            let (redis, _, node) = try Self.node(scene, "requestsPerSecond: 5, burstSize: 5")
             let client = try redis.client()
             let answers = try Self.burst(40, to: node, as: "198.51.100.4")
             let key = "rate_limit:default:5/1s:ip:198.51.100.4"
@@ -107,13 +113,7 @@ struct LimitTests {
     @Test("deleting the key gives the client its limit back")
     func reset() throws {
         try Scene.play { scene in
-            let redis = try scene.redis()
-            let backend = try scene.backend()
-            let node = try scene.node(
-                Self.file(
-                    backend,
-                    "requestsPerSecond: 3, burstSize: 3, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""))
-            try Self.reached([node])
+            let (redis, _, node) = try Self.node(scene, "requestsPerSecond: 3, burstSize: 3")
             let client = try redis.client()
             try eventually("a request is refused") {
                 try Self.burst(10, to: node, as: "198.51.100.5").contains { $0.status == 429 }

@@ -143,13 +143,7 @@ struct PolicyTests {
     @Test("the one policy of requestsPerSecond is told of too, where the file says so")
     func remainingOfDefault() throws {
         try Scene.play { scene in
-            let redis = try scene.redis()
-            let backend = try scene.backend()
-            var file = File([backend])
-            file.rateLimit =
-                "requestsPerSecond: 1000, headers: all, timeout: 5s, redisURL: \"redis://127.0.0.1:\(redis.port)\""
-            let node = try scene.node(file)
-            try LimitTests.reached([node])
+            let (_, backend, node) = try LimitTests.node(scene, "requestsPerSecond: 1000, headers: all")
             // Of a transaction that came late nobody knows what remained.
             try eventually("an answer tells what remains") {
                 try node.ask().value("RateLimit")?.hasPrefix("\"default\";r=99") == true
