@@ -2,9 +2,7 @@
 // wider than 1/32 of what it holds. One shift and one addition find the bucket, and all latencies from a microsecond to
 // 35 minutes fit in 864 counters.
 //
-// Rejected: HdrHistogram's own type. It is a value with an array inside, so that recording checks for exclusive access
-// and for uniqueness and keeps minimum, maximum and total as well; and another thread can read it only by asking for a
-// copy. Counters that one thread writes and everybody reads cost a third, and a worker that hangs can still be looked at.
+// Why not the package of that name: docs/decisions/histograms.md.
 
 public enum DurationScale {
     /// Buckets in all.
