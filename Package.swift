@@ -102,8 +102,8 @@ let package = Package(
         module(
             "Admin",
             [
-                "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "RateLimiting", "Health", "Membership",
-                "Supervision", "Gateway",
+                "Primitives", "LinuxIO", "HTTP1", "EventLoop", "RedisClient", "Configuration", "RateLimiting", "Health",
+                "Membership", "Supervision", "Gateway",
             ]),
         .executableTarget(
             name: "sluice",

@@ -1,6 +1,6 @@
 // The configuration in force: which it is, since when, and what became of the last attempt to change it.
 
-import FoundationEssentials
+import Configuration
 import Gateway
 import LinuxIO
 import Membership
@@ -9,14 +9,15 @@ enum AdminConfiguration {
     /// `GET /api/config`, `POST /api/reload`.
     static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer? {
         switch (request.path, request.method) {
-        case ("/api/config", "GET"), ("/api/config", "HEAD"): return encode(Status(control.board.status))
+        case ("/api/config", "GET"), ("/api/config", "HEAD"): return AdminServer.encode(Status(control.board.status))
         case ("/api/reload", "POST"):
             guard control.canReload else { return .problem(409, "This node was started without a file") }
-            return encode(Asked(ticket: control.board.ask(.request)), status: 202)
+            return AdminServer.encode(Asked(ticket: control.board.ask(.request)), status: 202)
         case ("/api/reload", _): return .problem(405, "POST reads the configuration again")
-        case ("/api/config/rollout", "GET"): return following(control) { encode(Rolling($0)) }
+        case ("/api/config/rollout", "GET"): return following(control) { AdminServer.encode(Rolling($0)) }
         case ("/api/config/history", "GET"):
-            return following(control) { _ in encode(Versions(versions: control.configurationHistory.map { .init($0) }))
+            return following(control) { _ in
+                AdminServer.encode(Versions(versions: control.configurationHistory.map { .init($0) }))
             }
         case ("/api/config/push", "POST"), ("/api/config/rollback", "POST"): return roll(request, control)
         case ("/api/config/push", _), ("/api/config/rollback", _):
@@ -50,7 +51,7 @@ enum AdminConfiguration {
             ticket = control.rollBack(to: number, by: by)
         }
         guard let ticket else { return .problem(409, "Another configuration is being voted on") }
-        return encode(Asked(ticket: ticket), status: 202)
+        return AdminServer.encode(Asked(ticket: ticket), status: 202)
     }
 
     private struct Rolling: Encodable {
@@ -88,13 +89,6 @@ enum AdminConfiguration {
         var versions: [Row]
     }
 
-    private static func encode(_ value: some Encodable, status: Int = 200) -> SmallAnswer {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard let data = try? encoder.encode(value) else { return .problem(500, "This answer cannot be encoded") }
-        return SmallAnswer(status: status, body: Array(data) + [0x0a])
-    }
-
     /// The reload is done when `answered` of `/api/config` has reached the number.
     private struct Asked: Encodable {
         var ticket: Int
@@ -115,8 +109,15 @@ enum AdminConfiguration {
         var reloads: Int
         var failures: Int
         var answered: Int
+        struct Row: Encodable {
+            var key: String
+            var value: String
+            var origin: String
+        }
         var needRestart: [String]
         var lastError: Failure?
+        /// As `sluice config show` prints them: defaults included, secrets masked.
+        var settings: [Row]
 
         init(_ status: ConfigurationStatus) {
             version = status.version
@@ -128,6 +129,7 @@ enum AdminConfiguration {
             failures = status.failures
             answered = status.answered
             needRestart = status.needRestart
+            settings = status.settings.map { Row(key: $0.key, value: $0.value, origin: $0.origin.description) }
             lastError = status.lastError.map { error in
                 Failure(
                     at: SystemClock.timestamp(microseconds: error.at), reason: error.reason.rawValue,

@@ -1,6 +1,5 @@
 // This node's process, for operators: which one it is, how it came to be, and its replacement by another.
 
-import FoundationEssentials
 import Gateway
 import LinuxIO
 import Membership
@@ -10,49 +9,50 @@ enum AdminLifecycle {
     /// `nil` for what is somebody else's to answer.
     static func answer(_ request: SmallRequest, _ control: Control, _ lifecycle: Lifecycle) -> SmallAnswer? {
         switch (request.method, request.path) {
-        case ("GET", "/api/node"), ("HEAD", "/api/node"): return AdminServer.encode(Process(control, lifecycle))
+        case ("GET", "/api/node"), ("HEAD", "/api/node"): return AdminServer.encode(NodeProcess(control, lifecycle))
         case ("POST", "/api/upgrade"):
             guard lifecycle.askForUpgrade() else { return .problem(409, "An upgrade is under way") }
-            return AdminServer.encode(Process(control, lifecycle), status: 202)
+            return AdminServer.encode(NodeProcess(control, lifecycle), status: 202)
         case (_, "/api/upgrade"): return .problem(405, "POST starts a new process in the place of this one")
         default: return nil
         }
     }
+}
 
-    private struct Process: Encodable {
-        var node: String
-        /// Another one with each process.
-        var boot: String
-        var pid: Int32
-        var version: String
-        var startedAt: String
-        var state: String
-        var supervised: Bool
-        var crashes: Int
-        var lastCrash: String?
-        var upgrade: Upgrade
+/// `GET /api/node` as it is written here and read by `sluice upgrade`. The names are stable.
+package struct NodeProcess: Codable, Sendable {
+    package var node: String
+    /// Another one with each process.
+    package var boot: String
+    package var pid: Int32
+    package var version: String
+    package var startedAt: String
+    package var state: String
+    package var supervised: Bool
+    package var crashes: Int
+    package var lastCrash: String?
+    package var upgrade: Upgrade
 
-        struct Upgrade: Encodable {
-            var state: String
-            var reason: String?
-        }
+    package struct Upgrade: Codable, Sendable {
+        package var state: String
+        package var reason: String?
+    }
 
-        init(_ control: Control, _ lifecycle: Lifecycle) {
-            node = control.nodeID.text
-            boot = "\(control.boot)"
-            pid = Processes.ownID
-            version = lifecycle.version
-            startedAt = SystemClock.timestamp(microseconds: lifecycle.startedAt)
-            state = control.readiness.rawValue
-            supervised = lifecycle.isSupervised
-            crashes = lifecycle.crashes
-            lastCrash = lifecycle.lastCrash
-            upgrade =
-                switch lifecycle.upgrade {
-                case .none: Upgrade(state: "none")
-                case .starting: Upgrade(state: "starting")
-                case .failed(let reason): Upgrade(state: "failed", reason: reason)
-                }
-        }
+    init(_ control: Control, _ lifecycle: Lifecycle) {
+        node = control.nodeID.text
+        boot = "\(control.boot)"
+        pid = Processes.ownID
+        version = lifecycle.version
+        startedAt = SystemClock.timestamp(microseconds: lifecycle.startedAt)
+        state = control.readiness.rawValue
+        supervised = lifecycle.isSupervised
+        crashes = lifecycle.crashes
+        lastCrash = lifecycle.lastCrash
+        upgrade =
+            switch lifecycle.upgrade {
+            case .none: Upgrade(state: "none")
+            case .starting: Upgrade(state: "starting")
+            case .failed(let reason): Upgrade(state: "failed", reason: reason)
+            }
     }
 }

@@ -112,12 +112,22 @@ extension ConfigurationSource {
     /// The meaning of a text of the cluster's here: this node's own file stands above it in what is its own, the command
     /// line in everything.
     package func parse(
-        _ text: String, named name: String, over own: String
+        _ text: String, named name: String, over own: String, log: SettingsLog? = nil
     ) throws(ConfigurationErrors) -> Configuration {
+        let ownLog = SettingsLog()
+        _ = try Configuration.parse(own, file: path, overrides: overrides, environment: environment, log: ownLog)
+        let mine = Self.own.compactMap { key in Self.override(key, ownLog.given) }
+        return try Configuration.parse(
+            text, file: name, overrides: mine + overrides, environment: environment, log: log)
+    }
+
+    /// Every setting of such a text.
+    package func settings(
+        of text: String, named name: String, over own: String
+    ) throws(ConfigurationErrors) -> [Setting] {
         let log = SettingsLog()
-        _ = try Configuration.parse(own, file: path, overrides: overrides, environment: environment, log: log)
-        let mine = Self.own.compactMap { key in Self.override(key, log.given) }
-        return try Configuration.parse(text, file: name, overrides: mine + overrides, environment: environment)
+        _ = try parse(text, named: name, over: own, log: log)
+        return log.settings
     }
 
     /// What the file says of a key, as `--set` takes it: a value, or a mapping of values and lists.

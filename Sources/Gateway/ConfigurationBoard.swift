@@ -1,5 +1,6 @@
 // What became of the configurations that a node was given: for operators, and for the command that waits for one.
 
+package import Configuration
 import LinuxIO
 import Primitives
 import Synchronization
@@ -33,6 +34,8 @@ package struct ConfigurationStatus: Sendable {
     /// Keys whose new value counts only after a restart.
     package var needRestart: [String] = []
     package var lastError: Failure?
+    /// Every setting that counts; empty in the first moments of a process, and where it was started without a file.
+    package var settings: [Setting] = []
     /// The last question for a reload that has been answered, and how.
     package var answered = 0
 

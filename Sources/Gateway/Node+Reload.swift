@@ -18,10 +18,11 @@ extension Node {
     package func whenReloaded(_ body: @escaping @Sendable () -> Void) { whenReloaded.withLock { $0 = body } }
 
     /// Answers questions for reloads, one after the other.
-    func startReloading() {
+    func startReloading(from text: String) {
         guard let source else { return }
         // The thread ends with the process; it holds nothing that needs an orderly end.
         _ = OSThread(name: "reload") { [self] in
+            board.update { $0.settings = (try? source.settings(of: text)) ?? [] }
             while true {
                 let (ticket, jobs) = board.next()
                 for job in jobs { perform(job, source, ticket) }
@@ -73,10 +74,13 @@ extension Node {
             let own = try source.read()
             let mine = try source.parse(own)
             // Who no longer follows goes by its own file again.
-            guard let cluster, mine.config.from == .redis else { return adopt(mine, text: own, reason) }
+            guard let cluster, mine.config.from == .redis else {
+                return adopt(mine, text: own, settings: try source.settings(of: own), reason)
+            }
             let name = "version \(cluster.version)"
             return adopt(
-                try source.parse(cluster.text, named: name, over: own), text: cluster.text, reason)
+                try source.parse(cluster.text, named: name, over: own), text: cluster.text,
+                settings: try source.settings(of: cluster.text, named: name, over: own), reason)
         } catch {
             let lines = error.description.split(separator: "\n").map(String.init)
             for line in lines { logger.error("\(line)") }
@@ -92,7 +96,9 @@ extension Node {
     }
 
     /// Puts a configuration that is right in force. Returns why it could not be.
-    func adopt(_ configuration: Configuration, text: String, _ reason: ReloadReason) -> [String]? {
+    func adopt(
+        _ configuration: Configuration, text: String, settings: [Setting], _ reason: ReloadReason
+    ) -> [String]? {
         let before = current.withLock { $0 }
         let succession: (generation: Generation, sockets: [[ListeningSocket]]?, admin: Succession.AdminSuccession)
         do throws(NodeStartError) {
@@ -129,7 +135,7 @@ extension Node {
         case .off: admin.withLock { $0 = nil }
         case .socket(let socket): admin.withLock { $0 = socket }
         }
-        told(before.configuration, configuration, text, reason)
+        told(before.configuration, configuration, text, settings, reason)
         return nil
     }
 
@@ -144,7 +150,9 @@ extension Node {
     }
 
     /// Says what has changed, and what has not yet.
-    private func told(_ old: Configuration, _ new: Configuration, _ text: String, _ reason: ReloadReason) {
+    private func told(
+        _ old: Configuration, _ new: Configuration, _ text: String, _ settings: [Setting], _ reason: ReloadReason
+    ) {
         for warning in Self.warnings(new) where !Self.warnings(old).contains(warning) { logger.warning("\(warning)") }
         let workers = new.gateway.workers
         let needRestart = workers == basisConfiguration.gateway.workers ? [] : ["gateway.workers"]
@@ -155,6 +163,7 @@ extension Node {
             status.hash = hash
             status.reason = reason
             status.needRestart = needRestart
+            status.settings = settings
         }
         logger.notice(
             "configuration reloaded",

@@ -42,6 +42,8 @@ package final class Node: Sendable {
     let cluster = Mutex<(version: Int, text: String)?>(nil)
     /// Where it is read from again; `nil` for a node that keeps what it has.
     let source: ConfigurationSource?
+    /// What it was started with.
+    private let text: String
     package let board = ConfigurationBoard()
     let logger: Logger
     private let setup: ControlSetup
@@ -95,6 +97,7 @@ package final class Node: Sendable {
             }
         }
         self.source = source
+        self.text = text
         self.logger = logger
         basisConfiguration = configuration
         basis = Generation.Basis(
@@ -346,7 +349,7 @@ package final class Node: Sendable {
             controlMailbox.post(.stop)
             throw NodeStartError(description: failure)
         }
-        startReloading()
+        startReloading(from: text)
     }
 
     private func failed(_ error: any Error) {

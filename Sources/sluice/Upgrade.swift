@@ -1,7 +1,7 @@
 // `sluice upgrade`: a new binary takes the place of the running one.
 
+import Admin
 import ArgumentParser
-import FoundationEssentials
 import LinuxIO
 import Primitives
 
@@ -19,35 +19,18 @@ struct Upgrade: ParsableCommand {
     @Option(help: ArgumentHelp("How long to wait for the new process.", valueName: "seconds"))
     var wait = 60
 
-    private struct Process: Decodable {
-        var node: String
-        var boot: String
-        var pid: Int32
-        var version: String
-        var upgrade: Upgrade
-
-        struct Upgrade: Decodable {
-            var state: String
-            var reason: String?
-        }
-
-        var shown: String { "process \(pid), version \(version)" }
-    }
-
     func run() throws {
         let client = try admin.client()
-        func look() throws -> Process {
-            try JSONDecoder().decode(Process.self, from: Data(client.ask("GET", "/api/node")))
-        }
         do {
-            let before = try look()
+            let before = try decoded(NodeProcess.self, try client.ask("GET", "/api/node"))
             _ = try client.ask("POST", "/api/upgrade")
             let end = SystemClock.monotonic() + .seconds(Int64(max(1, wait)))
             while SystemClock.monotonic() < end {
                 // In the moment of the change a connection may meet a process that has just left.
-                if let now = try? look() {
+                if let body = try? client.ask("GET", "/api/node") {
+                    let now = try decoded(NodeProcess.self, body)
                     if now.boot != before.boot {
-                        print(admin.json ? Self.json(before, now) : "\(now.node): \(before.shown) → \(now.shown)")
+                        print(Self.told(before, now, asJSON: admin.json))
                         return
                     }
                     if now.upgrade.state == "failed" {
@@ -58,6 +41,8 @@ struct Upgrade: ParsableCommand {
                 _ = awaitReadable([], atMost: 50)
             }
             throw UpgradeError(description: "no new process within \(wait) s: see the node's log")
+        } catch let code as ExitCode {
+            throw code
         } catch {
             printError("sluice: \(error)")
             throw ExitCode(1)
@@ -66,7 +51,11 @@ struct Upgrade: ParsableCommand {
 
     private struct UpgradeError: Error, CustomStringConvertible { let description: String }
 
-    private static func json(_ before: Process, _ now: Process) -> String {
-        "{\"node\":\"\(now.node)\",\"pid\":[\(before.pid),\(now.pid)],\"version\":[\"\(before.version)\",\"\(now.version)\"]}"
+    private static func shown(_ process: NodeProcess) -> String { "process \(process.pid), version \(process.version)" }
+
+    private static func told(_ before: NodeProcess, _ now: NodeProcess, asJSON: Bool) -> String {
+        guard asJSON else { return "\(now.node): \(shown(before)) → \(shown(now))" }
+        return
+            "{\"node\":\"\(now.node)\",\"pid\":[\(before.pid),\(now.pid)],\"version\":[\"\(before.version)\",\"\(now.version)\"]}"
     }
 }

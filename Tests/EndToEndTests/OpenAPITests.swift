@@ -1,12 +1,23 @@
 import Primitives
 import TestSupport
 import Testing
+import TokenSupport
 import Yams
 
 @Suite("The admin listener's description")
 struct OpenAPITests {
-    /// A node with everything that can show: a cluster, limits, a dead backend, an operator's word, somebody refused.
-    private func node(_ scene: Scene) throws -> SluiceNode {
+    private static let token = "a-token-of-some-length"
+    private static let bearer = "Authorization: Bearer \(token)\r\n"
+
+    private struct Stage {
+        let node: SluiceNode
+        let file: File
+        let drained: RecordingBackend
+    }
+
+    /// A node with everything that can show: a cluster whose configuration it follows, limits, a dead backend, an
+    /// operator's word, somebody refused, a crash of its process before.
+    private func stage(_ scene: Scene) throws -> Stage {
         let redis = try scene.redis()
         let dead = try scene.backend()
         let drained = try scene.backend()
@@ -16,62 +27,151 @@ struct OpenAPITests {
         file.services[0].health = "interval: 50ms, warningInterval: 50ms, timeout: 1s, failures: 2"
         file.gateway = "heartbeat: 100ms, adminToken: \(Self.token)"
         file.rateLimit =
-            "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 100, "
-            + "policies: [{name: few, limit: 1, window: 1h, key: global}]"
-        let node = try scene.node(file)
+            "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 100, policies: ["
+            + "{name: few, limit: 1, window: 1h, key: global, tiers: {gold: 9}}]"
+        file.services[0].more += ", auth: optional"
+        file.auth = "apiKeys: {keys: [{name: job, hash: \"\(TokenSigner.hash("slc_0000"))\", tier: gold}]}"
+        let node = try scene.node(
+            file, ["--set", "config.from=redis"],
+            environment: ["SLUICE_CRASHES": "1", "SLUICE_LAST_CRASH": "signal 11"])
         try LimitTests.reached([node])
         for _ in 0..<3 { _ = try node.ask() }
+        #expect(try node.ask(fields: "X-API-Key: slc_0000\r\n").status == 200)
         let word = try node.admin("/api/backends/drain?url=\(drained.url)&by=me", method: "POST", fields: Self.bearer)
         #expect(word.status == 200)
         try eventually("the dead backend is down") { try node.admin("/api/backends").text.contains("\"lastError\":") }
-        return node
+        try eventually("the settings are known") { try node.admin("/api/config").text.contains("\"key\":") }
+        try eventually("two looks at the traffic have been taken") {
+            try node.admin("/api/overview").text.contains("\"points\":[[")
+        }
+        return Stage(node: node, file: file, drained: drained)
     }
 
-    private static let token = "a-token-of-some-length"
-    private static let bearer = "Authorization: Bearer \(token)\r\n"
+    /// As `docs/openapi.yaml` has it.
+    private static func document() throws -> [String: Any] {
+        try #require(try Yams.load(yaml: readFile(sourceTree() + "/docs/openapi.yaml")) as? [String: Any])
+    }
 
-    @Test("every documented path answers as documented, and nothing that it says is undocumented")
+    /// The one answer that does not end: its first event.
+    private func event(_ node: SluiceNode) throws -> String {
+        let admin = try #require(node.admin)
+        let wire = try Wire.connect(to: admin)
+        try wire.send("GET /api/events HTTP/1.1\r\nHost: \(admin)\r\n\r\n")
+        let head = try #require(try wire.readHead())
+        #expect(head.status == 200)
+        #expect(head.value("Content-Type") == "text/event-stream")
+        while let line = try wire.readLine() { if line.hasPrefix("data: ") { return String(line.dropFirst(6)) } }
+        return ""
+    }
+
+    @Test("every path and field that is documented is answered as documented, and none is answered that is not")
     func paths() throws {
-        let text = readFile(sourceTree() + "/docs/openapi.yaml")
-        let document = try #require(try Yams.load(yaml: text) as? [String: Any])
+        let document = try Self.document()
         let checker = SchemaChecker(root: document)
         let paths = try #require(document["paths"] as? [String: Any])
-        #expect(paths.count > 10)
         try Scene.play { scene in
-            let node = try node(scene)
-            let admin = try #require(node.admin)
-            for (path, item) in paths {
-                for (method, operation) in try #require(item as? [String: Any]) {
-                    let operation = try #require(operation as? [String: Any])
-                    let responses = try #require(operation["responses"] as? [String: Any])
-                    var target = path.replacing("{word}", with: "undrain")
-                    if target != path { target += "?url=http://nowhere:1" }
-                    let fields = operation["security"] == nil ? "" : Self.bearer
-                    let status: Int
-                    let type: String
-                    var body = ""
-                    if path == "/api/events" {
-                        let wire = try Wire.connect(to: admin)
-                        try wire.send("GET \(target) HTTP/1.1\r\nHost: \(admin)\r\n\r\n")
-                        let head = try #require(try wire.readHead())
-                        (status, type) = (head.status, head.value("Content-Type") ?? "")
-                    } else {
-                        let answer = try node.admin(target, method: method.uppercased(), fields: fields)
-                        (status, type, body) = (answer.status, answer.value("Content-Type") ?? "", answer.text)
-                    }
-                    let response = try #require(responses["\(status)"] as? [String: Any], "\(path): \(status)")
-                    let contents = try #require(response["content"] as? [String: Any])
-                    let plain = String(type.prefix { $0 != ";" })
-                    let content = try #require(contents[plain] as? [String: Any], "\(path): \(type)")
-                    let schema = try #require(content["schema"] as? [String: Any])
-                    guard plain.hasSuffix("json") else { continue }
-                    // JSON is YAML, and this reader tells numbers from Booleans.
-                    let faults = checker.faults(try #require(try Yams.load(yaml: body)), schema, at: path)
-                    #expect(faults.isEmpty, "\(faults)")
+            let stage = try stage(scene)
+            let node = stage.node
+            var asked: Set<String> = []
+            func check(_ method: String, _ path: String, _ target: String, body: String = "") throws -> WireMessage {
+                asked.insert("\(method) \(path)")
+                let item = try #require(paths[path] as? [String: Any], "\(path)")
+                let operation = try #require(item[method.lowercased()] as? [String: Any], "\(method) \(path)")
+                let responses = try #require(operation["responses"] as? [String: Any])
+                let fields = operation["security"] == nil ? "" : Self.bearer
+                let length = body.isEmpty ? "" : "Content-Length: \(body.utf8.count)\r\n"
+                let head = "\(method) \(target) HTTP/1.1\r\nHost: ADMIN\r\nConnection: close\r\n\(fields)\(length)\r\n"
+                let answer = try node.askAdmin(head + body)
+                let response = try #require(
+                    responses["\(answer.status)"] as? [String: Any], "\(path): \(answer.text)")
+                let contents = try #require(response["content"] as? [String: Any])
+                let type = String((answer.value("Content-Type") ?? "").prefix { $0 != ";" })
+                let content = try #require(contents[type] as? [String: Any], "\(path): \(type)")
+                let schema = try #require(content["schema"] as? [String: Any])
+                guard type.hasSuffix("json") else { return answer }
+                // JSON is YAML, and this reader tells numbers from Booleans.
+                let value = try #require(try Yams.load(yaml: answer.text))
+                let faults = checker.faults(value, schema, at: path)
+                #expect(faults.isEmpty, "\(faults)")
+                return answer
+            }
+
+            // Another version for the cluster, and the former one again.
+            for (path, query, body) in [
+                ("/api/config/push", "?by=me", stage.file.yaml), ("/api/config/rollback", "?to=1&by=me", ""),
+            ] {
+                #expect(try check("POST", path, path + query, body: body).status == 202)
+                try eventually("it is in force") {
+                    try node.admin("/api/config/rollout").text.contains("\"state\":\"switched\"")
                 }
+            }
+            #expect(try check("POST", "/api/config/push", "/api/config/push").status == 400)
+            #expect(try check("POST", "/api/config/rollback", "/api/config/rollback").status == 400)
+            let undrain = "/api/backends/undrain?url="
+            #expect(try check("POST", "/api/backends/{word}", undrain + "http://nowhere:1").status == 404)
+            #expect(try check("POST", "/api/backends/{word}", undrain + stage.drained.url).status == 200)
+            _ = try check("POST", "/api/backends/{word}", "/api/backends/drain?by=me&url=" + stage.drained.url)
+
+            // Neither a reload nor a new process can make sense of this.
+            try node.write("gateway: [")
+            #expect(try check("POST", "/api/reload", "/api/reload").status == 202)
+            try eventually("the reload has failed") { try node.admin("/api/config").text.contains("lastError") }
+            #expect(try check("POST", "/api/upgrade", "/api/upgrade").status == 202)
+            try eventually("the upgrade has failed") { try node.admin("/api/node").text.contains("\"reason\":") }
+            #expect(try node.ask().status != 0)
+
+            asked.insert("GET /api/events")
+            let event = try #require(try Yams.load(yaml: try event(node)))
+            let faults = checker.faults(event, ["$ref": "#/components/schemas/Event"])
+            #expect(faults.isEmpty, "\(faults)")
+            for path in paths.keys where !asked.contains("GET \(path)") {
+                guard (paths[path] as? [String: Any])?["get"] != nil else { continue }
+                #expect(try check("GET", path, path).status == 200, "\(path)")
             }
             let word = try node.admin("/api/backends/drain?url=http://nowhere:1", method: "POST")
             #expect(word.status == 401)
+            for (path, item) in paths {
+                for method in (item as? [String: Any] ?? [:]).keys {
+                    #expect(asked.contains("\(method.uppercased()) \(path)"))
+                }
+            }
+        }
+        #expect(checker.unanswered.isEmpty, "\(checker.unanswered)")
+    }
+
+    @Test("every path that the sources answer is documented")
+    func routes() throws {
+        let paths = try #require(try Self.document()["paths"] as? [String: Any])
+        let documented = Set(paths.keys.map { $0.replacing("{word}", with: "") })
+        var routes: Set<String> = []
+        for name in ["AdminServer", "AdminConfiguration", "AdminLifecycle", "AdminWords", "AdminGate"] {
+            let text = readFile("\(sourceTree())/Sources/Admin/\(name).swift")
+            for match in text.matches(of: /"(\/(?:api\/)?[a-z.\/]*)"/) { routes.insert(String(match.1)) }
+        }
+        #expect(routes == documented)
+    }
+
+    @Test("the settings of a node's configuration are those that config show prints, secrets masked")
+    func settings() throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            file.gateway = "adminToken: \(Self.token)"
+            let node = try scene.node(file, ["--set", "gateway.timeout=7s"])
+            var answer = ""
+            try eventually("the settings are known") {
+                answer = try node.admin("/api/config").text
+                return answer.contains("\"key\":")
+            }
+            let shown = try runSluice([
+                "config", "show", "--json", "--config", node.file, "--set", "gateway.timeout=7s",
+            ])
+            let rows = try #require(try Yams.load(yaml: shown.output) as? [[String: String]])
+            let config = try #require(try Yams.load(yaml: answer) as? [String: Any])
+            #expect(config["settings"] as? [[String: String]] == rows)
+            #expect(rows.contains { $0["key"] == "gateway.timeout" && $0["origin"] == "--set" })
+            #expect(!answer.contains(Self.token))
+            let other = file.yaml.replacing("workers: 1", with: "workers: 1, via: other")
+            #expect(try node.reload(other).contains("\"other\""))
         }
     }
 
@@ -95,22 +195,45 @@ struct OpenAPITests {
 }
 
 /// As much of JSON Schema as docs/openapi.yaml uses.
-private struct SchemaChecker {
-    let root: [String: Any]
+private final class SchemaChecker {
+    private let root: [String: Any]
+    /// Fields that were answered, as `Schema.field.field`.
+    private var seen: Set<String> = []
 
-    func faults(_ value: Any, _ schema: [String: Any], at path: String = "$") -> [String] {
-        if let reference = schema["$ref"] as? String { return faults(value, resolve(reference), at: path) }
+    init(root: [String: Any]) { self.root = root }
+
+    /// Documented fields of `components` that no answer had.
+    var unanswered: [String] {
+        let schemas = resolve("#/components/schemas")
+        let all = schemas.flatMap { name, schema in Self.fields(schema as? [String: Any] ?? [:], name) }
+        return Set(all).subtracting(seen).sorted()
+    }
+
+    private static func fields(_ schema: [String: Any], _ place: String) -> [String] {
+        let items = (schema["items"] as? [String: Any]).map { fields($0, place) } ?? []
+        let properties = schema["properties"] as? [String: Any] ?? [:]
+        return items
+            + properties.flatMap { name, schema in
+                ["\(place).\(name)"] + fields(schema as? [String: Any] ?? [:], "\(place).\(name)")
+            }
+    }
+
+    /// - Parameter place: the schema's own, where it is one of a document.
+    func faults(_ value: Any, _ schema: [String: Any], at path: String = "$", in place: String = "") -> [String] {
+        if let reference = schema["$ref"] as? String {
+            return faults(value, resolve(reference), at: path, in: String(reference.split(separator: "/").last ?? ""))
+        }
         if let words = schema["enum"] as? [String] {
             return (value as? String).map(words.contains) ?? false ? [] : ["\(path): \(value) is none of \(words)"]
         }
         let fits: Bool
         switch schema["type"] as? String {
-        case "object": return objectFaults(value, schema, path)
+        case "object": return objectFaults(value, schema, path, place)
         case "array":
             guard let list = value as? [Any], let items = schema["items"] as? [String: Any] else {
                 return ["\(path): \(value) is no array"]
             }
-            return list.enumerated().flatMap { faults($1, items, at: "\(path)[\($0)]") }
+            return list.enumerated().flatMap { faults($1, items, at: "\(path)[\($0)]", in: place) }
         case "string": fits = value is String
         case "boolean": fits = value is Bool
         case "integer": fits = value is Int
@@ -120,7 +243,9 @@ private struct SchemaChecker {
         return fits ? [] : ["\(path): \(value) is not \(schema)"]
     }
 
-    private func objectFaults(_ value: Any, _ schema: [String: Any], _ path: String) -> [String] {
+    private func objectFaults(
+        _ value: Any, _ schema: [String: Any], _ path: String, _ place: String
+    ) -> [String] {
         guard let object = value as? [String: Any] else { return ["\(path): \(value) is no object"] }
         let properties = schema["properties"] as? [String: Any] ?? [:]
         var faults: [String] = []
@@ -129,7 +254,8 @@ private struct SchemaChecker {
         }
         for (name, member) in object {
             if let known = properties[name] as? [String: Any] {
-                faults += self.faults(member, known, at: "\(path).\(name)")
+                seen.insert("\(place).\(name)")
+                faults += self.faults(member, known, at: "\(path).\(name)", in: "\(place).\(name)")
             } else if let rest = schema["additionalProperties"] as? [String: Any] {
                 faults += self.faults(member, rest, at: "\(path).\(name)")
             } else {
