@@ -29,13 +29,15 @@ package enum AdminServer {
             let gate = AdminGate(token: control.adminToken ?? made, isLoopback: isLoopback)
             if let refusal = gate.refusal(of: request) { return refusal }
             if request.path == "/api/events", request.method == "GET" { return streams.answer(request) }
-            return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control)
+            return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control, lifecycle)
         }
         control.whenHandingOver { server.leave() }
         return { server.close() }
     }
 
-    private static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer {
+    private static func answer(
+        _ request: SmallRequest, _ control: Control, _ lifecycle: Lifecycle
+    ) -> SmallAnswer {
         if request.path.hasPrefix(AdminWords.prefix) { return AdminWords.answer(request, control) }
         if let answer = AdminConfiguration.answer(request, control) { return answer }
         guard request.method == "GET" || request.method == "HEAD" else { return .problem(405, "Method not allowed") }
@@ -49,7 +51,7 @@ package enum AdminServer {
             return encode(ready, status: control.isReady ? 200 : 503)
         case "/", "/dashboard.css", "/dashboard.js": return Dashboard.answer(request.path)
         case "/metrics":
-            return SmallAnswer(contentType: Metrics.contentType, body: Array(Metrics.text(control).utf8))
+            return SmallAnswer(contentType: Metrics.contentType, body: Array(Metrics.text(control, lifecycle).utf8))
         case "/api/backends": return encode(BackendListing(control))
         case "/api/overview": return encode(Overview(control, points: points(request)))
         case "/api/nodes": return encode(nodes(control))

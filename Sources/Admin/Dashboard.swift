@@ -49,21 +49,25 @@ enum Dashboard {
             <button id="theme" type="button" title="Light or dark" aria-label="Light or dark">◐</button>
           </div>
         </header>
-        <div id="stale" role="alert" hidden>This node does not answer. Its last word is shown.</div>
+        <div id="stale" role="alert" hidden></div>
         <ul id="warnings" hidden></ul>
         <main>
           <section id="tiles" aria-label="Now"></section>
-          <section class="card wide"><h2>Requests <small>a second, this node</small></h2>
+          <section class="card third"><h2>Requests <small>a second, this node</small></h2>
             <div class="legend" id="traffic-legend"></div><div class="chart" id="traffic-chart"></div></section>
-          <section class="card wide"><h2>Latency <small>milliseconds, this node</small></h2>
+          <section class="card third"><h2>Errors and refusals <small>a second, this node</small></h2>
+            <div class="legend" id="trouble-legend"></div><div class="chart" id="trouble-chart"></div></section>
+          <section class="card third"><h2>Latency <small>milliseconds, this node</small></h2>
             <div class="legend" id="latency-legend"></div><div class="chart" id="latency-chart"></div></section>
           <section class="card full"><h2>Services <small id="service-count"></small></h2>
             <div id="services"></div></section>
           <section class="card wide"><h2>Nodes <small id="node-count"></small></h2><div id="nodes"></div></section>
-          <section class="card wide"><h2>Limits <small>this node</small></h2><div id="limits"></div>
-            <h3>Refused most <small>lately, this node</small></h3><div id="refused"></div></section>
+          <section class="card wide"><h2>Limits <small>this node</small></h2><div id="limits"></div></section>
+          <section class="card wide"><h2>Near their limit <small>all nodes</small></h2><div id="subjects"></div></section>
+          <section class="card wide"><h2>Refused most <small>lately, all nodes</small></h2><div id="refused"></div></section>
           <section class="card full"><h2>Events <small id="live">live</small></h2>
-            <ol id="events" aria-live="polite"></ol></section>
+            <ol id="events" aria-live="polite"></ol>
+            <div class="empty" id="no-events">Nothing to tell yet.</div></section>
         </main>
         <footer id="footer" class="muted"></footer>
         </body>

@@ -146,8 +146,11 @@ extension Dashboard {
 
         const traffic = new Chart("traffic", [
           { name: "requests", column: 1, color: "water", area: true },
-          { name: "refused by limits", column: 3, color: "warn" },
+        ], short);
+        // On a scale of their own: beside all requests they would be a line on the ground.
+        const trouble = new Chart("trouble", [
           { name: "errors", column: 2, color: "bad" },
+          { name: "refused by limits", column: 3, color: "warn" },
         ], short);
         const latency = new Chart("latency", [
           { name: "99 %", column: 6, color: "violet" },
@@ -217,7 +220,7 @@ extension Dashboard {
         function stateOf(b) {
           if (b.state === "draining") return pill("draining", "warn");
           if (b.state === "down") return pill("down", "bad");
-          if (b.breaker !== "closed") return pill("breaker " + b.breaker, "warn");
+          if (b.breaker !== "closed") return pill(b.breaker === "open" ? "breaker open" : b.breaker, "warn");
           return b.available ? pill("up", "good") : pill("not used here", "warn");
         }
 
@@ -242,10 +245,8 @@ extension Dashboard {
               [["Backend"], ["State"], ["Requests /s", "number"], ["Errors /s", "number"], ["In flight", "number"],
                 ["Votes", "number"], ["Why"]],
               s.backends.map((b) => {
-                const rate = make("div"), meter = make("div", "meter"), bar = make("span");
-                bar.style.width = 100 * b.requestsPerSecond / most + "%";
-                meter.append(bar);
-                rate.append(short(b.requestsPerSecond), meter);
+                const rate = make("div");
+                rate.append(short(b.requestsPerSecond), meter([[b.requestsPerSecond / most, ""]]));
                 const why = make("div", "reason", b.reason + (b.lastError ? ` · last error: ${b.lastError}` : ""));
                 return row(cell(b.url, "name-cell mono"), cell(stateOf(b)), cell(rate, "number", "requests/s"),
                   cell(short(b.errorsPerSecond), "number" + (b.errorsPerSecond > 0 ? " bad-text" : ""), "errors/s"),
@@ -258,46 +259,68 @@ extension Dashboard {
           }));
         }
 
+        function nameOf(n) {
+          const box = make("div"), where = make("div", "mono muted", n.address);
+          box.append(n.id);
+          if (n.isSelf) box.append(" ", make("small", "", "this one"));
+          box.append(where);
+          return box;
+        }
         function showNodes(o) {
           const same = o.nodes.every((n) => !n.configuration || n.configuration === o.node.configuration);
           $("node-count").textContent = `${o.nodes.length} alive${same ? "" : " · configurations differ"}`;
           fill($("nodes"), grid(
-            [["Node"], ["Address"], ["Requests /s", "number"], ["Errors /s", "number"], ["99 %", "number"],
+            [["Node"], ["Requests /s", "number"], ["Errors /s", "number"], ["99 %", "number"],
               ["Version", "number"]],
-            o.nodes.map((n) => row(cell(n.id + (n.isSelf ? " (this one)" : ""), "name-cell"), cell(n.address, "mono"),
+            o.nodes.map((n) => row(cell(nameOf(n), "name-cell"),
               cell(short(n.requestsPerSecond), "number", "requests/s"),
               cell(short(n.errorsPerSecond), "number" + (n.errorsPerSecond > 0 ? " bad-text" : ""), "errors/s"),
               cell(millis(n.p99), "number", "99 %"),
               cell(`${n.version || "?"} · ${(n.configuration || "?").slice(0, 8)}`, "number muted")))));
         }
 
+        function meter(parts) {
+          const box = make("div", "meter");
+          for (const [share, kind] of parts) {
+            const bar = make("span", kind);
+            bar.style.width = 100 * Math.min(1, share) + "%";
+            box.append(bar);
+          }
+          return box;
+        }
+        // A subject, whose policy it is that counts it, and how much.
+        function person(subject, policy, bar, text) {
+          const line = make("div", "person"), who = make("div", "mono", subject);
+          who.append(" ", make("small", "", policy));
+          line.append(who, bar, make("div", "amount", text));
+          return line;
+        }
+
         function showLimits(o) {
           if (!o.limits.length) fill($("limits"), make("div", "empty", "No limits are configured."));
           else fill($("limits"), grid(
-            [["Policy"], ["Limit"], ["Admitted /s", "number"], ["Refused /s", "number"], ["Share", "number"]],
+            [["Policy"], ["Limit"], ["Admitted /s", "number"], ["Refused /s", "number"], ["Share"]],
             o.limits.map((l) => {
-              const meter = make("div", "meter"), good = make("span"), bad = make("span", "bad");
               const all = l.admittedPerSecond + l.refusedPerSecond;
-              good.style.width = (all ? 100 * l.admittedPerSecond / all : 0) + "%";
-              bad.style.width = (all ? 100 * l.refusedPerSecond / all : 0) + "%";
-              meter.append(good, bad);
-              return row(cell(l.name, "name-cell"), cell(`${short(l.limit)} in ${l.window}`
-                + (l.mode === "shadow" ? " · shadow" : "")),
+              const share = all ? l.admittedPerSecond / all : 0;
+              return row(cell(l.name + (l.tier ? ` · ${l.tier}` : ""), "name-cell"),
+                cell(`${short(l.limit)} ${l.window ? "in " + l.window : "at once"}` + (l.mode === "shadow" ? " · shadow" : "")),
                 cell(short(l.admittedPerSecond), "number", "admitted/s"),
                 cell(short(l.refusedPerSecond), "number" + (l.refusedPerSecond > 0 ? " warn-text" : ""), "refused/s"),
-                cell(meter, "wide-cell"));
+                cell(meter([[share, ""], [all ? 1 - share : 0, "warn"]]), "share-cell"));
             })));
-          const most = Math.max(...o.refused.map((r) => r.count), 1);
-          if (!o.refused.length) fill($("refused"), make("div", "empty", "Nobody."));
-          else fill($("refused"), ...o.refused.map((r) => {
-            const line = make("div", "row"), who = make("div", "mono", r.subject), meter = make("div", "meter");
-            const bar = make("span", "bad");
-            bar.style.width = 100 * r.count / most + "%";
-            meter.append(bar);
-            who.append(" ", make("small", "", r.policy));
-            line.append(who, meter, make("div", "", short(r.count)));
-            return line;
+          const near = o.subjects.slice(0, 10);
+          if (!near.length) fill($("subjects"), make("div", "empty", "Nobody has used any of a limit lately."));
+          else fill($("subjects"), ...near.map((s) => {
+            const share = s.used / Math.max(1, s.limit);
+            const policy = [s.policy, s.tier, s.window ? "in " + s.window : "at once"].filter((text) => text).join(" · ");
+            return person(s.subject, policy, meter([[share, share >= 1 ? "bad" : share >= .8 ? "warn" : ""]]),
+              `${short(s.used)} of ${short(s.limit)}`);
           }));
+          const refused = o.refused.slice(0, 10), most = Math.max(...refused.map((r) => r.count), 1);
+          if (!refused.length) fill($("refused"), make("div", "empty", "Nobody was refused lately."));
+          else fill($("refused"), ...refused.map((r) =>
+            person(r.subject, r.policy, meter([[r.count / most, "warn"]]), `${short(r.count)} times`)));
         }
 
         // MARK: Events
@@ -315,6 +338,7 @@ extension Dashboard {
           const fields = Object.entries(event.fields).map(([name, value]) => `${name}: ${value}`).join(" · ");
           if (fields) text.append(make("div", "fields", fields));
           line.append(time, level, text);
+          $("no-events").hidden = true;
           $("events").prepend(line);
           while ($("events").children.length > kept) $("events").lastChild.remove();
         }
@@ -331,7 +355,17 @@ extension Dashboard {
 
         // MARK: The beat
 
-        let run = null;
+        let run = null, heard = null;
+        // What was true then must not look as if it were true now.
+        function showSilence() {
+          document.body.classList.add("stale");
+          $("stale").textContent = heard
+            ? `This node has not answered since ${clock(heard)}. What is shown is from then.` : "This node does not answer.";
+          $("stale").hidden = false;
+          $("ready").textContent = "no answer";
+          $("ready").className = "pill bad";
+          $("cluster").textContent = "";
+        }
         async function refresh() {
           try {
             const answer = await fetch("/api/overview", { signal: AbortSignal.timeout(4000) });
@@ -340,16 +374,19 @@ extension Dashboard {
             // Another run of the node counts its events anew.
             if (run !== null && o.node.uptimeSeconds + 5 < run) { seen = 0; }
             run = o.node.uptimeSeconds;
+            heard = new Date();
+            document.body.classList.remove("stale");
             $("stale").hidden = true;
             showStatus(o);
             showTiles(o);
             traffic.show(o.series.points, o.series.intervalSeconds);
+            trouble.show(o.series.points, o.series.intervalSeconds);
             latency.show(o.series.points, o.series.intervalSeconds);
             showServices(o);
             showNodes(o);
             showLimits(o);
           } catch {
-            $("stale").hidden = false;
+            showSilence();
           }
           setTimeout(refresh, document.hidden ? 10000 : 2000);
         }

@@ -21,13 +21,13 @@ extension Dashboard {
         [hidden] { display: none !important; }
         header { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center;
           justify-content: space-between; padding: 16px 0; }
-        .brand { display: flex; gap: 10px; align-items: center; min-width: 0; }
+        .brand { display: flex; gap: 10px; align-items: center; min-width: 0; max-width: 100%; }
         .brand svg { width: 28px; height: 28px; flex: none; }
         .brand path { fill: none; stroke-width: 2.6; stroke-linecap: round; }
         .gate { stroke: var(--muted); }
         .water { stroke: var(--water); }
         h1 { margin: 0; font-size: 19px; letter-spacing: -.01em; }
-        #self { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+        #self { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
         .status { display: flex; gap: 8px; align-items: center; }
         h2 { margin: 0 0 10px; font-size: 14px; font-weight: 650; }
         h3 { margin: 18px 0 8px; font-size: 13px; font-weight: 650; }
@@ -46,11 +46,13 @@ extension Dashboard {
         .pill.warn { color: var(--warn); }
         #stale, #warnings { margin: 0 0 14px; padding: 10px 14px; border-radius: 10px; list-style: none;
           border: 1px solid var(--warn); color: var(--warn); background: var(--card); }
+        .stale main, .stale #warnings, .stale footer { opacity: .45; filter: grayscale(1); }
         #stale { border-color: var(--bad); color: var(--bad); }
         main { display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); gap: 14px; }
         .card { grid-column: span 6; background: var(--card); border: 1px solid var(--line); border-radius: 14px;
           padding: 14px 16px; min-width: 0; }
         .full { grid-column: 1 / -1; }
+        .third { grid-column: span 4; }
         #tiles { grid-column: 1 / -1; display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 14px; }
         .tile { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 12px 16px 10px;
           min-width: 0; }
@@ -100,8 +102,8 @@ extension Dashboard {
         .service .numbers b { font-size: 12px; color: var(--text); }
         .service .body { padding: 2px 12px; }
         .service table { table-layout: fixed; }
-        .service th:nth-child(1) { width: 24%; }
-        .service th:nth-child(2) { width: 13%; }
+        .service th:nth-child(1) { width: 23%; }
+        .service th:nth-child(2) { width: 14%; }
         .service th:nth-child(3) { width: 11%; }
         .service th:nth-child(n+4) { width: 9%; }
         .service th:nth-child(6) { width: 12%; }
@@ -110,11 +112,13 @@ extension Dashboard {
         .meter { height: 6px; border-radius: 3px; background: var(--line); overflow: hidden; margin-top: 7px;
           min-width: 60px; display: flex; }
         .meter span { height: 100%; background: var(--water); }
-        .meter span.bad { background: var(--warn); }
-        #refused .row { display: grid; grid-template-columns: minmax(0, 1fr) 90px 60px; gap: 12px;
+        .meter span.warn { background: var(--warn); }
+        .meter span.bad { background: var(--bad); }
+        .person { display: grid; grid-template-columns: minmax(0, 1fr) 120px 104px; gap: 2px 12px;
           align-items: center; padding: 4px 0; }
-        #refused .row > :last-child { text-align: right; }
-        #refused .meter { margin: 0; }
+        .person .amount { text-align: right; white-space: nowrap; }
+        .share-cell { width: 90px; }
+        .person .meter { margin: 0; }
         #events { list-style: none; margin: 0; padding: 0; max-height: 380px; overflow: auto; }
         #events li { display: grid; grid-template-columns: 72px 66px minmax(0, 1fr); gap: 10px; padding: 6px 0;
           border-bottom: 1px solid var(--line); }
@@ -146,6 +150,11 @@ extension Dashboard {
           td, .service td:nth-child(7) { border: 0; padding: 0; }
           td.number .meter { display: none; }
           td.number > div { display: inline; }
+          td.share-cell { width: 100%; }
+          td.share-cell .meter { margin: 2px 0; }
+          .person { grid-template-columns: minmax(0, 1fr) auto; padding: 6px 0; }
+          .person .meter { grid-row: 2; grid-column: 1 / -1; }
+          .person .amount { grid-row: 1; grid-column: 2; }
           td.name-cell { width: 100%; }
           td.wide-cell { width: 100%; }
           td.number { text-align: left; }

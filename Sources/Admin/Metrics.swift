@@ -8,17 +8,18 @@ import LinuxIO
 import Primitives
 import RateLimiting
 import RedisClient
+import Supervision
 
 enum Metrics {
     static let contentType = "text/plain; version=0.0.4; charset=utf-8"
 
-    static func text(_ control: Control) -> String {
+    static func text(_ control: Control, _ lifecycle: Lifecycle) -> String {
         var out = MetricsText()
         writeTraffic(control, &out)
         writeBackends(control, &out)
         writeLimits(control, &out)
         writeCluster(control, &out)
-        writeNode(control, &out)
+        writeNode(control, lifecycle, &out)
         return out.text
     }
 
@@ -170,25 +171,21 @@ enum Metrics {
         out.write(
             Metric(
                 name: "sluice_limiter_decisions_total", kind: .counter,
-                help: "Requests that a policy has admitted, refused, or would have refused (shadow).",
-                labels: ["policy", "outcome"])
+                help:
+                    "What a policy said of requests (admitted, refused, or shadow: would have refused), and by whose word (source).",
+                labels: ["policy", "tier", "outcome", "source"])
         ) {
             for (index, policy) in status.policies.enumerated() {
-                $0.add(status.admitted(by: index), policy.name, "admitted")
-                $0.add(status.refused(by: index), policy.name, policy.mode == .shadow ? "shadow" : "refused")
-            }
-        }
-        guard !status.policies.isEmpty else { return }
-        out.write(
-            Metric(
-                name: "sluice_limiter_verdicts_total", kind: .counter,
-                help:
-                    "Verdicts by who gave them: window (Redis), full_window (this node remembers that it is full), share, open or closed (Redis is lost), bucket (no Redis).",
-                labels: ["source", "verdict"])
-        ) {
-            for (source, admitted, refused) in status.bySource {
-                $0.add(admitted, name(of: source), "admitted")
-                $0.add(refused, name(of: source), "refused")
+                let (tier, isShadow) = (policy.tier ?? "", policy.mode == .shadow)
+                for (source, admitted, refused) in status.bySource(index) {
+                    let name = name(of: source)
+                    let outcomes = [("admitted", admitted), (isShadow ? "shadow" : "refused", refused)]
+                    // Rates need a beginning.
+                    let isUsual = source == (control.isAlone ? .bucket : .window)
+                    for (outcome, count) in outcomes where count > 0 || isUsual {
+                        $0.add(count, policy.name, tier, outcome, name)
+                    }
+                }
             }
         }
     }
@@ -219,6 +216,16 @@ enum Metrics {
                     help: "How long Redis took for a limiter's transaction, waiting included.")
             ) { $0.add(trips) }
         }
+        out.write(
+            Metric(
+                name: "sluice_redis_breaker_open", kind: .gauge,
+                help: "Workers whose decisions wait for Redis no more: the loss rule decides.")
+        ) { $0.add(control.limiterLost.count) }
+        out.write(
+            Metric(
+                name: "sluice_redis_breaker_openings_total", kind: .counter,
+                help: "How often a worker has stopped to wait for Redis.")
+        ) { $0.add(control.breakerOpenings) }
         out.write(
             Metric(
                 name: "sluice_redis_errors_total", kind: .counter, help: "What got in the way between here and Redis.",
@@ -264,7 +271,7 @@ enum Metrics {
 
     // MARK: The node and its process
 
-    private static func writeNode(_ control: Control, _ out: inout MetricsText) {
+    private static func writeNode(_ control: Control, _ lifecycle: Lifecycle, _ out: inout MetricsText) {
         func write(_ name: String, _ kind: MetricKind, _ help: String, _ value: Int) {
             out.write(Metric(name: name, kind: kind, help: help)) { $0.add(value) }
         }
@@ -299,7 +306,33 @@ enum Metrics {
                 help: "The version of the running configuration, equal where the configuration is; always 1.",
                 labels: ["version"])
         ) { $0.add(1, control.configurationVersion) }
+        writeReloads(control.board.status, &out)
+        write(
+            "sluice_crashes_total", .counter, "Processes of this node that crashed and were replaced by their parent.",
+            lifecycle.crashes)
         writeProcess(control, &out)
+    }
+
+    private static func writeReloads(_ status: ConfigurationStatus, _ out: inout MetricsText) {
+        out.write(
+            Metric(
+                name: "sluice_config_reloads_total", kind: .counter,
+                help: "Reloads that have put a configuration in force, or failed and changed nothing.",
+                labels: ["outcome"])
+        ) {
+            $0.add(status.reloads, "succeeded")
+            $0.add(status.failures, "failed")
+        }
+        out.write(
+            Metric(
+                name: "sluice_config_last_reload_successful", kind: .gauge,
+                help: "Whether the last reload went well; 1 where there was none.")
+        ) { $0.add(status.lastError == nil) }
+        out.write(
+            Metric(
+                name: "sluice_config_last_reload_success_timestamp_seconds", kind: .gauge,
+                help: "When the running configuration came into force, since 1970.")
+        ) { $0.add(TimeSpan.microseconds(status.loadedAt)) }
     }
 
     private static func writeProcess(_ control: Control, _ out: inout MetricsText) {
@@ -307,14 +340,19 @@ enum Metrics {
         out.write(
             Metric(
                 name: "sluice_memory_bytes", kind: .gauge,
-                help:
-                    "Memory by pool: heap_used and heap_mapped are given out, heap_free lies ready, access_log waits to be written.",
+                help: "Memory by what it is for; of the workers' own, as it was at the scrape before.",
                 labels: ["pool"])
+        ) { for pool in MemoryPool.allCases { $0.add(control.memory(pool), pool.name) } }
+        control.weighMemory()
+        out.write(
+            Metric(
+                name: "sluice_heap_bytes", kind: .gauge,
+                help: "The allocator's memory: used and mapped (large blocks) are given out, free lies ready.",
+                labels: ["state"])
         ) {
-            $0.add(process.heapUsed, "heap_used")
-            $0.add(process.heapFree, "heap_free")
-            $0.add(process.heapMapped, "heap_mapped")
-            $0.add(control.accessBytesWaiting, "access_log")
+            $0.add(process.heapUsed, "used")
+            $0.add(process.heapMapped, "mapped")
+            $0.add(process.heapFree, "free")
         }
         out.write(
             Metric(name: "process_cpu_seconds_total", kind: .counter, help: "Processor time, of user and system.")

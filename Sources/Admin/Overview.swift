@@ -9,44 +9,44 @@ import Membership
 import Primitives
 import RateLimiting
 
-struct Overview: Encodable {
-    struct Node: Encodable {
-        var id: String
-        var address: String
-        var isSelf: Bool
-        var lastSeen: String
-        var requestsPerSecond: Double?
-        var errorsPerSecond: Double?
-        var p99: Double?
-        var version: String?
-        var configuration: String?
+package struct Overview: Codable, Sendable {
+    package struct Node: Codable, Sendable {
+        package var id: String
+        package var address: String
+        package var isSelf: Bool
+        package var lastSeen: String
+        package var requestsPerSecond: Double?
+        package var errorsPerSecond: Double?
+        package var p99: Double?
+        package var version: String?
+        package var configuration: String?
     }
 
-    struct Itself: Encodable {
-        var id: String
-        var version: String
-        var configuration: String
-        var uptimeSeconds: Int
-        var ready: Bool
-        var cluster: String
-        var workers: Int
-        var connections: Int
-        var connectionsMax: Int
-        var residentBytes: Int
-        var cpuSeconds: Double
-        var openDescriptors: Int
-        var maxDescriptors: Int
+    package struct Itself: Codable, Sendable {
+        package var id: String
+        package var version: String
+        package var configuration: String
+        package var uptimeSeconds: Int
+        package var ready: Bool
+        package var cluster: String
+        package var workers: Int
+        package var connections: Int
+        package var connectionsMax: Int
+        package var residentBytes: Int
+        package var cpuSeconds: Double
+        package var openDescriptors: Int
+        package var maxDescriptors: Int
         /// What an operator should look at; empty when all is well.
-        var warnings: [String]
+        package var warnings: [String]
     }
 
-    struct Rate: Encodable {
-        var requestsPerSecond: Double
-        var errorsPerSecond: Double
-        var limitedPerSecond: Double
-        var p50: Double
-        var p90: Double
-        var p99: Double
+    package struct Rate: Codable, Sendable {
+        package var requestsPerSecond: Double
+        package var errorsPerSecond: Double
+        package var limitedPerSecond: Double
+        package var p50: Double
+        package var p90: Double
+        package var p99: Double
 
         init(_ rate: TrafficRate) {
             requestsPerSecond = tenths(rate.requests)
@@ -58,71 +58,93 @@ struct Overview: Encodable {
         }
     }
 
-    struct Service: Encodable {
-        var name: String
-        var path: String
-        var traffic: Rate
-        var backends: [Backend]
+    package struct Service: Codable, Sendable {
+        package var name: String
+        package var path: String
+        package var traffic: Rate
+        package var backends: [Backend]
     }
 
-    struct Backend: Encodable {
-        var url: String
-        var state: String
-        var available: Bool
-        var breaker: String
-        var reason: String
-        var since: String
-        var lastError: String?
-        var inFlight: Int
-        var votesUp: Int
-        var votesDown: Int
-        var requestsPerSecond: Double
-        var errorsPerSecond: Double
+    package struct Backend: Codable, Sendable {
+        package var url: String
+        package var state: String
+        package var available: Bool
+        package var breaker: String
+        package var reason: String
+        package var since: String
+        package var lastError: String?
+        package var inFlight: Int
+        package var votesUp: Int
+        package var votesDown: Int
+        package var requestsPerSecond: Double
+        package var errorsPerSecond: Double
     }
 
-    struct Limit: Encodable {
-        var name: String
-        var limit: Int
-        var window: String
-        var mode: String
-        var admitted: Int
-        var refused: Int
-        var admittedPerSecond: Double
-        var refusedPerSecond: Double
+    package struct Limit: Codable, Sendable {
+        package var name: String
+        /// Whose limit it is, where tiers have their own.
+        package var tier: String?
+        package var limit: Int
+        /// Absent where requests at once are counted.
+        package var window: String?
+        package var mode: String
+        package var admitted: Int
+        package var refused: Int
+        package var admittedPerSecond: Double
+        package var refusedPerSecond: Double
     }
 
-    struct Refused: Encodable {
-        var subject: String
-        var policy: String
-        var count: Int
+    /// One whom a policy counts, and how much of the limit is used, over all nodes.
+    package struct Subject: Codable, Sendable {
+        package var subject: String
+        package var policy: String
+        package var tier: String?
+        package var used: Int
+        package var limit: Int
+        package var window: String?
+
+        init(_ use: LimitNews.Use) {
+            subject = use.subject
+            policy = use.policy
+            tier = use.tier
+            used = use.used
+            limit = use.limit
+            window = use.window
+        }
     }
 
-    struct Redis: Encodable {
-        var reached: Bool
-        var p50: Double
-        var p99: Double
-        var clockOffset: Double?
-        var clockBound: Double?
+    package struct Refused: Codable, Sendable {
+        package var subject: String
+        package var policy: String
+        package var count: Int
+    }
+
+    package struct Redis: Codable, Sendable {
+        package var reached: Bool
+        package var p50: Double
+        package var p99: Double
+        package var clockOffset: Double?
+        package var clockBound: Double?
     }
 
     /// The last minutes, a point each two seconds: the names of `columns` say what stands in a point.
-    struct Series: Encodable {
-        var intervalSeconds: Int
-        var columns = ["time", "requests", "errors", "limited", "p50", "p90", "p99"]
-        var points: [[Double]]
+    package struct Series: Codable, Sendable {
+        package var intervalSeconds: Int
+        package var columns = ["time", "requests", "errors", "limited", "p50", "p90", "p99"]
+        package var points: [[Double]]
     }
 
-    var node: Itself
-    var traffic: Rate
-    var nodes: [Node]
-    var services: [Service]
-    var limits: [Limit]
-    var refused: [Refused]
-    var redis: Redis?
-    var series: Series
-    var time: String
-
-    private static let refusedMax = 10
+    package var node: Itself
+    package var traffic: Rate
+    package var nodes: [Node]
+    package var services: [Service]
+    package var limits: [Limit]
+    /// Those nearest to their bound, first.
+    package var subjects: [Subject]
+    package var refused: [Refused]
+    package var redis: Redis?
+    package var series: Series
+    package var time: String
 
     init(_ control: Control, points: Int) {
         let history = control.history
@@ -145,17 +167,15 @@ struct Overview: Encodable {
         limits = status.policies.enumerated().map { index, policy in
             let rate = index < history.policies.count ? history.policies[index] : (admitted: 0, refused: 0)
             return Limit(
-                name: policy.name, limit: policy.limit, window: "\(policy.window)",
+                name: policy.name, tier: policy.tier, limit: policy.limit,
+                window: policy.form == .leases ? nil : "\(policy.window)",
                 mode: policy.mode == .shadow ? "shadow" : "enforce", admitted: status.admitted(by: index),
                 refused: status.refused(by: index), admittedPerSecond: tenths(rate.admitted),
                 refusedPerSecond: tenths(rate.refused))
         }
-        refused = control.refusedClients(atMost: Self.refusedMax).map { client in
-            let isKnown = client.policy < status.policies.count
-            return Refused(
-                subject: client.subject, policy: isKnown ? status.policies[client.policy].name : "",
-                count: client.count)
-        }
+        let picture = control.limitPicture()
+        subjects = picture.uses.map { Subject($0) }
+        refused = picture.refusals.map { Refused(subject: $0.subject, policy: $0.policy, count: $0.count) }
         if !control.isAlone {
             let trips = history.redis
             let clock = control.clockReading
@@ -241,7 +261,17 @@ enum Warnings {
     static func of(_ control: Control, _ rows: [BackendRow]) -> [String] {
         var warnings: [String] = []
         if control.clusterState == .lost {
-            warnings.append("Redis is out of reach: limits follow the rule for that, health is this node's own view")
+            let limits =
+                switch control.lossRule {
+                case .share: "this node admits its share of each limit"
+                case .open: "nobody is limited"
+                case .closed: "whoever has a limit is refused"
+                case nil: "there are no limits to share"
+                }
+            warnings.append("Redis is out of reach: \(limits), health is this node's own view")
+        }
+        if control.board.status.lastError != nil {
+            warnings.append("the last configuration was refused, the one before is in force: /api/config says why")
         }
         if control.connections.scarce {
             warnings.append("connections are scarce: the idle are closed, new ones may have to wait")

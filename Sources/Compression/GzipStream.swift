@@ -22,6 +22,9 @@ package final class GzipStream {
     package private(set) var owesFlush = false
 
     private static let scratchSize = 16 << 10
+    /// What one takes: zlib's window of 32 KiB and its tables (zconf.h: `(1 << (windowBits + 2)) + (1 << (memLevel + 9))`),
+    /// and the scratch.
+    package static let bytes = (1 << 17) + (1 << 17) + scratchSize
 
     /// `nil` where memory is short.
     package init?(level: Int) {

@@ -67,6 +67,8 @@ package final class Stream {
     private var reset = false
 
     package var isOpen: Bool { stateNow == .open }
+    /// Memory that is kept for them.
+    package var outputCapacity: Int { output.capacity }
     /// Bytes that the kernel has not taken yet.
     package var pendingOutput: Int { pending }
 

@@ -20,6 +20,7 @@ final class BackendConnection: StreamHandler {
     /// The part of a response head that has arrived; empty otherwise.
     private var held = ByteBuffer()
     private var progress = HeadProgress()
+    var bufferBytes: Int { held.capacity + stream.outputCapacity }
     /// The turn of the loop in which the exchange at hand began to send.
     private var turnTaken = UInt64.max
 

@@ -25,6 +25,8 @@ final class BackendPool {
     private var waiting: WaitingList?
     private var idleMax: Int
     private let openMax: Int
+    /// Memory of those that nobody uses.
+    var idleBytes: Int { idle.reduce(0) { $0 + $1.bufferBytes } }
     /// The address that answered last; the others are tried after it.
     var preferredAddress = 0
 

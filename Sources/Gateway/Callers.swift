@@ -17,6 +17,9 @@ final class Callers {
         var look: CredentialLook
     }
 
+    /// Memory of what is remembered.
+    var bytes: Int { cache.bytes }
+
     /// Credentials of this worker that are being looked at.
     private static let looksMax = 1_024
 

@@ -61,6 +61,7 @@ final class ClientConnection: StreamHandler {
     var keepAlive = true
     /// Bytes received and not yet understood: the beginning of a head, or what follows the current request.
     private var held = ByteBuffer()
+    var heldCapacity: Int { held.capacity }
     private var headBegun = false
     private var progress = HeadProgress()
     private var peerEnded = false

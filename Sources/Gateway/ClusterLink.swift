@@ -17,6 +17,8 @@ protocol ClusterLinkOwner: AnyObject {
     func healthNews(_ news: HealthNews)
     func probeReported(_ report: ProbeReport)
     func loadTold(_ news: LoadNews)
+    func limitsAsked(by asker: NodeID)
+    func limitsTold(_ news: LimitNews)
     func breakerNews(_ news: BreakerNews)
     func breakerSnapshot(service: String, _ news: [BreakerNews])
     func claimAnswered(_ key: BackendKey, _ number: UInt64, won: Bool?)
@@ -104,7 +106,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
             name: "sluice-\(id)-news",
             channels: [
                 HealthKeys.channel, HealthKeys.probesChannel, HealthKeys.operators, HealthKeys.breakersChannel,
-                ConfigurationFollower.channel,
+                ConfigurationFollower.channel, LimitNews.channel, LimitNews.answers(to: id),
             ]
                 + (sharesLoad ? [LoadNews.channel] : []),
             seed: seed &+ 1, observer: self)
@@ -165,6 +167,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
                 owner?.probeReported(report)
             case HealthKeys.breakersChannel: owner?.breakerNews(try BreakerNews(json: Array(payload.utf8)))
             case LoadNews.channel: owner?.loadTold(try LoadNews(json: Array(payload.utf8)))
+            case LimitNews.channel: if let asker = try? NodeID(payload) { owner?.limitsAsked(by: asker) }
+            case LimitNews.answers(to: id): owner?.limitsTold(try LimitNews(json: Array(payload.utf8)))
             case HealthKeys.operators: readWords()
             case ConfigurationFollower.channel: owner?.configurationTold(payload)
             default: break

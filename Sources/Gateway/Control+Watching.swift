@@ -2,11 +2,10 @@
 // counters are read where they lie.
 
 import EventLoop
-import Identity
 import LinuxIO
 import Membership
 package import Primitives
-import RateLimiting
+package import RateLimiting
 import RedisClient
 import Synchronization
 
@@ -28,6 +27,9 @@ extension Control {
     /// How long Redis took for decisions; `nil` where limits are in memory.
     package var limiterRoundTrips: DurationSummary? { generation.limiterContext?.roundTrips }
 
+    /// What becomes of limits without Redis; `nil` where there are none, or no Redis.
+    package var lossRule: LossRule? { generation.limiterContext?.lossRule }
+
     package var clockReading: ClockReading? {
         guard let sample = link?.clockSample else { return nil }
         let trip = sample.receivedAt - sample.sentAt
@@ -40,24 +42,16 @@ extension Control {
 
     /// What was lost of the access log, because what it was written to was too slow, or took nothing.
     package var accessLogLosses: LogLosses { generation.accessLogLosses }
-    package var accessBytesWaiting: Int { node.accessLogSink?.waiting ?? 0 }
 }
 
 // MARK: The last minutes
-
-/// Who is refused by a policy.
-package struct RefusedClient: Sendable {
-    /// `ip:203.0.113.7`.
-    package var subject: String
-    package var policy: Int
-    package var count: Int
-}
 
 extension Control {
     /// Begins to keep the history; the admin listener asks for it.
     package func watchTraffic() {
         guard historyTimer == nil else { return }
         historyTimer = LoopTimer(loop) { [weak self] in self?.lookAtTraffic() }
+        weighMemory()
         lookAtTraffic()
     }
 
@@ -70,18 +64,6 @@ extension Control {
             link?.activity = NodeActivity(
                 requestsPerSecond: rate.requests, errorsPerSecond: rate.errors, p99: rate.p99,
                 version: Build.version, configuration: configurationVersion)
-        }
-    }
-
-    /// Whom this node has refused most in the last minutes, over all workers.
-    package func refusedClients(atMost countMax: Int) -> [RefusedClient] {
-        var counts: [SubjectKey: Int] = [:]
-        for table in node.refused { for entry in table.entries { counts[entry.subject, default: 0] += entry.count } }
-        return counts.sorted { $0.value > $1.value }.prefix(countMax).map { subject, count in
-            var text: [UInt8] = []
-            subject.appendText(to: &text)
-            return RefusedClient(
-                subject: String(decoding: text, as: UTF8.self), policy: Int(subject.policy), count: count)
         }
     }
 }

@@ -62,7 +62,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     private var performing = false
     var drained: Set<Int> = []
     private var heartbeatRefusal: String?
-    var limiterLost: Set<Int> = []
+    /// Workers whose limits do not ask Redis now, and how often one has come to that.
+    package internal(set) var limiterLost: Set<Int> = []
+    package private(set) var breakerOpenings = 0
+    var limitWatch = LimitWatch()
     /// The causes that the log has named, until Redis is back.
     var limiterLoss: RedisCause?
     var clusterLoss: RedisCause?
@@ -235,7 +238,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                         "reason": "\(failure)", "remedy": "\(failure.cause.remedy)", "worker": "\(worker)",
                     ])
             }
-            limiterLost.insert(worker)
+            if limiterLost.insert(worker).inserted { breakerOpenings += 1 }
         case .restored:
             limiterLost.remove(worker)
             guard limiterLost.isEmpty else { return }

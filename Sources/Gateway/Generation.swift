@@ -91,7 +91,7 @@ package final class Generation: Sendable {
             configuration, id: basis.id, workerCount: basis.workerCount, descriptors: basis.descriptors,
             accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, authentication: authentication,
             before: before?.context)
-        limitStatus = LimitStatus(policies, limiterSetup, isSingle: context.policyTable == nil)
+        limitStatus = LimitStatus(policies, services: names, limiterSetup)
     }
 
     /// Who looks at credentials goes on where nothing is different for it: it knows keys, and has a line to Redis.

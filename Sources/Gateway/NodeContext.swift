@@ -123,6 +123,7 @@ final class NodeContext: Sendable {
     let tellsLimits: Bool
     let drain: Configuration.Drain
     let traffic: TrafficRegistry
+    let memory: MemoryBoard
     /// Whom limits refuse; a table a worker.
     let refused: [RefusedTable]
 
@@ -138,6 +139,7 @@ final class NodeContext: Sendable {
         // What was counted goes on, also of services that are gone: a counter never falls.
         let traffic = before?.traffic ?? TrafficRegistry(workers: workerCount)
         self.traffic = traffic
+        memory = before?.memory ?? MemoryBoard(workers: max(1, workerCount))
         refused = (0..<max(1, workerCount)).map { _ in RefusedTable() }
         self.id = id
         self.workerCount = workerCount

@@ -60,6 +60,8 @@ final class TransformedExchange {
 final class GzipPool {
     private var idle: [GzipStream] = []
     private var count = 0
+    /// Memory of all, at work or not.
+    var bytes: Int { (count + idle.count) * GzipStream.bytes }
 
     fileprivate func lease(level: Int) -> GzipLease? {
         guard count < DataPathLimits.gzipStreamsMax else { return nil }

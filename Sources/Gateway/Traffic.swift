@@ -69,6 +69,7 @@ package enum RequestOutcome: Int, CaseIterable, Sendable {
 /// One service's traffic, or that of requests without one.
 package final class ServiceTraffic: Sendable {
     private let counters: Counters
+    var bytes: Int { counters.bytes }
 
     package static var classMax: Int { 5 }
     private static var outcomesMax: Int { 16 }
@@ -127,6 +128,7 @@ extension ClientConnection {
 /// One backend's traffic.
 package final class BackendTraffic: Sendable {
     private let counters: Counters
+    var bytes: Int { counters.bytes }
 
     private static var failures: Int { ServiceTraffic.classMax + 1 }
     private static var opened: Int { failures + BackendFault.kinds.count }
@@ -213,6 +215,12 @@ package final class TrafficRegistry: Sendable {
             all[key] = new
             return new
         }
+    }
+
+    /// Memory of all counters, of which the untouched take none.
+    var bytes: Int {
+        let all = services.withLock { $0.values.reduce(0) { $0 + $1.bytes } } + unrouted.bytes + accepted.bytes
+        return all + backends.withLock { $0.values.reduce(0) { $0 + $1.bytes } }
     }
 
     func connectionAccepted(worker: Int) { accepted.add(1, to: 0, lane: worker) }

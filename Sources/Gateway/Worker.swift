@@ -31,6 +31,8 @@ enum WorkerMessage: Sendable {
     /// Finish what is in flight and accept nothing more.
     /// Or leave new connections to the process that has taken over.
     case drain(handingOver: Bool)
+    /// Somebody wants to know what memory it holds.
+    case weigh
     case stop
 }
 
@@ -84,6 +86,7 @@ final class Worker: ListenerHandler, WakeHandler {
     let gzips = GzipPool()
     /// Names for requests.
     var ids = IDSource(seeds: SystemClock.random64(), SystemClock.random64())
+    private(set) lazy var memorySweep = MemorySweep(self)
     var accessLog: AccessLog?
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.
@@ -197,6 +200,7 @@ final class Worker: ListenerHandler, WakeHandler {
         case .reload(let succession): reload(succession)
         case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
         case .drain(let handingOver): drain(handingOver: handingOver)
+        case .weigh: memorySweep.begin()
         case .stop: loop.stop()
         }
     }

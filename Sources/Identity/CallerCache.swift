@@ -20,6 +20,9 @@ package struct CallerCache: ~Copyable {
 
     private static let ways = 4
 
+    /// Memory of the table; the callers' names are kept once for all that remember them.
+    package var bytes: Int { (good.capacity + bad.capacity) * MemoryLayout<Slot>.stride }
+
     /// - Parameters:
     ///   - goodMax: verified credentials; rounded up to a power of two. 16,384 take 800 KiB, and as much again as their
     ///     owners' names.

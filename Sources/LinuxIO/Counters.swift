@@ -12,6 +12,9 @@ public final class Counters: @unchecked Sendable {
     public let lanes: Int
     @usableFromInline let stride: Int
 
+    /// Addresses taken; pages that no counter has touched hold no memory.
+    public var bytes: Int { stride * lanes * MemoryLayout<Atomic<Int>>.stride }
+
     /// No two lanes share a cache line, or their writers would wait for each other.
     private static let slotsOfLine = 8
 

@@ -64,6 +64,7 @@ package struct RecentAdmissions: Sendable {
     }
 
     package var subjectCount: Int { table.count }
+    package var bytes: Int { table.bytes + pool.capacity * MemoryLayout<Group>.stride }
 
     /// Notes admissions.
     package mutating func record(_ count: Int, of subject: SubjectKey, at now: MonotonicTime) {
@@ -98,6 +99,19 @@ package struct RecentAdmissions: Sendable {
         pool[Int(state.youngest)].count -= Int32(clamping: count)
         state.total -= count
         table[place] = state
+    }
+
+    /// What each has been admitted in the window.
+    package func visit(at now: MonotonicTime, _ body: (SubjectKey, Int) -> Void) {
+        table.visit { subject, state in
+            var total = state.total
+            var group = state.oldest
+            while group >= 0, now - pool[Int(group)].latest >= window {
+                total -= Int(pool[Int(group)].count)
+                group = pool[Int(group)].next
+            }
+            if total > 0 { body(subject, total) }
+        }
     }
 
     /// The place of a subject, of whom nothing is left that is older than the window.
@@ -236,6 +250,13 @@ package final class AdmissionMemory: Sendable {
     package func takeBack(_ subject: SubjectKey, cost: Int = 1) {
         shard(subject).admissions.withLock { $0.takeBack(subject, cost: cost) }
     }
+
+    /// What each subject has been admitted in the window by this node.
+    package func visit(at now: MonotonicTime, _ body: (SubjectKey, Int) -> Void) {
+        for shard in shards { shard.admissions.withLock { $0.visit(at: now, body) } }
+    }
+
+    package var bytes: Int { shards.reduce(0) { $0 + $1.admissions.withLock { $0.bytes } } }
 
     /// Subjects forgotten too early, for lack of room.
     package var evictionCount: Int { shards.reduce(0) { $0 + $1.admissions.withLock { $0.evictions } } }

@@ -120,6 +120,8 @@ package final class FullWindowMemory: Sendable {
         shard(subject).table.withLock { $0.remove(subject) }
     }
 
+    package var bytes: Int { shards.reduce(0) { $0 + $1.table.withLock { $0.bytes } } }
+
     /// Windows that are remembered.
     package var count: Int { shards.reduce(0) { $0 + $1.table.withLock { $0.count } } }
 }

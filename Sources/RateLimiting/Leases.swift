@@ -59,6 +59,12 @@ package final class HeldLeases: Sendable {
         }
     }
 
+    package var bytes: Int { shards.reduce(0) { $0 + $1.table.withLock { $0.bytes } } }
+
+    package func visit(_ body: (SubjectKey, Int) -> Void) {
+        for shard in shards { shard.table.withLock { $0.visit(body) } }
+    }
+
     package func count(_ subject: SubjectKey) -> Int {
         shard(subject).table.withLock { table in table.find(subject).map { table[$0] } ?? 0 }
     }

@@ -155,6 +155,12 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     /// Whether Redis is asked now.
     package var isAsking: Bool { cluster?.isAsking ?? machine.breaker.mayAsk }
 
+    /// Memory of the line to Redis, and of the tables; on a cluster that of all its servers.
+    package var bufferBytes: Int {
+        (cluster?.limiters ?? []).reduce(connection?.bufferBytes ?? 0) { $0 + $1.bufferBytes }
+    }
+    package var tableBytes: Int { (cluster?.limiters ?? []).reduce(machine.bytes) { $0 + $1.tableBytes } }
+
     /// Ends the connection; who waits is decided by the loss rule.
     package func close() {
         cluster?.close()

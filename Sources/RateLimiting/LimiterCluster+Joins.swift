@@ -78,7 +78,6 @@ extension LimiterCluster {
             limiter.finish(part.part, isKept: !join.report.isRefused, lease: &join.report.lease)
             settleMisplaced(of: limiter)
         }
-        context.count(join.report)
         return join
     }
 }

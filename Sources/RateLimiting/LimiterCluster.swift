@@ -58,6 +58,9 @@ final class LimiterCluster: ClusterFollower {
             seeds, name: "\(name)-map", loop: loop, resolver: resolver, seed: seed, follower: self)
     }
 
+    /// One a server, and the one for what nobody holds.
+    var limiters: [Limiter] { [nobody] + shards.values }
+
     private func makeShard(_ location: RedisEndpoint.Location?) -> Limiter {
         shardsMade += 1
         var endpoint = location.map { seeds.server.at($0) }

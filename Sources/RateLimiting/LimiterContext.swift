@@ -49,7 +49,6 @@ package final class LimiterContext: Sendable {
     package let timeout: TimeSpan
     package let memories: [AdmissionMemory]
     package let fullWindows: FullWindowMemory
-    package let counts = LimiterCounts()
     /// Of each policy.
     package let policyCounts: [PolicyCounts]
     package let failures: RedisFailureCounts
@@ -148,10 +147,21 @@ package final class LimiterContext: Sendable {
             onCluster: onCluster)
     }
 
+    @inline(__always)
+    func count(_ verdict: Verdict, of subject: SubjectKey, by source: VerdictSource) {
+        policyCounts[Int(subject.policy)].count(verdict, by: source)
+    }
+
     func noteRoundTrip(_ span: TimeSpan, worker: Int) {
         // A simulation may have more machines than it says, all on one thread.
         roundTripCounters.record(span, at: 0, lane: worker % roundTripCounters.lanes)
     }
+
+    /// Memory of what the workers share, and of the histogram of round trips.
+    package var bytes: Int {
+        memories.reduce(fullWindows.bytes + held.bytes + (localPass?.bytes ?? 0)) { $0 + $1.bytes }
+    }
+    package var counterBytes: Int { roundTripCounters.bytes }
 
     package var roundTrips: DurationSummary { roundTripCounters.summary(at: 0) }
 
@@ -188,23 +198,9 @@ package final class LimiterContext: Sendable {
     }
 }
 
-/// How many requests a policy has let in and refused; of one in shadow mode: would have refused.
+/// How many requests a policy has let in and refused, and by whose word; of one in shadow mode: would have refused.
+/// Written by all workers of a node.
 package final class PolicyCounts: Sendable {
-    private let admissions = Atomic<Int>(0)
-    private let refusals = Atomic<Int>(0)
-
-    package init() {}
-
-    package func count(isRefused: Bool) {
-        if isRefused { refusals.add(1, ordering: .relaxed) } else { admissions.add(1, ordering: .relaxed) }
-    }
-
-    package var admitted: Int { admissions.load(ordering: .relaxed) }
-    package var refused: Int { refusals.load(ordering: .relaxed) }
-}
-
-/// How many requests were decided, and by whom: for metrics. Written by all workers of a node.
-package final class LimiterCounts: Sendable {
     private struct Pair: ~Copyable {
         let admitted = Atomic<Int>(0)
         let refused = Atomic<Int>(0)
@@ -239,4 +235,7 @@ package final class LimiterCounts: Sendable {
 
     package func admitted(by source: VerdictSource) -> Int { withPair(source) { $0.admitted.load(ordering: .relaxed) } }
     package func refused(by source: VerdictSource) -> Int { withPair(source) { $0.refused.load(ordering: .relaxed) } }
+
+    package var admitted: Int { VerdictSource.allCases.reduce(0) { $0 + admitted(by: $1) } }
+    package var refused: Int { VerdictSource.allCases.reduce(0) { $0 + refused(by: $1) } }
 }

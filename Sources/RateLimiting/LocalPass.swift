@@ -20,7 +20,6 @@ extension LimiterContext {
             // Of the window nobody has heard: it may have been filled just now.
             note(.refuse(retryAfter: max(wait, policy.wholeWait)), subject, by: .bucket, in: &report)
         }
-        if report.isRefused { count(report) }
         return report
     }
 

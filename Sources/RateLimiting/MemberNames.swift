@@ -70,14 +70,15 @@ package struct WindowKey: Sendable {
 
     package func write(_ subject: SubjectKey, to buffer: inout ByteBuffer) {
         buffer.append(prefix.span)
-        if let address = subject.address {
-            buffer.append("ip:")
-            buffer.append(address)
-            if address.family == .v6 { buffer.append("/64") }
-        } else {
-            writeOther(subject, to: &buffer)
-        }
+        writeSubject(subject, to: &buffer)
         if isTagged { buffer.append(UInt8(ascii: "}")) }
+    }
+
+    private func writeSubject(_ subject: SubjectKey, to buffer: inout ByteBuffer) {
+        guard let address = subject.address else { return writeOther(subject, to: &buffer) }
+        buffer.append("ip:")
+        buffer.append(address)
+        if address.family == .v6 { buffer.append("/64") }
     }
 
     /// Services go by their names: nodes may number them differently.
@@ -91,6 +92,13 @@ package struct WindowKey: Sendable {
         if header.isEmpty { subject.appendText(to: &text) } else { subject.appendValue(to: &text) }
         buffer.append(header.span)
         buffer.append(text.span)
+    }
+
+    /// The subject as it stands in the key, for people.
+    package func name(_ subject: SubjectKey) -> String {
+        var buffer = ByteBuffer()
+        writeSubject(subject, to: &buffer)
+        return String(decoding: buffer.array, as: UTF8.self)
     }
 
     /// The key as text, for logs.

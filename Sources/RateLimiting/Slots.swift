@@ -4,6 +4,7 @@ struct Slots<Element> {
     private var free: [Int] = []
 
     var count: Int { elements.count - free.count }
+    var bytes: Int { elements.capacity * MemoryLayout<Element?>.stride + free.capacity * MemoryLayout<Int>.stride }
 
     mutating func insert(_ element: Element) -> Int {
         if let index = free.popLast() {
@@ -45,6 +46,7 @@ struct Queue<Element> {
 
     var isEmpty: Bool { head == elements.count }
     var count: Int { elements.count - head }
+    var bytes: Int { elements.capacity * MemoryLayout<Element>.stride }
     var first: Element? { isEmpty ? nil : elements[head] }
 
     mutating func append(_ element: Element) { elements.append(element) }

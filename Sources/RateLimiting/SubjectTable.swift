@@ -47,6 +47,10 @@ package struct SubjectTable<State> {
         }
     }
 
+    package var bytes: Int {
+        keys.capacity * MemoryLayout<SubjectKey?>.stride + states.capacity * MemoryLayout<State?>.stride
+    }
+
     package var isFull: Bool { count >= countMax }
 
     /// Adds a subject that is not there; `nil` where the table is full.
@@ -74,6 +78,10 @@ package struct SubjectTable<State> {
             keys[slot] = key
             states[slot] = oldStates[index]
         }
+    }
+
+    package func visit(_ body: (SubjectKey, State) -> Void) {
+        for (key, state) in zip(keys, states) { if let key, let state { body(key, state) } }
     }
 
     package mutating func remove(_ key: SubjectKey) {

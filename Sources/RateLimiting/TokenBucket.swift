@@ -48,6 +48,11 @@ package struct TokenBucket: Sendable {
     /// Takes tokens back: another policy has refused the request.
     package mutating func giveBack(_ cost: UInt16 = 1, _ rate: Rate) { fullAt -= rate.interval * Int128(cost) }
 
+    /// Tokens that are missing.
+    func missing(at now: MonotonicTime, _ rate: Rate) -> Int {
+        Int(clamping: (max(0, fullAt - Self.attoseconds(now)) + rate.interval - 1) / rate.interval)
+    }
+
     /// A full bucket is as good as none.
     package func isFull(at now: MonotonicTime) -> Bool { fullAt <= Self.attoseconds(now) }
 }
@@ -75,7 +80,6 @@ package final class TokenBucketStore: Sendable {
     private let held: HeldLeases
     private let seed: UInt64
     private let evictions = Atomic<Int>(0)
-    package let counts: LimiterCounts
     /// Of each policy.
     package let policyCounts: [PolicyCounts]
 
@@ -90,7 +94,6 @@ package final class TokenBucketStore: Sendable {
         self.policies = policies
         self.services = services
         numbers = policies.count
-        counts = LimiterCounts()
         held = HeldLeases(seed: seed)
         rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
         policyCounts = policies.map { _ in PolicyCounts() }
@@ -116,7 +119,6 @@ package final class TokenBucketStore: Sendable {
         numbers = max(before.numbers, policies.count)
         shards = before.shards
         seed = before.seed
-        counts = before.counts
         held = before.held
         rates = policies.map { TokenBucket.Rate(tokens: $0.limit, per: $0.window, burst: $0.burst) }
         policyCounts = policies.indices.map { $0 < shared ? before.policyCounts[$0] : PolicyCounts() }
@@ -152,7 +154,6 @@ package final class TokenBucketStore: Sendable {
                     report.lease = leases.begin(subjects[index], name: 0, next: report.lease, at: now)
                 }
             }
-            policyCounts[Int(report[index].policy)].count(isRefused: report[index].isRefused)
         }
         return report
     }
@@ -161,8 +162,27 @@ package final class TokenBucketStore: Sendable {
         let policy = policies[Int(subject.policy)]
         guard policy.form == .leases else { return take(subject, cost: cost, at: now) }
         let verdict = held.admit(subject, share: policy.limit)
-        counts.count(verdict, by: .bucket)
+        policyCounts[Int(subject.policy)].count(verdict, by: .bucket)
         return verdict
+    }
+
+    /// What each client has taken of its bucket and is not refilled, or holds of a limit on requests at once; and of how
+    /// much.
+    func visit(at now: MonotonicTime, _ body: (SubjectKey, Int, Int) -> Void) {
+        for shard in shards {
+            shard.table.withLock { table in
+                // Buckets of policies that are gone may be here still.
+                table.visit { subject, bucket in
+                    let index = Int(subject.policy)
+                    guard policies.indices.contains(index) else { return }
+                    body(subject, bucket.missing(at: now, rates[index]), policies[index].burst)
+                }
+            }
+        }
+        held.visit { subject, count in
+            let index = Int(subject.policy)
+            if policies.indices.contains(index) { body(subject, count, policies[index].limit) }
+        }
     }
 
     /// Whether it counts the same requests as another.
@@ -182,7 +202,7 @@ package final class TokenBucketStore: Sendable {
     /// Decides a request.
     package func take(_ subject: SubjectKey, cost: UInt16 = 1, at now: MonotonicTime) -> Verdict {
         let verdict = decide(subject, cost: cost, at: now)
-        counts.count(verdict, by: .bucket)
+        policyCounts[Int(subject.policy)].count(verdict, by: .bucket)
         return verdict
     }
 
@@ -204,6 +224,8 @@ package final class TokenBucketStore: Sendable {
             return verdict
         }
     }
+
+    package var bytes: Int { shards.reduce(held.bytes) { $0 + $1.table.withLock { $0.bytes } } }
 
     /// Clients that are remembered now.
     package var count: Int { shards.reduce(0) { $0 + $1.table.withLock { $0.count } } }

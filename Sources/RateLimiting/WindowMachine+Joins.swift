@@ -127,7 +127,6 @@ extension WindowMachine {
                 keep(part, name, time, at, !join.report.isRefused, &join.report.lease, now)
             }
         }
-        context.count(join.report)
         deliver(join.report, join)
     }
 
@@ -145,7 +144,7 @@ extension WindowMachine {
                 return
             }
             remember(Entries(subject: subject, first: name, count: cost, at: at, isCharged: true), at: now)
-            if context.lossRule == .share { context.memory(of: subject).record(cost, of: subject, at: now) }
+            context.memory(of: subject).record(cost, of: subject, at: now)
         } else {
             // The entry may be what made the window full.
             context.fullWindows.forget(subject)
@@ -170,7 +169,6 @@ extension WindowMachine {
                 charge(subject, cost, lease: &report.lease, at: now)
             }
         }
-        context.count(report)
         return report
     }
 
@@ -246,7 +244,6 @@ extension WindowMachine {
                 if isLeased { charge(part.subject, part.cost, lease: &join.report.lease, at: now) }
             }
         }
-        context.count(join.report)
         deliver(join.report, join)
     }
 
@@ -276,7 +273,6 @@ extension LimiterContext {
                 note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
             }
         }
-        if report.isRefused { count(report) }
         return report
     }
 
@@ -284,14 +280,7 @@ extension LimiterContext {
     func note(
         _ verdict: Verdict, _ subject: SubjectKey, by source: VerdictSource, in report: inout PolicyReport
     ) {
-        counts.count(verdict, by: source)
+        count(verdict, of: subject, by: source)
         report.add(verdict, of: subject.policy, isShadow: policies[Int(subject.policy)].mode == .shadow)
-    }
-
-    /// Counts what each policy said.
-    func count(_ report: PolicyReport) {
-        for index in 0..<report.count {
-            policyCounts[Int(report[index].policy)].count(isRefused: report[index].isRefused)
-        }
     }
 }

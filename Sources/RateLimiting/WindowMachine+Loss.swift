@@ -199,7 +199,7 @@ extension WindowMachine {
             verdict = context.memory(of: subject).admit(subject, cost: Int(cost), share: share, at: now)
             source = .share
         }
-        context.counts.count(verdict, by: source)
+        context.count(verdict, of: subject, by: source)
         if isFinal, case .admit = verdict { log(subject, Int(cost), by: source, at: now) }
         if charging, case .admit = verdict { charge(subject, cost, at: now) }
         return verdict

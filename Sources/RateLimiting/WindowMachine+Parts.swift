@@ -34,7 +34,7 @@ extension WindowMachine {
         case .full(let retryAfter):
             _ = parts.remove(Int(part))
             let verdict = Verdict.refuse(retryAfter: retryAfter)
-            context.counts.count(verdict, by: .fullWindow)
+            context.count(verdict, of: subject, by: .fullWindow)
             return .decided(PartAnswer(token: token, verdict: verdict))
         case .noRoom:
             _ = parts.remove(Int(part))
@@ -62,7 +62,7 @@ extension WindowMachine {
 
     /// The window has spoken.
     mutating func partDecided(_ part: Int32, _ verdict: Verdict, by source: VerdictSource) {
-        context.counts.count(verdict, by: source)
+        context.count(verdict, of: parts[Int(part)].subject, by: source)
         var answer = PartAnswer(token: parts[Int(part)].token, verdict: verdict, part: part)
         if case .refuse = verdict {
             _ = parts.remove(Int(part))

@@ -219,7 +219,7 @@ extension WindowMachine {
                     retryAfter = wait
                     verdict = .refuse(retryAfter: wait)
                 }
-                context.counts.count(verdict, by: .window)
+                context.count(verdict, of: subject, by: .window)
                 deliver(verdict, request)
             case .admittedByLossRule:
                 if isIn { remember(flight, position, request.cost, at: now) } else { charge(flight, position, request) }
@@ -231,7 +231,7 @@ extension WindowMachine {
         if recorded > 0, let log = context.decisions {
             log.admitted(recorded, subject, by: .window, at: time)
         }
-        if recorded > 0, context.lossRule == .share {
+        if recorded > 0 {
             context.memory(of: subject).record(recorded, of: subject, at: now)
         }
     }
@@ -277,7 +277,7 @@ extension WindowMachine {
             case .waiting where request.part >= 0:
                 partRefused(request.part, retryAfter: retryAfter, by: .window, at: now)
             case .waiting:
-                context.counts.count(.refuse(retryAfter: retryAfter), by: .window)
+                context.count(.refuse(retryAfter: retryAfter), of: request.subject, by: .window)
                 deliver(.refuse(retryAfter: retryAfter), request)
             case .admittedByLossRule: charge(flight, position, request)
             case .refusedByLossRule: break
@@ -381,7 +381,7 @@ extension WindowMachine {
             if request.state == .waiting, request.part >= 0 {
                 partRefused(request.part, retryAfter: retryAfter, by: .fullWindow, at: now)
             } else if request.state == .waiting {
-                context.counts.count(.refuse(retryAfter: retryAfter), by: .fullWindow)
+                context.count(.refuse(retryAfter: retryAfter), of: request.subject, by: .fullWindow)
                 deliver(.refuse(retryAfter: retryAfter), request)
             }
             index = request.next
@@ -405,7 +405,7 @@ extension WindowMachine {
                 if request.part >= 0 {
                     partRefused(request.part, retryAfter: retryAfter, by: .fullWindow, at: now)
                 } else {
-                    context.counts.count(.refuse(retryAfter: retryAfter), by: .fullWindow)
+                    context.count(.refuse(retryAfter: retryAfter), of: request.subject, by: .fullWindow)
                     deliver(.refuse(retryAfter: retryAfter), request)
                 }
             } else {

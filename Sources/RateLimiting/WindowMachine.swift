@@ -186,6 +186,12 @@ package struct WindowMachine: ~Copyable {
         subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
     }
 
+    /// Memory of its tables.
+    package var bytes: Int {
+        subjects.bytes + requests.bytes + flights.bytes + deadlines.bytes + gathered.bytes + ready.bytes + entries.bytes
+            + recent.bytes + joins.bytes + parts.bytes + reports.bytes
+    }
+
     // MARK: Outputs
 
     /// Verdicts for requests that were pending. Deliver them when no call to the machine is under way.
@@ -274,7 +280,7 @@ package struct WindowMachine: ~Copyable {
         case .pending: return .pending
         case .full(let retryAfter):
             let verdict = Verdict.refuse(retryAfter: retryAfter)
-            context.counts.count(verdict, by: .fullWindow)
+            context.count(verdict, of: subject, by: .fullWindow)
             return .decided(verdict)
         case .noRoom: return .decided(lossVerdict(subject, at: now, charging: true))
         }

@@ -91,6 +91,10 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     var isSecured = false
     var plain = ByteBuffer()
     var sealed = ByteBuffer()
+    /// Memory of what is on its way, either way.
+    package var bufferBytes: Int {
+        input.capacity + writer.output.capacity + plain.capacity + sealed.capacity + (stream?.outputCapacity ?? 0)
+    }
     private var flushAsked = false
     /// Commands written since `beginTransaction`; -1 outside.
     private var commandsInTransaction = -1

@@ -1,7 +1,7 @@
 // `sluice top`: the dashboard in a terminal. Plain lines and the few escapes that every terminal knows.
 
+import Admin
 import ArgumentParser
-import FoundationEssentials
 import LinuxIO
 import Primitives
 
@@ -19,11 +19,11 @@ struct Top: ParsableCommand {
             print(try text(client))
             return
         }
-        // Another screen, so that what was in the terminal is there again afterwards.
+        // Another screen, so that what was in the terminal is there again afterwards; long lines are cut, not broken.
         let signals = [Signals.terminate, Signals.interrupt]
         Signals.block(signals)
-        write("\u{1b}[?1049h\u{1b}[?25l")
-        defer { write("\u{1b}[?25h\u{1b}[?1049l") }
+        write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l")
+        defer { write("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l") }
         repeat {
             let page: String
             do { page = try text(client) } catch { page = "sluice: \(error)" }
@@ -49,83 +49,15 @@ struct Top: ParsableCommand {
             throw ExitCode(1)
         }
         if options.json { return String(String(decoding: body, as: UTF8.self).dropLast()) }
-        guard let overview = try? JSONDecoder().decode(Seen.self, from: Data(body)) else {
-            throw AdminClient.AdminError(
-                description: "the node's answer is of another shape: is it of another version?")
-        }
-        return Self.page(overview)
+        return Self.page(try decoded(Overview.self, body))
     }
 
     // MARK: The page
 
-    struct Seen: Decodable {
-        struct Node: Decodable {
-            var id: String
-            var address: String
-            var isSelf: Bool
-            var requestsPerSecond: Double?
-            var errorsPerSecond: Double?
-            var p99: Double?
-            var version: String?
-        }
-        struct Itself: Decodable {
-            var id: String
-            var version: String
-            var uptimeSeconds: Int
-            var ready: Bool
-            var cluster: String
-            var connections: Int
-            var residentBytes: Int
-            var warnings: [String]
-        }
-        struct Rate: Decodable {
-            var requestsPerSecond: Double
-            var errorsPerSecond: Double
-            var limitedPerSecond: Double
-            var p50: Double
-            var p99: Double
-        }
-        struct Service: Decodable {
-            var name: String
-            var traffic: Rate
-            var backends: [Backend]
-        }
-        struct Backend: Decodable {
-            var url: String
-            var state: String
-            var available: Bool
-            var breaker: String
-            var inFlight: Int
-            var votesUp: Int
-            var votesDown: Int
-            var requestsPerSecond: Double
-            var errorsPerSecond: Double
-            var reason: String
-        }
-        struct Limit: Decodable {
-            var name: String
-            var limit: Int
-            var window: String
-            var mode: String
-            var admittedPerSecond: Double
-            var refusedPerSecond: Double
-        }
-        struct Refused: Decodable {
-            var subject: String
-            var policy: String
-            var count: Int
-        }
-        struct Series: Decodable { var points: [[Double]] }
-        var node: Itself
-        var traffic: Rate
-        var nodes: [Node]
-        var services: [Service]
-        var limits: [Limit]
-        var refused: [Refused]
-        var series: Series
-    }
+    /// Subjects of each list; more would push the rest off the screen.
+    private static let peopleMax = 8
 
-    static func page(_ seen: Seen) -> String {
+    static func page(_ seen: Overview) -> String {
         let node = seen.node
         let cluster =
             switch node.cluster {
@@ -170,14 +102,25 @@ struct Top: ParsableCommand {
         rows = [["LIMIT", "OF", "ADMITTED/S", "REFUSED/S"]]
         for limit in seen.limits {
             rows.append([
-                plain(limit.name) + (limit.mode == "shadow" ? " (shadow)" : ""), "\(limit.limit) in \(limit.window)",
+                named(limit.name, limit.tier) + (limit.mode == "shadow" ? " (shadow)" : ""),
+                "\(limit.limit) \(limit.window.map { "in \($0)" } ?? "at once")",
                 number(limit.admittedPerSecond), number(limit.refusedPerSecond),
             ])
         }
         lines += ["", table(rows)]
+        if !seen.subjects.isEmpty {
+            rows = [["NEAR THEIR LIMIT", "OF", "USED", ""]]
+            rows += seen.subjects.prefix(Self.peopleMax).map { use in
+                let share = Double(use.used) / Double(max(1, use.limit))
+                return [
+                    plain(use.subject), named(use.policy, use.tier), "\(use.used) of \(use.limit)", meter(share),
+                ]
+            }
+            lines += ["", table(rows)]
+        }
         if !seen.refused.isEmpty {
             rows = [["REFUSED LATELY", "BY", "TIMES"]]
-            rows += seen.refused.map { [plain($0.subject), plain($0.policy), "\($0.count)"] }
+            rows += seen.refused.prefix(Self.peopleMax).map { [plain($0.subject), plain($0.policy), "\($0.count)"] }
             lines += ["", table(rows)]
         }
         return lines.joined(separator: "\n")
@@ -188,11 +131,20 @@ struct Top: ParsableCommand {
         String(text.unicodeScalars.map { $0.value < 0x20 || (0x7f...0x9f).contains($0.value) ? " " : Character($0) })
     }
 
+    private static func named(_ policy: String, _ tier: String?) -> String {
+        plain(tier.map { "\(policy) \($0)" } ?? policy)
+    }
+
     private static func number(_ value: Double) -> String {
         if value == 0 || value >= 100 { return "\(Int(value.rounded()))" }
         let scaled = Int((value * 100).rounded())
         let fraction = scaled % 100
         return "\(scaled / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+    }
+
+    private static func meter(_ share: Double) -> String {
+        let full = Int((min(1, max(0, share)) * 20).rounded())
+        return String(repeating: "█", count: full) + String(repeating: "░", count: 20 - full)
     }
 
     private static func sparkline(_ values: [Double]) -> String {

@@ -29,7 +29,12 @@ struct MetricsTests {
             #expect(try node.ask("GET /main/%00 HTTP/1.1").status == 400)
             #expect(try node.ask("GET / HTTP/9").status >= 400)
 
-            let metrics = try node.metrics()
+            var metrics = try node.metrics()
+            // An exchange is counted when its answer has left.
+            try eventually("all are counted") {
+                metrics = try node.metrics()
+                return metrics.value("sluice_request_duration_seconds_count") == 9
+            }
             #expect(metrics.faults.isEmpty, "\(metrics.faults)")
             func requests(_ service: String, _ codeClass: String, _ outcome: String) -> Double? {
                 metrics.value(
@@ -67,7 +72,11 @@ struct MetricsTests {
             }
             let node = try scene.node(File([backend]))
             for _ in 0..<5 { #expect(try node.ask().status == 200) }
-            let metrics = try node.metrics()
+            var metrics = try node.metrics()
+            try eventually("all are counted") {
+                metrics = try node.metrics()
+                return metrics.value("sluice_request_duration_seconds_count", ["service": "main"]) == 5
+            }
             for name in ["sluice_request_duration_seconds", "sluice_backend_duration_seconds"] {
                 let buckets = metrics.samples.filter { $0.name == name + "_bucket" && $0.labels["service"] == "main" }
                 #expect(buckets.count > 10)
@@ -121,6 +130,55 @@ struct MetricsTests {
             redis.kill()
             try eventually("the loss shows") { try node.metrics().value("sluice_redis_up") == 0 }
             #expect(try node.metrics().value("sluice_redis_errors_total", ["cause": "unreachable"]) ?? 0 > 0)
+        }
+    }
+
+    @Test("what a slow client leaves here shows as memory of its connection, and is gone with it")
+    func memory() throws {
+        try Scene.play { scene in
+            let body = String(repeating: "x", count: 8 << 20)
+            let backend = try scene.backend {
+                try $0.answer(body)
+                return .keep
+            }
+            var file = File([backend])
+            file.rateLimit = "requestsPerSecond: 100"
+            let node = try scene.node(file)
+            func pool(_ name: String) throws -> Double {
+                try node.metrics().value("sluice_memory_bytes", ["pool": name]) ?? -1
+            }
+            // One look finds what there was at the one before.
+            try eventually("a worker has added up") { try pool("scratch") > 0 }
+            #expect(try pool("clients") == 0)
+            #expect(try pool("limits") > 0)
+            #expect(try pool("counters") > 0)
+            let slow = try node.connect(receiveBuffer: 4_096)
+            try slow.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            try eventually("what it does not take is kept") { try pool("clients") > 0 }
+            slow.close()
+            try eventually("nothing is kept") { try pool("clients") == 0 }
+        }
+    }
+
+    @Test("whose word a decision was is told apart")
+    func sources() throws {
+        try Scene.play { scene in
+            let (_, _, node) = try LimitTests.node(
+                scene, "policies: [{name: few, limit: 1, window: 1h}, {name: some, limit: 5, window: 1h, key: global}]")
+            for _ in 0..<6 { _ = try node.ask() }
+            let metrics = try node.metrics()
+            #expect(metrics.faults.isEmpty, "\(metrics.faults)")
+            func count(_ policy: String, _ outcome: String, _ source: String) -> Double? {
+                metrics.value(
+                    "sluice_limiter_decisions_total", ["policy": policy, "outcome": outcome, "source": source])
+            }
+            #expect(count("few", "admitted", "window") == 1)
+            // Who filled the window has heard that it is full: the others need not ask, but for one a second.
+            let asked = count("few", "refused", "window") ?? 0
+            let known = count("few", "refused", "full_window") ?? 0
+            #expect(known > 0 && asked + known == 5)
+            #expect(count("some", "refused", "window") == 0)
+            #expect(metrics.value("sluice_redis_breaker_open") == 0)
         }
     }
 
@@ -205,10 +263,22 @@ struct MetricsUseTests {
         #expect(used.subtracting(known).isEmpty)
     }
 
-    @Test("promtool accepts the alerts", .enabled(if: isInstalled("/usr/bin/promtool")))
-    func alerts() throws {
-        let check = try ChildProcess(
-            "/usr/bin/promtool", ["check", "rules", "\(sourceTree())/configs/prometheus/alerts.yml"])
+    @Test(
+        "promtool accepts the alerts, and they fire when they should and not before",
+        .enabled(if: isInstalled("/usr/bin/promtool")),
+        arguments: [["check", "rules", "alerts.yml"], ["test", "rules", "alerts-test.yml"]])
+    func alerts(words: [String]) throws {
+        let file = "\(sourceTree())/configs/prometheus/\(words[2])"
+        let check = try ChildProcess("/usr/bin/promtool", [words[0], words[1], file])
         #expect(try check.waitForExit() == 0, "\(check.errors)\(check.output)")
+    }
+
+    @Test("every alert is explained to who is on call")
+    func explained() {
+        let explained = readFile("\(sourceTree())/docs/operations.md")
+        let alerts = readFile("\(sourceTree())/configs/prometheus/alerts.yml").split(separator: "\n")
+            .filter { $0.contains("- alert: ") }.compactMap { $0.split(separator: " ").last }
+        #expect(alerts.count > 20)
+        #expect(alerts.filter { !explained.contains("`\($0)`") }.isEmpty)
     }
 }

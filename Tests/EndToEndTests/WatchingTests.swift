@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Primitives
 import TestSupport
 import Testing
@@ -76,6 +77,83 @@ struct WatchingTests {
                     return rows.count == 2 && rows.allSatisfy { $0["version"] != nil && $0["requestsPerSecond"] != nil }
                 }
             }
+        }
+    }
+
+    @Test("who is near a limit and who is refused shows on every node, whichever node let them in")
+    func limits() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            var file = File([try scene.backend()])
+            file.gateway = "heartbeat: 100ms, trustedProxies: [\"127.0.0.1/32\"]"
+            file.rateLimit =
+                "redisURL: \"redis://127.0.0.1:\(redis.port)\", timeout: 5s, "
+                + "policies: [{name: few, limit: 10, window: 1h}]"
+            let nodes = try ["a", "b"].map { try scene.node(file, ["--node-id", $0]) }
+            try LimitTests.reached(nodes)
+            for node in nodes {
+                for _ in 0..<4 { #expect(try node.ask(fields: "X-Forwarded-For: 192.0.2.1\r\n").status == 200) }
+            }
+            for _ in 0..<13 { _ = try nodes[0].ask(fields: "X-Forwarded-For: 192.0.2.2\r\n") }
+            for node in nodes {
+                var subjects: [[String: Any]] = []
+                var refused: [[String: Any]] = []
+                try eventually("it knows what the other has let in") {
+                    let seen = try overview(node)
+                    subjects = seen["subjects"] as? [[String: Any]] ?? []
+                    refused = seen["refused"] as? [[String: Any]] ?? []
+                    return subjects.map { $0["used"] as? Int } == [10, 8] && !refused.isEmpty
+                }
+                #expect(subjects.map { $0["subject"] as? String } == ["ip:192.0.2.2", "ip:192.0.2.1"])
+                #expect(subjects.allSatisfy { $0["limit"] as? Int == 10 && $0["window"] as? String == "1h" })
+                #expect(refused.map { $0["subject"] as? String } == ["ip:192.0.2.2"])
+                #expect(refused.map { $0["count"] as? Int } == [3])
+            }
+            let admin = try #require(nodes[1].admin)
+            let top = try runSluice(["top", "--once", "--admin", "\(admin)"])
+            #expect(top.output.contains("NEAR THEIR LIMIT") && top.output.contains("10 of 10"))
+        }
+    }
+
+    @Test(
+        "readyz says what speaks against a node that serves, and 503 when it leaves; healthz says that it lives",
+        arguments: [
+            ("share", "this node admits its share"), ("open", "nobody is limited"), ("closed", "whoever has a limit"),
+        ])
+    func readiness(rule: String, words: String) throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.backend { exchange in
+                usleep(300_000)
+                try exchange.answer("late")
+                return .keep
+            }
+            var file = File([backend])
+            file.rateLimit =
+                "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 100, onRedisLoss: \(rule)"
+            let node = try scene.node(file, ["--set", "gateway.drain.delay=1s"])
+            try LimitTests.reached([node])
+            func ready() throws -> (status: Int, reason: String?, warnings: [String]) {
+                let answer = try node.admin("/readyz")
+                let json = try JSONSerialization.jsonObject(with: Data(answer.text.utf8)) as? [String: Any]
+                return (answer.status, json?["reason"] as? String, json?["warnings"] as? [String] ?? [])
+            }
+            #expect(try ready() == (200, "serving", []))
+            #expect(try node.admin("/healthz").text.contains("\"status\":\"ok\""))
+            try node.reload("gateway: [")
+            #expect(try ready().status == 200)
+            #expect(try ready().warnings.contains { $0.contains("the last configuration was refused") })
+            try node.reload(file.yaml)
+            #expect(try ready().warnings.isEmpty)
+            redis.kill()
+            try eventually("it says what the loss means") { try ready().warnings.contains { $0.contains(words) } }
+            #expect(try ready().status == 200)
+            let wire = try node.connect()
+            try wire.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            node.process.signal(SIGTERM)
+            try eventually("it leaves") { try ready().status == 503 }
+            #expect(try ready().reason == "draining")
+            #expect(try node.admin("/healthz").status == 200)
         }
     }
 

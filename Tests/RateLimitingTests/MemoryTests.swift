@@ -96,7 +96,7 @@ struct TokenBucketTests {
             #expect(!admitted(store.take(subject(n), at: at(0))))
         }
         #expect(store.count == 500)
-        #expect(store.counts.admitted(by: .bucket) == 1_000 && store.counts.refused(by: .bucket) == 500)
+        #expect(store.policyCounts[0].admitted == 1_000 && store.policyCounts[0].refused(by: .bucket) == 500)
         #expect(store.evictionCount == 0)
         // A client a millisecond, each of whom is full again after 100: the 500 and all but the latest are swept away.
         for n in 0..<20_000 { _ = store.take(subject(1_000_000 + n), at: at(5_000 + Int64(n))) }

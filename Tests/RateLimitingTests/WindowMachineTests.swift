@@ -108,7 +108,7 @@ final class MachineBench {
 
     var admitted: Int { asker.verdicts.values.joined().filter { $0 == .admit(remaining: nil) }.count + sharedOut }
     /// Admitted by a share, which tells what remains.
-    private var sharedOut: Int { context.counts.admitted(by: .share) }
+    private var sharedOut: Int { context.policyCounts[0].admitted(by: .share) }
     var refused: Int { asker.verdicts.values.joined().count - admitted }
     var everyoneAnsweredOnce: Bool {
         asker.verdicts.count == Int(nextToken) && asker.verdicts.values.allSatisfy { $0.count == 1 }
@@ -179,8 +179,8 @@ struct WindowMachineTests {
             #expect(retryAfter > .milliseconds(500) && retryAfter < .milliseconds(1_100))
         }
         #expect(bench.transmissions == 1)
-        #expect(bench.context.counts.refused(by: .fullWindow) == 1_000)
-        #expect(bench.context.counts.admitted(by: .window) == 3)
+        #expect(bench.context.policyCounts[0].refused(by: .fullWindow) == 1_000)
+        #expect(bench.context.policyCounts[0].admitted(by: .window) == 3)
         bench.ahead = bench.ahead + .seconds(1)
         #expect(bench.ask() == .pending)
     }

@@ -1,0 +1,99 @@
+// Whose limits are near their bound and who is refused, over the whole cluster, for those who watch a node. While somebody
+// watches, the node asks the others now and then; each answers with its own, and they are added up here.
+
+import EventLoop
+package import Health
+import Identity
+import LinuxIO
+import Membership
+import Primitives
+import RateLimiting
+import RedisClient
+
+struct LimitWatch {
+    fileprivate var others: [NodeID: (news: LimitNews, at: MonotonicTime)] = [:]
+    fileprivate var own: (news: LimitNews, until: MonotonicTime)?
+    fileprivate var askedAt = MonotonicTime(nanoseconds: .min)
+    fileprivate var answers = (count: 0, since: MonotonicTime(nanoseconds: .min))
+
+    /// How long a look at this node's own tables is good for, and how often the others are asked.
+    fileprivate static let interval = TimeSpan.seconds(1)
+    /// With very many subjects a look takes some ten milliseconds: no more than this part of the time.
+    fileprivate static let lookShare: Int64 = 20
+    /// An answer that is older is not shown: its node has gone, or nobody has asked for long.
+    fileprivate static let lifetime = TimeSpan.seconds(10)
+    /// Answers an interval: each node that is watched asks once.
+    fileprivate static let answersMax = 64
+}
+
+extension Control {
+    /// What is known now; whoever asks again in two seconds gets what the others have said meanwhile.
+    package func limitPicture() -> (uses: [LimitNews.Use], refusals: [LimitNews.Refusal]) {
+        let now = loop.now
+        if let link, now - limitWatch.askedAt >= LimitWatch.interval {
+            limitWatch.askedAt = now
+            link.askForLimits()
+        }
+        let alive = Set(membership.liveNodes)
+        limitWatch.others = limitWatch.others.filter { alive.contains($0) && now - $1.at < LimitWatch.lifetime }
+        return LimitNews.merged([ownLimits()] + limitWatch.others.values.map(\.news), atMost: LimitNews.rowsMax)
+    }
+
+    private func ownLimits() -> LimitNews {
+        if let own = limitWatch.own, loop.now < own.until { return own.news }
+        let begun = SystemClock.monotonic()
+        let news = limitStatus.news(of: nodeID, refused: node.refused, at: loop.now)
+        let cost = SystemClock.monotonic() - begun
+        let pause = saturatingMultiply(cost.nanoseconds, LimitWatch.lookShare)
+        limitWatch.own = (news, loop.now + max(LimitWatch.interval, .nanoseconds(pause)))
+        return news
+    }
+
+    func limitsAsked(by asker: NodeID) {
+        guard asker != nodeID else { return }
+        if loop.now - limitWatch.answers.since >= LimitWatch.interval { limitWatch.answers = (0, loop.now) }
+        guard limitWatch.answers.count < LimitWatch.answersMax else { return }
+        limitWatch.answers.count += 1
+        link?.tellLimits(ownLimits(), to: asker)
+    }
+
+    func limitsTold(_ news: LimitNews) {
+        guard news.node != nodeID, membership.liveNodes.contains(news.node) else { return }
+        limitWatch.others[news.node] = (news, loop.now)
+    }
+}
+
+extension ClusterLink {
+    func askForLimits() {
+        guard commands.isReady else { return }
+        command(.write(LimitNews.channel), "PUBLISH", LimitNews.channel, id.text)
+    }
+
+    func tellLimits(_ news: LimitNews, to asker: NodeID) {
+        guard commands.isReady else { return }
+        command(.write(LimitNews.channel), "PUBLISH", LimitNews.answers(to: asker), news.json)
+    }
+}
+
+extension LimitStatus {
+    /// What a node knows by itself.
+    fileprivate func news(of node: NodeID, refused: [RefusedTable], at now: MonotonicTime) -> LimitNews {
+        var counts: [SubjectKey: Int] = [:]
+        for table in refused { for entry in table.entries { counts[entry.subject, default: 0] += entry.count } }
+        let most = counts.sorted { $0.value > $1.value }.prefix(LimitNews.rowsMax)
+        return LimitNews(
+            node: node,
+            uses: busiest(atMost: LimitNews.rowsMax, at: now).map { use in
+                let policy = policies[Int(use.subject.policy)]
+                return LimitNews.Use(
+                    policy: policy.name, tier: policy.tier, subject: name(of: use.subject), used: use.used,
+                    limit: use.limit, window: policy.form == .leases ? nil : "\(policy.window)")
+            },
+            refusals: most.map { subject, count in
+                let policy = Int(subject.policy)
+                return LimitNews.Refusal(
+                    policy: policies.indices.contains(policy) ? policies[policy].name : "", subject: name(of: subject),
+                    count: count)
+            })
+    }
+}
