@@ -48,7 +48,8 @@ extension Configuration.Policy {
             }
         }
         key = map.read("key", default: .ip) { text throws(Invalid) in try Configuration.PolicyKey(parsing: text) }
-        tiers = Self.tiers(map.section("tiers"))
+        let tierSection = map.section("tiers")
+        tiers = Self.tiers(tierSection)
         let services = map.readList("services", default: [], max: Bounds.servicesMax) { text throws(Invalid) in text }
         let paths = map.readList("paths", default: [], max: Bounds.policyPathsMax, pathPrefix)
         scope = Configuration.PolicyScope(services: services, paths: paths)
@@ -58,6 +59,11 @@ extension Configuration.Policy {
         cost = Configuration.PolicyCost(map.section("cost"))
         if let limit, !concurrent, cost.most > limit {
             map.report("a request of \(cost.most) could never pass a limit of \(limit)", at: "cost")
+        }
+        for tier in tiers where !concurrent && cost.most > tier.limit {
+            tierSection.report(
+                "a request of \(cost.most) could never pass a limit of \(tier.limit); raise it, or lower the cost",
+                at: tier.tier)
         }
         map.finish()
         guard let name, let limit, let window else { return nil }
