@@ -101,6 +101,8 @@ extension Configuration {
         package let header: String?
         /// A parameter of the query; `nil`: not by query.
         package let query: String?
+        /// Whether backends get requests without the key.
+        package let hideCredentials: Bool
         /// Whether `sluice:keys` in Redis holds keys.
         package let redis: Bool
         package let keys: [APIKey]

@@ -124,6 +124,7 @@ extension Configuration.APIKeys {
             }
             return text
         }
+        hideCredentials = map.read("hideCredentials", default: true, boolean)
         redis = map.read("redis", default: false, boolean)
         var keys: [Configuration.APIKey] = []
         for (value, path) in map.takeList("keys", max: Bounds.apiKeysMax) ?? [] {

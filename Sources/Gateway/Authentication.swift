@@ -27,8 +27,10 @@ final class Authentication: Sendable {
     let keyHeaderIsKnown: Bool
     /// The parameter of the query with one; empty: not by query.
     let keyParameter: [UInt8]
-    /// The names that backends are told by, which nobody else may use.
+    /// The names that backends are told by, which nobody else may use, and that of the header with a key.
     let guarded: GuardedNames
+    /// Whether no backend gets a key.
+    let hidesKeys: Bool
     let service: CredentialService
     private let realm: String
     private let takesKeys: Bool
@@ -45,7 +47,8 @@ final class Authentication: Sendable {
         keyHeader = Array(header.utf8)
         keyHeaderIsKnown = header == "x-api-key"
         keyParameter = Array((settings.apiKeys?.query ?? "").utf8)
-        guarded = GuardedNames(Self.forward(settings).all)
+        hidesKeys = settings.apiKeys?.hideCredentials ?? false
+        guarded = GuardedNames(Self.forward(settings).all + (hidesKeys && !header.isEmpty ? [header] : []))
     }
 
     static func forward(_ settings: Configuration.Auth) -> ForwardNames {

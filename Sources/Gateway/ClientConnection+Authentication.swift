@@ -24,13 +24,16 @@ extension ClientConnection {
         case credential(CredentialKind, Range<Int>)
     }
 
-    /// Keeps the names that tell a backend who asks for ourselves.
+    /// Whether no backend gets an API key.
+    var hidesKeys: Bool { worker.node.authentication?.hidesKeys ?? false }
+
+    /// Keeps the names that tell a backend who asks for ourselves, and keys.
     func guardNames(_ head: inout RequestHead, _ bytes: Span<UInt8>) {
         guard let authentication = worker.node.authentication, !authentication.guarded.isEmpty else { return }
         head.keepBack(authentication.guarded, bytes)
     }
 
-    /// The API key in the query, which is shown to nobody, whatever its service asks.
+    /// The API key in the query, which no log shows, whatever its service asks.
     func keyParameter(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> QueryParameter? {
         guard let authentication = worker.node.authentication, !authentication.keyParameter.isEmpty else { return nil }
         return head.parameter(authentication.keyParameter, in: bytes)

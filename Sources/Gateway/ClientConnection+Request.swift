@@ -114,7 +114,8 @@ extension ClientConnection: LimitRequester {
             stripped: service.settings.stripPrefix ? prefixLength : 0,
             identity: ClientIdentity(peer: peer, peerTrusted: peerTrusted, client: client, scheme: clientScheme),
             believed: node.believedHeader, replacesHost: service.settings.hostHeader == .backend, via: node.via,
-            upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft, hidden: hiddenKey?.cut ?? 0..<0)
+            upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft,
+            hidden: hidesKeys ? hiddenKey?.cut ?? 0..<0 : 0..<0)
         outboundSent = 0
         replayable = true
         var written = outbound.take()

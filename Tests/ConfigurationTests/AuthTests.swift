@@ -52,7 +52,10 @@ struct AuthTests {
         #expect(auth.standard == .none)
         #expect(auth.jwt[0].name == "jwt" && auth.jwt[0].issuer == nil && auth.jwt[0].audience == [])
         #expect(auth.jwt[0].key == .keyFile("k.pem"))
-        #expect(auth.apiKeys == Configuration.APIKeys(header: "x-api-key", query: nil, redis: false, keys: []))
+        #expect(
+            auth.apiKeys
+                == Configuration.APIKeys(header: "x-api-key", query: nil, hideCredentials: true, redis: false, keys: [])
+        )
         #expect(auth.forward == Configuration.ForwardedIdentity(user: nil, org: nil, tier: nil, key: nil))
         let query = try #require(try parse(Self.file("apiKeys: {query: key}")).auth?.apiKeys)
         #expect(query.header == nil && query.query == "key")
@@ -113,6 +116,14 @@ struct AuthTests {
             Row(
                 file("apiKeys: {}", service: ", scopes: [a]"),
                 "f:2:11: services: `users` has scopes and does not ask who calls; write auth: required"
+            ),
+            Row(
+                file(
+                    "apiKeys: {}",
+                    rateLimit:
+                        "policies: [{name: a, limit: 9, window: 1s, key: user, tiers: {gold: 3}, cost: {methods: {PUT: 5}}}]"
+                ),
+                "f:3:81: rateLimit.policies[0].tiers.gold: a request of 5 could never pass a limit of 3; raise it, or lower the cost"
             ),
             Row(
                 file(

@@ -152,6 +152,40 @@ struct AuthenticationTests {
         }
     }
 
+    @Test(
+        "no backend gets a key, in whatever spelling, unless the file says so",
+        arguments: [true, false], ["X-API-Key", "X-Job-Key"])
+    func hiding(hides: Bool, name: String) throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = Self.file(backend)
+            file.auth = file.auth.replacing(
+                "header: X-API-Key", with: "header: \(name)" + (hides ? "" : ", hideCredentials: false"))
+            let node = try scene.node(file)
+            let other = name.replacing("-", with: "_")
+            for (path, fields) in [
+                ("/required", "\(name): \(Self.fileKey)\r\n"), ("/none", "\(name.lowercased()): \(Self.fileKey)\r\n"),
+                ("/optional", "\(other): \(Self.fileKey)\r\n"), ("/required?api_key=\(Self.fileKey)&b=2", ""),
+                ("/none?b=2&api_key=\(Self.fileKey)", ""),
+            ] {
+                #expect(try node.ask("GET \(path) HTTP/1.1", fields: fields + "X-Other: kept\r\n").status == 200)
+            }
+            let requests = backend.requests
+            #expect(requests.count == 5)
+            #expect(requests.allSatisfy { $0.value("X-Other") == "kept" })
+            let key = Self.fileKey
+            // Another spelling of a name that the gateway knows reaches no backend in any case.
+            let misspelt = name == "X-API-Key" ? nil : key
+            let seen: [String?] = hides ? [nil, nil, nil, nil, nil] : [key, key, misspelt, nil, nil]
+            #expect(requests.map { $0.value(name) ?? $0.value(other) } == seen)
+            #expect(
+                requests[3...].map { $0.startLine.split(separator: " ")[1] }
+                    == (hides ? ["/?b=2", "/?b=2"] : ["/?api_key=\(key)&b=2", "/?b=2&api_key=\(key)"]))
+            // Whoever it is from is known all the same.
+            #expect(requests[0].value("X-User") == "7" && requests[3].value("X-User") == "7")
+        }
+    }
+
     @Test("a key in the query reaches no log, and the log says who called")
     func log() async throws {
         let signer = try await TokenSigner.make("HS256")
@@ -276,6 +310,45 @@ struct AuthenticationTests {
             #expect(unknown.status == 503 && unknown.value("Retry-After") == "1")
             #expect(unknown.text.contains("\"code\":\"identity-unavailable\""))
             #expect(try nodes[0].ask("GET /scoped HTTP/1.1", fields: "X-API-Key: \(Self.fileKey)\r\n").status == 200)
+        }
+    }
+
+    @Test("keys in a Redis Cluster are found, revoked, and go along when their slot moves")
+    func keysOnCluster() throws {
+        try Scene.play { scene in
+            let cluster = try RedisCluster()
+            defer { cluster.stop() }
+            let file = Self.file(try scene.backend(), "redisURL: \"\(cluster.url)\"", apiKeys: "redis: true")
+            let nodes = [try scene.node(file, ["--node-id", "a"]), try scene.node(file, ["--node-id", "b"])]
+            try LimitTests.reached(nodes)
+            func status(_ node: SluiceNode, _ key: String) throws -> Int {
+                try node.ask("GET /scoped HTTP/1.1", fields: "X-API-Key: \(key)\r\n").status
+            }
+            func add(_ name: String) throws -> String {
+                let made = try runSluice([
+                    "keys", "add", "--redis", cluster.url, "--user", "9", "--scope", "read", "--scope", "write", name,
+                ])
+                #expect(made.exit == 0, "\(made.errors)")
+                return String(made.output.filter { $0 != "\n" })
+            }
+            let first = try add("first")
+            for node in nodes { try eventually("the node knows the key") { try status(node, first) == 200 } }
+            let slot = try #require(Int(try cluster.servers[0].client()("CLUSTER", "KEYSLOT", "{sluice}:keys")))
+            let source = slot <= 5_460 ? 0 : slot <= 10_922 ? 1 : 2
+            try cluster.move(slot: slot, from: source, to: (source + 1) % 3)
+            let holder = try cluster.servers[(source + 1) % 3].client()
+            #expect(try holder("HEXISTS", "{sluice}:keys", TokenSigner.hash(first)) == "1")
+            let second = try add("second")
+            for node in nodes {
+                try eventually("the node knows a key that was made after the move") { try status(node, second) == 200 }
+                #expect(try status(node, first) == 200)
+                #expect(try status(node, "slc_made_up") == 401)
+            }
+            let list = try runSluice(["keys", "list", "--redis", cluster.url])
+            #expect(list.output.contains("first") && list.output.contains("second"))
+            #expect(try runSluice(["keys", "revoke", "--redis", cluster.url, "first"]).exit == 0)
+            for node in nodes { try eventually("the node refuses it") { try status(node, first) == 401 } }
+            #expect(try status(nodes[0], second) == 200)
         }
     }
 
