@@ -6,6 +6,7 @@ import Configuration
 import FoundationEssentials
 import Gateway
 import LinuxIO
+import Membership
 import Primitives
 import RateLimiting
 
@@ -67,16 +68,39 @@ struct Limits: ParsableCommand {
         }
     }
 
+    /// The configuration that counts: that of the file or, where nodes follow the cluster's, the one in force there.
     static func loaded(_ config: String?, _ overrides: [String]) throws -> Configuration? {
         guard let config else { return nil }
         let source = ConfigurationSource(
             path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
-        do throws(ConfigurationErrors) {
-            return try source.parse(try source.read())
-        } catch {
-            printError(error.description)
-            throw ExitCode(1)
+        func parsed<T>(_ body: () throws(ConfigurationErrors) -> T) throws -> T {
+            do throws(ConfigurationErrors) {
+                return try body()
+            } catch {
+                printError(error.description)
+                throw ExitCode(1)
+            }
         }
+        let (own, text) = try parsed { () throws(ConfigurationErrors) in
+            let text = try source.read()
+            return (try source.parse(text), text)
+        }
+        guard own.config.from == .redis, let url = own.rateLimit?.redisURL else { return own }
+        guard let current = try told({ try inForce(url) }) else { return own }
+        return try parsed { () throws(ConfigurationErrors) in
+            try source.parse(current.text, named: "version \(current.version)", over: text)
+        }
+    }
+
+    /// What all nodes that follow go by; `nil` where nobody has given them anything.
+    private static func inForce(_ url: RedisURL) throws -> ConfigurationVersion? {
+        let session = try RedisSession(url)
+        guard let number = try session.ask("GET", session.placed("sluice:config:current")).text else { return nil }
+        let json = try session.ask("HGET", session.placed("sluice:config:versions"), number).text ?? ""
+        guard let version = ConfigurationVersion(json: Array(json.utf8)) else {
+            throw RedisSession.Failure(description: "version \(number), which is in force, is not in Redis")
+        }
+        return version
     }
 
     /// The policies of the configuration, those of tiers behind the one that they stand in for; `nil` without one.

@@ -15,7 +15,7 @@ extension Limits {
             discussion: """
                 Decides each request of the log by the limiter's own rules, at the time that the log gives it: by the \
                 policies of --config, by one of them with other numbers (--policy login --limit 10), or by one that is \
-                only on the command line (--limit 100 --window 1m --key ip). Nothing is asked and nothing changed.
+                only on the command line (--limit 100 --window 1m --key ip). Nothing is changed anywhere.
 
                 Logs are a node's own, as text or JSON, or in the common or combined format of nginx and Apache; the \
                 lines of several nodes have to be in the order of time (sort -m). A log does not tell everything: \

@@ -254,6 +254,31 @@ struct LimitsCommandTests {
         }
     }
 
+    @Test("where nodes follow the cluster's configuration, the policies in force there count")
+    func following() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.backend()
+            let yaml = Self.file(backend, Self.url(redis)).yaml
+            let directory = try TemporaryDirectory()
+            let path = try directory.write(yaml + "config: {from: redis}\n", to: "gateway.yaml")
+            #expect(Self.cells(try Self.output(["-c", path]))["login"]?[1] == "5")
+            let pushed = yaml.replacing("limit: 5,", with: "limit: 7,").replacing("\\", with: "\\\\")
+                .replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+            let client = try redis.client()
+            _ = try client("SET", "sluice:config:current", "3")
+            let missing = try runSluice(["limits", "-c", path])
+            #expect(missing.exit == 1)
+            #expect(missing.errors.contains("version 3, which is in force, is not in Redis"))
+            _ = try client(
+                "HSET", "sluice:config:versions", "3",
+                "{\"version\":3,\"at\":1,\"by\":\"me\",\"note\":\"\",\"hash\":\"a\",\"text\":\"\(pushed)\"}")
+            #expect(Self.cells(try Self.output(["-c", path]))["login"]?[1] == "7")
+            let login = try Self.rows(["get", "192.0.2.1", "-c", path, "--policy", "login"])
+            #expect(login.first?["key"] as? String == "rate_limit:login:7/1m:ip:192.0.2.1")
+        }
+    }
+
     @Test("whatever is wrong is told with what would be right")
     func errors() throws {
         try Scene.play { scene in
