@@ -62,6 +62,7 @@ package struct LimitKey: Hashable, Sendable {
 
     /// What `SCAN MATCH` takes for the windows of a policy or of a subject, or of all.
     package static func pattern(policy: String? = nil, subject: LimitSubject? = nil, onCluster: Bool) -> String {
+        if policy == nil, subject == nil { return "\(start)*" }
         let name = "\(policy.map(escaped) ?? "*"):*:\(subject.map { escaped($0.description) } ?? "*")"
         return start + (onCluster ? "{\(name)}" : name)
     }

@@ -22,7 +22,7 @@ struct LimitStore {
     /// How long requests at once count that nobody renews, by policy: the key does not say it.
     var leases: [String: TimeSpan] = [:]
 
-    /// Keys of one step of `SCAN`: half a millisecond of the server's time at the most.
+    /// Keys of one step of `SCAN`: less than a millisecond of the server's time.
     private static let stepSize = 500
 
     func text(_ key: LimitKey) -> String { key.text(onCluster: servers.isCluster) }
