@@ -48,8 +48,10 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private let impatience: TimeSpan
 
     /// Under load, batches leave no more often than this: what a round trip costs, here and at the server, is then shared
-    /// by more requests, which wait for a quarter of a millisecond more on average.
-    private static let batchPause = TimeSpan.microseconds(500)
+    /// by more requests, which wait for half a millisecond more on average.
+    private static let batchPause = TimeSpan.milliseconds(1)
+    /// So many requests wait no longer: their share of a round trip is small.
+    private static let batchLarge = 32
     /// The longest wait for a batch that is under way: where Redis is far, or slow for a moment, the next one follows
     /// without its answer, since waiting for two round trips could use up the timeout.
     private static let gatheringMax = TimeSpan.milliseconds(2)
@@ -204,7 +206,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     /// here and at the server; docs/decisions/gathering.md has the figures.
     private var batchDue: MonotonicTime {
         if let connection, connection.outstanding > 0 { return batchAt + Self.gatheringMax }
-        return busy ? batchAt + Self.batchPause : batchAt
+        return busy && asked < Self.batchLarge ? batchAt + Self.batchPause : batchAt
     }
 
     private func send(_ transmission: Transmission) {
@@ -232,7 +234,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             isDelivering = true
             machine.takeAnswers(into: &delivery)
             for answer in delivery {
-                if let report = machine.takeReport(answer) {
+                if answer.report >= 0, let report = machine.takeReport(answer) {
                     answer.requester.limitsDecided(token: answer.token, report)
                 } else {
                     answer.requester.limitDecided(token: answer.token, verdict: answer.verdict)

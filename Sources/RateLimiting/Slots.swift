@@ -17,23 +17,15 @@ struct Slots<Element> {
 
     /// Takes a value out; `nil` where there is none.
     mutating func remove(_ index: Int) -> Element? {
-        guard elements.indices.contains(index), let element = elements[index] else { return nil }
-        elements[index] = nil
+        guard elements.indices.contains(index), let element = elements[index].take() else { return nil }
         free.append(index)
         return element
     }
 
+    /// The value in a slot that is not empty: in its place, so that a look at one of its parts copies nothing.
     subscript(index: Int) -> Element {
-        get {
-            guard let element = elements[index] else { preconditionFailure("an empty slot") }
-            return element
-        }
-        _modify {
-            guard var element = elements[index] else { preconditionFailure("an empty slot") }
-            elements[index] = nil
-            defer { elements[index] = element }
-            yield &element
-        }
+        _read { yield elements[index]! }
+        _modify { yield &elements[index]! }
     }
 
     func contains(_ index: Int) -> Bool { elements.indices.contains(index) && elements[index] != nil }

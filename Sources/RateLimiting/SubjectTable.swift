@@ -35,16 +35,10 @@ package struct SubjectTable<State> {
         return nil
     }
 
+    /// The state at the place of a subject.
     package subscript(place: Int) -> State {
-        get {
-            guard let state = states[place] else { preconditionFailure("the place of no subject") }
-            return state
-        }
-        _modify {
-            guard var state = states[place] else { preconditionFailure("the place of no subject") }
-            defer { states[place] = state }
-            yield &state
-        }
+        _read { yield states[place]! }
+        _modify { yield &states[place]! }
     }
 
     package var bytes: Int {

@@ -122,7 +122,7 @@ extension WindowMachine {
         case .admit: requests[Int(index)].state = .admittedByLossRule
         case .refuse: requests[Int(index)].state = .refusedByLossRule
         }
-        requests[Int(index)].requester = nil
+        requests[Int(index)].requester = -1
         deliver(verdict, request)
         if isUnderWay {
             noteTimeout(Int(request.flight))

@@ -73,8 +73,8 @@ extension WindowMachine {
                 if request.part >= 0 { _ = parts.remove(Int(request.part)) }
                 handover.requests.append(
                     Handover.Asked(
-                        requester: request.requester, token: request.token, deadline: request.deadline,
-                        cost: request.cost))
+                        requester: requesters.remove(Int(request.requester)), token: request.token,
+                        deadline: request.deadline, cost: request.cost))
             case .admittedByLossRule: charge(flight, position, request)
             case .refusedByLossRule: giveBack(flight, position, min(Int(request.cost), admitted - position), at: now)
             }
@@ -96,11 +96,7 @@ extension WindowMachine {
         if let requester = asked.requester {
             switch ask(subject, requester, token: asked.token, at: now) {
             case .decided(let verdict):
-                deliver(
-                    verdict,
-                    Request(
-                        requester: requester, token: asked.token, subject: subject, deadline: now, serial: 0,
-                        flight: -1, next: -1, state: .waiting))
+                deliver(verdict, requester, token: asked.token)
             case .pending: advanceLast(to: asked.deadline)
             }
         } else {

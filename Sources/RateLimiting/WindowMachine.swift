@@ -41,7 +41,9 @@ package struct WindowMachine: ~Copyable {
             /// The loss rule has answered; the transaction that carries it may still tell.
             case admittedByLossRule, refusedByLossRule
         }
-        var requester: (any LimitRequester)?
+        /// The place of who waits for it, in `requesters`; -1 where nobody does. A request holds no reference, so that a
+        /// look at it counts none.
+        var requester: Int32
         var token: UInt64
         var subject: SubjectKey
         var deadline: MonotonicTime
@@ -124,6 +126,8 @@ package struct WindowMachine: ~Copyable {
 
     var subjects: SubjectTable<ActiveSubject>
     var requests = Slots<Request>()
+    /// Who waits for the requests that are not answered.
+    var requesters = Slots<any LimitRequester>()
     var flights = Slots<Flight>()
     /// Waiting requests in the order of their deadlines, which all lie equally far ahead.
     var deadlines = Queue<(index: Int32, serial: UInt64)>()
@@ -239,8 +243,12 @@ package struct WindowMachine: ~Copyable {
 
     /// Puts a verdict on its way.
     mutating func deliver(_ verdict: Verdict, _ request: Request) {
-        guard let requester = request.requester else { return }
-        answers.append(LimitAnswer(requester: requester, token: request.token, verdict: verdict))
+        guard let requester = requesters.remove(Int(request.requester)) else { return }
+        deliver(verdict, requester, token: request.token)
+    }
+
+    mutating func deliver(_ verdict: Verdict, _ requester: any LimitRequester, token: UInt64) {
+        answers.append(LimitAnswer(requester: requester, token: token, verdict: verdict))
     }
 
     /// Puts on its way what several policies said.
@@ -317,10 +325,11 @@ package struct WindowMachine: ~Copyable {
         }
         guard requests.count < Self.requestsMax else { return .noRoom }
         nextSerial &+= 1
+        let waiter = requester.map { Int32(clamping: requesters.insert($0)) } ?? -1
         let index = Int32(
             clamping: requests.insert(
                 Request(
-                    requester: requester, token: token, subject: subject, deadline: now + context.timeout,
+                    requester: waiter, token: token, subject: subject, deadline: now + context.timeout,
                     serial: nextSerial, flight: -1, next: -1, state: .waiting, cost: cost, part: part)))
         deadlines.append((index, nextSerial))
         if isAsker { subjects[place].isAsker = true }

@@ -1,101 +1,156 @@
-// The transaction of one entry, formatted once by hiredis for each length of key, and filled in from then on. Between
-// two decisions of different clients only four texts differ, and they have fixed widths: the key, the entry's name, the
-// horizon and the score. Formatting eight commands for each decision cost more than parsing the request.
+// The transaction, formatted once by hiredis for each length of key, and filled in from then on. Between two decisions
+// only five texts differ: the key, the horizon and the score, which have fixed widths, and the entries' number and names.
+// An entry is the same words each time, so more of them are the same piece with other names. Formatting eight commands
+// for each decision, or four words for each entry, cost more than parsing the request.
 
 import Hiredis
 import Identity
 import LinuxIO
 import Primitives
 
-struct WindowTemplate: Sendable {
-    private let bytes: [UInt8]
+final class WindowTemplate {
+    /// A `ZADD` with one entry.
+    private struct Addition {
+        /// Where the number of its words stands.
+        let count: Range<Int>
+        let entry: Range<Int>
+        /// Where the entry's name begins.
+        let name: Int
+        /// Words beside the entries.
+        let words: Int
+    }
+
+    /// A transaction of one entry: that which was written last.
+    private var text = ByteBuffer()
     private let keyLength: Int
     private let nameLength: Int
     private let keys: [Int]
-    private let names: [Int]
     private let horizon: Int
     private let score: Int
+    /// The one that puts entries last in rank, and the one that gives survivors their time.
+    private let entering: Addition
+    private let scoring: Addition
 
     /// Times of 16 digits: from 2001 to 2286.
     private static let timeDigits = 16
 
     /// Formats a transaction and finds what is to be filled in; `nil` where it is not of the shape that can be.
     init?(_ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames) {
-        guard transaction.count == 1, transaction.largest == 1, Self.hasUsualTimes(transaction, key) else { return nil }
+        guard Self.isUsual(transaction, key) else { return nil }
+        let one = WindowTransaction(
+            transaction.subject, first: transaction.first, count: 1, sentAt: transaction.sentAt,
+            lower: transaction.lower, score: transaction.score)
         var writer = CommandWriter()
-        transaction.write(key, names, to: &writer)
-        bytes = writer.output.array
+        one.write(key, names, to: &writer)
+        let bytes = writer.output.array
         func text(_ body: (inout ByteBuffer) -> Void) -> [UInt8] {
             var buffer = ByteBuffer()
             body(&buffer)
             return buffer.array
         }
-        let keyText = text { key.write(transaction.subject, to: &$0) }
-        let nameText = text { names.write(transaction.first, to: &$0) }
-        let horizonText = Array("\(Self.horizon(transaction, key))".utf8)
-        let scoreText = Array("\(transaction.score.microseconds)".utf8)
+        let keyText = text { key.write(one.subject, to: &$0) }
+        let nameText = text { names.write(one.first, to: &$0) }
         keyLength = keyText.count
-        nameLength = nameText.count
-        keys = Self.places(of: keyText, in: bytes, after: "\n")
-        self.names = Self.places(of: nameText, in: bytes, after: "\n")
-        let horizons = Self.places(of: horizonText, in: bytes, after: "(")
-        let scores = Self.places(of: scoreText, in: bytes, after: "\n")
-        guard keys.count == (key.tellsRemaining ? 7 : 6), self.names.count == 2, horizons.count == 1, scores.count == 1
+        let nameLength = nameText.count
+        self.nameLength = nameLength
+        let lines = Self.lines(of: bytes)
+        func places(of text: [UInt8]) -> [Int] {
+            lines.filter { $0.count == text.count && bytes[$0].elementsEqual(text) }.map(\.lowerBound)
+        }
+        keys = places(of: keyText)
+        let named = places(of: nameText)
+        let horizons = places(of: Array("(\(Self.horizon(one, key))".utf8))
+        let scores = places(of: Array("\(one.score.microseconds)".utf8))
+        guard keys.count == (key.tellsRemaining ? 7 : 6), named.count == 2, horizons.count == 1, scores.count == 1
         else { return nil }
-        horizon = horizons[0]
+        horizon = horizons[0] + 1
         score = scores[0]
+        let nameHead = "$\(nameLength)\r\n".utf8.count
+        func addition(_ name: Int, scoreLength: Int, words: Int) -> Addition? {
+            let entry = name - nameHead - "$\(scoreLength)\r\n".utf8.count - scoreLength - 2
+            let count = Array("*\(words + 2)".utf8)
+            guard let place = places(of: count).last(where: { $0 < entry }) else { return nil }
+            return Addition(
+                count: (place + 1)..<(place + count.count), entry: entry..<(name + nameLength + 2), name: name,
+                words: words)
+        }
+        guard let entering = addition(named[0], scoreLength: "+inf".utf8.count, words: 2),
+            let scoring = addition(named[1], scoreLength: Self.timeDigits, words: 4)
+        else { return nil }
+        self.entering = entering
+        self.scoring = scoring
+        self.text.append(bytes)
     }
 
-    private static func hasUsualTimes(_ transaction: WindowTransaction, _ key: WindowKey) -> Bool {
+    private static func isUsual(_ transaction: WindowTransaction, _ key: WindowKey) -> Bool {
         let usual: ClosedRange<Int64> = 1_000_000_000_000_000...9_999_999_999_999_999
-        func isUsual(_ microseconds: Int64) -> Bool { usual.contains(microseconds) }
-        return isUsual(transaction.score.microseconds) && isUsual(horizon(transaction, key))
+        return transaction.largest == 1 && usual.contains(transaction.score.microseconds)
+            && usual.contains(horizon(transaction, key))
     }
 
     private static func horizon(_ transaction: WindowTransaction, _ key: WindowKey) -> Int64 {
         (transaction.lower - key.policy.window).microseconds
     }
 
-    /// Where `text` stands as a whole argument, behind `mark`.
-    private static func places(of text: [UInt8], in bytes: [UInt8], after mark: Unicode.Scalar) -> [Int] {
-        guard bytes.count > text.count + 2 else { return [] }
-        return (1...(bytes.count - text.count - 2)).filter { place in
-            bytes[place - 1] == UInt8(ascii: mark) && bytes[place + text.count] == UInt8(ascii: "\r")
-                && bytes[place..<(place + text.count)].elementsEqual(text)
+    /// The lines of what is formatted, without their ends: every argument is one.
+    private static func lines(of bytes: [UInt8]) -> [Range<Int>] {
+        var lines: [Range<Int>] = []
+        var start = 0
+        for (place, byte) in bytes.enumerated() where byte == UInt8(ascii: "\n") {
+            lines.append(start..<(place - 1))
+            start = place + 1
         }
+        return lines
     }
 
-    /// Writes a transaction, if its key has this template's length and its times have their usual width.
+    /// Writes a transaction, if its key has this template's length, its times have their usual width and no request in it
+    /// takes more than one slot.
     func write(
         _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, scratch: inout ByteBuffer,
         to output: inout ByteBuffer
     ) -> Bool {
-        guard transaction.count == 1, Self.hasUsualTimes(transaction, key) else { return false }
+        guard Self.isUsual(transaction, key) else { return false }
         scratch.clear()
         key.write(transaction.subject, to: &scratch)
         guard scratch.count == keyLength else { return false }
-        let start = output.count
-        output.append(bytes.span)
-        for place in keys { fill(&output, start + place, scratch) }
+        var text = self.text.take()
+        defer { swap(&text, &self.text) }
+        for place in keys { text.overwrite(at: place, with: scratch.bytes) }
         scratch.clear()
-        names.write(transaction.first, to: &scratch)
-        // Sequence numbers beyond 48 bits have more digits.
-        guard scratch.count == nameLength else {
+        scratch.append(decimal: Int(Self.horizon(transaction, key)))
+        text.overwrite(at: horizon, with: scratch.bytes)
+        scratch.clear()
+        scratch.append(decimal: Int(transaction.score.microseconds))
+        text.overwrite(at: score, with: scratch.bytes)
+
+        let start = output.count
+        guard write(entering, from: 0, transaction, names, &text, scratch: &scratch, to: &output),
+            write(scoring, from: entering.entry.upperBound, transaction, names, &text, scratch: &scratch, to: &output)
+        else {
+            // Sequence numbers beyond 48 bits have more digits.
             output.truncate(to: start)
             return false
         }
-        for place in self.names { fill(&output, start + place, scratch) }
-        scratch.clear()
-        scratch.append(decimal: Int(Self.horizon(transaction, key)))
-        fill(&output, start + horizon, scratch)
-        scratch.clear()
-        scratch.append(decimal: Int(transaction.score.microseconds))
-        fill(&output, start + score, scratch)
+        output.append(text.bytes.extracting(scoring.entry.upperBound..<text.count))
         return true
     }
 
-    private func fill(_ output: inout ByteBuffer, _ place: Int, _ text: borrowing ByteBuffer) {
-        output.overwrite(at: place, with: text.bytes)
+    /// Writes what stands before a `ZADD`'s entries, and those of the transaction.
+    private func write(
+        _ addition: Addition, from start: Int, _ transaction: WindowTransaction, _ names: MemberNames,
+        _ text: inout ByteBuffer, scratch: inout ByteBuffer, to output: inout ByteBuffer
+    ) -> Bool {
+        output.append(text.bytes.extracting(start..<addition.count.lowerBound))
+        output.append(decimal: addition.words + 2 * transaction.count)
+        output.append(text.bytes.extracting(addition.count.upperBound..<addition.entry.lowerBound))
+        for offset in 0..<UInt64(transaction.count) {
+            scratch.clear()
+            names.write(transaction.first &+ offset, to: &scratch)
+            guard scratch.count == nameLength else { return false }
+            text.overwrite(at: addition.name, with: scratch.bytes)
+            output.append(text.bytes.extracting(addition.entry))
+        }
+        return true
     }
 }
 
@@ -104,14 +159,11 @@ final class WindowTemplates {
     private var templates: [WindowTemplate?] = []
     private var scratch = ByteBuffer(capacity: 128)
 
-    /// Writes a transaction, by a template where it has one entry.
+    /// Writes a transaction, by a template where it has the usual shape.
     func write(
         _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, to writer: inout CommandWriter
     ) {
-        guard transaction.count == 1 else {
-            transaction.write(key, names, to: &writer)
-            return
-        }
+        var scratch = self.scratch.take()
         scratch.clear()
         key.write(transaction.subject, to: &scratch)
         let length = scratch.count
@@ -119,6 +171,7 @@ final class WindowTemplates {
         if templates[length] == nil { templates[length] = WindowTemplate(transaction, key, names) }
         let isWritten =
             templates[length]?.write(transaction, key, names, scratch: &scratch, to: &writer.output) ?? false
+        swap(&scratch, &self.scratch)
         if !isWritten { transaction.write(key, names, to: &writer) }
     }
 }

@@ -28,19 +28,21 @@ struct WindowTemplateTests {
         let key = WindowKey(Policy(name: "default", limit: 100, window: .seconds(1), burst: 10))
         let names = MemberNames(boot: 0x0123_4567_89ab_cdef, worker: 1)
         let templates = WindowTemplates()
-        // Years 2001 to 2286 have 16 digits; the others go the long way.
+        // Years 2001 to 2286 have 16 digits; the others go the long way, as do names of more than twelve.
         let starts: [Int64] = [1_795_000_000_000_000, 1_795_000_123_456_789, 1_000_000_000_000_001, 12_345]
         for (round, start) in starts.enumerated() {
-            for sequence in [0, 1, 0xffff_ffff, 1 << 48] as [UInt64] {
-                let transaction = WindowTransaction(
-                    SubjectKey(try #require(IPAddress(address))), first: sequence, count: 1, clock: Self.clock(start),
-                    at: MonotonicTime(nanoseconds: 2_000_000_000 + Int64(round)))
-                var direct = CommandWriter()
-                transaction.write(key, names, to: &direct)
-                var filled = CommandWriter()
-                templates.write(transaction, key, names, to: &filled)
-                let expected = direct.output.text
-                #expect(filled.output.text == expected)
+            for sequence in [0, 1, 0xffff_ffff, (1 << 48) - 4, 1 << 48] as [UInt64] {
+                for (count, largest) in [(1, 1), (3, 1), (4, 1), (5, 1), (48, 1), (256, 1), (5, 2)] {
+                    let transaction = WindowTransaction(
+                        SubjectKey(try #require(IPAddress(address))), first: sequence, count: count, largest: largest,
+                        clock: Self.clock(start), at: MonotonicTime(nanoseconds: 2_000_000_000 + Int64(round)))
+                    var direct = CommandWriter()
+                    transaction.write(key, names, to: &direct)
+                    var filled = CommandWriter()
+                    templates.write(transaction, key, names, to: &filled)
+                    let expected = direct.output.text
+                    #expect(filled.output.text == expected)
+                }
             }
         }
     }
