@@ -5,6 +5,7 @@
 // incomplete reply whole, however long the announced length.
 
 import CHiredis
+import Glibc
 
 /// Turns bytes, cut anywhere, into replies.
 @safe
@@ -51,7 +52,11 @@ package struct ReplyReader: ~Copyable {
     /// - Throws: what makes the stream unreadable, now and at every later call.
     package mutating func next() throws(RedisProtocolError) -> Bool {
         if let failure { throw failure }
-        if complete { reply.clear() }
+        if complete {
+            // Where nothing is left, the next reply has not begun.
+            guard unsafe reader.pointee.pos < reader.pointee.len else { return false }
+            reply.clear()
+        }
         var root: UnsafeMutableRawPointer? = nil
         let status = unsafe redisReaderGetReply(reader, &root)
         guard status == REDIS_OK else { throw fail(reply.violation ?? .malformed(reasonText)) }
@@ -60,6 +65,20 @@ package struct ReplyReader: ~Copyable {
             throw fail(.tooManyBytes(max: reply.bounds.bytesMax))
         }
         return complete
+    }
+
+    /// Passes over `text` where it stands next, between two replies; `false` where something else does, or not all of it has
+    /// come.
+    package mutating func skip(_ text: Span<UInt8>) -> Bool {
+        guard failure == nil, complete, !text.isEmpty else { return false }
+        let (position, end) = unsafe (reader.pointee.pos, reader.pointee.len)
+        guard end - position >= text.count, let buffer = unsafe reader.pointee.buf else { return false }
+        let isNext = unsafe text.withUnsafeBytes { raw in
+            guard let wanted = raw.baseAddress else { return false }
+            return unsafe memcmp(buffer + position, wanted, raw.count) == 0
+        }
+        if isNext { unsafe reader.pointee.pos += text.count }
+        return isNext
     }
 
     private mutating func fail(_ error: RedisProtocolError) -> RedisProtocolError {

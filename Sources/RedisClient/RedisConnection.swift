@@ -277,7 +277,9 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     func takeReplies(of stream: Stream) {
         do throws(RedisProtocolError) {
             // What a reply leads to may close this connection.
-            while self.stream === stream, try reader.next() {
+            while self.stream === stream {
+                matcher.skipAcknowledgements(in: &reader)
+                guard try reader.next() else { break }
                 try taken(reader.reply)
             }
         } catch {

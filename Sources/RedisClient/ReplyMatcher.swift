@@ -62,6 +62,23 @@ struct ReplyMatcher {
         return left
     }
 
+    /// Passes over what acknowledges the transaction in front, where it stands there in the usual words.
+    ///
+    /// Nearly every transaction is acknowledged in them, and reading them one by one is most of what its answer costs. What
+    /// differs by a byte, or has not wholly arrived, is left to be read like anything else.
+    mutating func skipAcknowledgements(in reader: inout ReplyReader) {
+        guard first < open.count, stage == 0, case .transaction(let commands) = open[first].question,
+            commands <= Self.acknowledgedMax
+        else { return }
+        let length = Self.ok.count + 3 + (Self.queued.count + 3) * commands
+        if reader.skip(Self.acknowledgements.span.extracting(0..<length)) { stage = commands + 1 }
+    }
+
+    /// What acknowledges `MULTI` and so many commands.
+    private static let acknowledgements = Array(
+        ("+OK\r\n" + String(repeating: "+QUEUED\r\n", count: acknowledgedMax)).utf8)
+    private static let acknowledgedMax = 16
+
     /// Finds out what a reply means.
     mutating func take(_ reply: Reply) throws(RedisProtocolError) -> Step {
         guard first < open.count else { return .unasked }

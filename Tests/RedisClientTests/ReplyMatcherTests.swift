@@ -10,7 +10,9 @@ private final class Nobody: RedisRequester {
 }
 
 /// What a stream of replies means, one word a reply: `.` for a part, `token` for an answer, `-token` for a refusal.
-private func meaning(of questions: [OpenQuestion.Question], _ wire: String) -> String {
+///
+/// - Parameter cut: where the stream is in two, and what acknowledges a transaction is passed over.
+private func meaning(of questions: [OpenQuestion.Question], _ wire: String, cut: Int? = nil) -> String {
     var matcher = ReplyMatcher()
     for (token, question) in questions.enumerated() {
         matcher.expect(
@@ -20,15 +22,19 @@ private func meaning(of questions: [OpenQuestion.Question], _ wire: String) -> S
     }
     var reader = ReplyReader()
     let bytes = Array(wire.replacing(" ", with: "\r\n").utf8)
-    reader.feed(bytes.span)
     var words: [String] = []
     do throws(RedisProtocolError) {
-        while try reader.next() {
-            switch try matcher.take(reader.reply) {
-            case .partial: words.append(".")
-            case .answered(let expectation): words.append("\(expectation.token)")
-            case .refused(let expectation, let text): words.append("-\(expectation.token):\(text)")
-            case .unasked: words.append("?")
+        for piece in [bytes.prefix(cut ?? 0), bytes.dropFirst(cut ?? 0)] {
+            reader.feed(piece.span)
+            while true {
+                if cut != nil { matcher.skipAcknowledgements(in: &reader) }
+                guard try reader.next() else { break }
+                switch try matcher.take(reader.reply) {
+                case .partial: words.append(".")
+                case .answered(let expectation): words.append("\(expectation.token)")
+                case .refused(let expectation, let text): words.append("-\(expectation.token):\(text)")
+                case .unasked: words.append("?")
+                }
             }
         }
     } catch {
@@ -68,6 +74,23 @@ struct ReplyMatcherTests {
         ] as [([OpenQuestion.Question], String, String)])
     func table(questions: [OpenQuestion.Question], wire: String, expected: String) {
         #expect(meaning(of: questions, wire) == expected)
+        // The same, whether acknowledgements are read or passed over, and however they arrive.
+        let answers = expected.split(separator: " ").filter { $0 != "." }.joined(separator: " ")
+        for cut in 0...wire.replacing(" ", with: "\r\n").utf8.count {
+            let words = meaning(of: questions, wire, cut: cut).split(separator: " ").filter { $0 != "." }
+            #expect(words.joined(separator: " ") == answers, "cut at \(cut)")
+        }
+    }
+
+    @Test("what acknowledges a transaction is passed over where it is all there, and else read")
+    func acknowledged() {
+        let stream = "+OK +QUEUED +QUEUED *2 :1 :2 "
+        let length = 5 + 9 * 2
+        #expect(meaning(of: [Self.two], stream, cut: length) == "1")
+        let whole = stream.replacing(" ", with: "\r\n").utf8.count
+        #expect(meaning(of: [Self.two, Self.two], stream + stream, cut: whole) == "1 2")
+        #expect(meaning(of: [Self.two], stream, cut: length - 1) == ". . . 1")
+        #expect(meaning(of: [Self.two, .command], "+OK +QUEUED +QUEUEX *2 :1 :2 :9 ", cut: 0) == ". . !")
     }
 
     @Test("thousands of questions are answered in order, and what is left is given up in order")
