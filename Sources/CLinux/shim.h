@@ -30,6 +30,15 @@ static inline long sluice_affinity(unsigned long *mask, unsigned long bytes) {
     return syscall(SYS_sched_getaffinity, 0, bytes, mask);
 }
 
+/// recv(2) and send(2) that are no points of cancellation (pthreads(7)): no thread is ever cancelled here, and being ready
+/// for it costs two atomic operations a call.
+static inline long sluice_receive(int socket, void *bytes, unsigned long room) {
+    return syscall(SYS_recvfrom, (long)socket, bytes, room, 0L, 0L, 0L);
+}
+static inline long sluice_send(int socket, const void *bytes, unsigned long length) {
+    return syscall(SYS_sendto, (long)socket, bytes, length, (long)MSG_NOSIGNAL, 0L, 0L);
+}
+
 /// Drops the first packet of each new connection to a listening socket: those with SYN and without ACK. The filter sees
 /// a segment from its TCP header on, whose byte 13 holds the flags (RFC 9293, section 3.1).
 static inline int sluice_hold_newcomers(int socket) {

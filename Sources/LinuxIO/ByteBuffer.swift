@@ -22,7 +22,14 @@ public struct ByteBuffer: ~Copyable {
         reserve(capacity)
     }
 
-    deinit { unsafe free(base) }
+    /// Most buffers that end own nothing: what they held was taken.
+    @inlinable
+    deinit {
+        if unsafe base != nil { unsafe Self.giveBack(base) }
+    }
+
+    @usableFromInline @inline(never)
+    static func giveBack(_ block: UnsafeMutablePointer<UInt8>?) { unsafe free(block) }
 
     /// Bytes held and not yet consumed.
     @inlinable @inline(__always)

@@ -203,7 +203,7 @@ public enum Socket {
         guard room > 0 else { return .bytes(0) }
         var result = 0
         _ = unsafe buffer.write(room: room) { target in
-            result = retryingInterrupts { unsafe recv(socket.raw, target, room, 0) }
+            result = retryingInterrupts { unsafe sluice_receive(socket.raw, target, UInt(room)) }
             return max(0, result)
         }
         return outcome(result, "recv", zeroIsEnd: true)
@@ -214,9 +214,7 @@ public enum Socket {
     public static func send(_ socket: borrowing Descriptor, _ bytes: Span<UInt8>) -> IOOutcome {
         let raw = socket.raw
         let result = unsafe bytes.withUnsafeBufferPointer { source in
-            retryingInterrupts {
-                unsafe Glibc.send(raw, source.baseAddress, source.count, Int32(MSG_NOSIGNAL))
-            }
+            retryingInterrupts { unsafe sluice_send(raw, source.baseAddress, UInt(source.count)) }
         }
         return outcome(result, "send", zeroIsEnd: false)
     }
