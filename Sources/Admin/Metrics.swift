@@ -295,6 +295,19 @@ enum Metrics {
         write(
             "sluice_access_log_errors_total", .counter, "Writes of the access log that failed.",
             control.accessLogLosses.errors)
+        write(
+            "sluice_trace_spans_exported_total", .counter, "Spans that a collector has taken.",
+            control.spanCounts.exported)
+        out.write(
+            Metric(
+                name: "sluice_trace_spans_dropped_total", kind: .counter,
+                help:
+                    "Spans that were lost: too many waited, or the collector did not want them, or could not be reached.",
+                labels: ["reason"])
+        ) { for loss in SpanCounts.Loss.allCases { $0.add(control.spanCounts.dropped(loss), loss.name) } }
+        write(
+            "sluice_trace_export_failures_total", .counter, "Times that a batch of spans could not be delivered.",
+            control.spanCounts.failures)
         out.write(
             Metric(
                 name: "sluice_build_info", kind: .gauge, help: "The version of this binary; always 1.",

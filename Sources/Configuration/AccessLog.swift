@@ -25,7 +25,7 @@ extension Configuration {
             case service, backend, backendMicroseconds, retries
             case limit, policy
             case identity, user, org, tier, apiKey
-            case requestID
+            case requestID, traceID, spanID
             case userAgent, referer
         }
 

@@ -14,6 +14,8 @@ package struct Configuration: Hashable, Sendable {
     package let rateLimit: RateLimit?
     /// `nil` when the section is absent: nobody is asked who they are.
     package let auth: Auth?
+    /// `nil` when the section is absent: requests are not traced.
+    package let tracing: Tracing?
     /// Whether the cluster's configuration stands above this one.
     package let config: Follow
 }

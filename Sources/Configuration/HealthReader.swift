@@ -18,7 +18,9 @@ extension Configuration.Health {
         let method: Configuration.ProbeMethod = map.read("method", default: .get, choice)
         self.method = method
         path = map.read("path", default: Defaults.healthPath) { text throws(Invalid) in try Self.path(text) }
-        headers = Self.headers(map)
+        headers = headerFields(
+            map, reserved: ["connection", "content-length", "transfer-encoding", "te", "upgrade"],
+            because: "belongs to the connection, and probes have no body")
         expect = Self.expect(map)
         expectBody = map.read("expectBody", default: nil) { text throws(Invalid) in try Self.text(text) }
         interval = span("interval", Defaults.interval)
@@ -90,28 +92,33 @@ extension Configuration.Health {
         }
         return text
     }
+}
 
-    private static func headers(_ map: MappingReader) -> [Configuration.ProbeHeader] {
-        var headers: [Configuration.ProbeHeader] = []
-        for (name, value, key) in map.section("headers").pairs(max: Bounds.probeHeadersMax) {
-            let lower = name.lowercased()
-            if (try? token(name, max: Bounds.nameBytesMax)) == nil {
-                map.report("`\(name)` is not a field name; use letters, digits and !#$%&'*+-.^_`|~", at: key)
-            } else if ["connection", "content-length", "transfer-encoding", "te", "upgrade"].contains(lower) {
-                map.report("`\(name)` belongs to the connection, and probes have no body; remove it", at: key)
-            } else if headers.contains(where: { $0.name == lower }) {
-                map.report("`\(name)` is given twice; keep one", at: key)
-            } else if !value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 })
-                || value.utf8.count > Bounds.pathBytesMax
-            {
-                // RFC 9110 §5.5: a line break in a value would begin a field, or a request, of its own.
-                map.report("the value of `\(name)` must be one line of at most \(Bounds.pathBytesMax) bytes", at: key)
-            } else {
-                headers.append(Configuration.ProbeHeader(name: lower, value: value))
-            }
+/// The mapping `headers`: fields of a request of the node's own.
+///
+/// - Parameter reserved: names that are not the file's to choose, in lower case.
+func headerFields(
+    _ map: MappingReader, reserved: [String], because reason: String
+) -> [Configuration.ProbeHeader] {
+    var headers: [Configuration.ProbeHeader] = []
+    for (name, value, key) in map.section("headers").pairs(max: Bounds.probeHeadersMax) {
+        let lower = name.lowercased()
+        if (try? token(name, max: Bounds.nameBytesMax)) == nil {
+            map.report("`\(name)` is not a field name; use letters, digits and !#$%&'*+-.^_`|~", at: key)
+        } else if reserved.contains(lower) {
+            map.report("`\(name)` \(reason); remove it", at: key)
+        } else if headers.contains(where: { $0.name == lower }) {
+            map.report("`\(name)` is given twice; keep one", at: key)
+        } else if !value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 })
+            || value.utf8.count > Bounds.pathBytesMax
+        {
+            // RFC 9110 §5.5: a line break in a value would begin a field, or a request, of its own.
+            map.report("the value of `\(name)` must be one line of at most \(Bounds.pathBytesMax) bytes", at: key)
+        } else {
+            headers.append(Configuration.ProbeHeader(name: lower, value: value))
         }
-        return headers
     }
+    return headers
 }
 
 extension Configuration.FailureShare {

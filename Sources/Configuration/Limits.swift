@@ -50,6 +50,8 @@ enum Bounds {
     static let corsListMax = 256
     /// Every field that there is, and as many headers.
     static let accessFieldsMax = 64
+    /// Spans that wait: of about a kilobyte each.
+    static let spanQueueMax = 100_000
     /// The longest method that the gateway reads (RFC 9112 §3: a longer one is 501).
     static let methodBytesMax = 34
     /// More would only make a client wait longer for its 502.
@@ -106,6 +108,11 @@ enum Defaults {
     static let via = "sluice"
     /// What nginx's and Envoy's users call it.
     static let requestIDHeader = "X-Request-Id"
+    static let traceServiceName = "sluice"
+    /// What OpenTelemetry's own exporters do: 5 s, 10 s, 2,048 spans.
+    static let spanInterval = TimeSpan.seconds(5)
+    static let spanTimeout = TimeSpan.seconds(10)
+    static let spanQueue = 2_048
     /// A lost node is noticed within 1.5 s (three beats); 20 nodes cost Redis 40 small commands a second.
     static let heartbeat = TimeSpan.milliseconds(500)
     /// No balancer in front to wait for, until the operator says so.

@@ -90,6 +90,7 @@ extension Configuration {
         gateway = Gateway(map.section("gateway"))
         auth = map.has("auth") ? Auth(map.section("auth")) : nil
         rateLimit = map.has("rateLimit") ? RateLimit(map.section("rateLimit")) : nil
+        tracing = map.has("tracing") ? Tracing(map.section("tracing")) : nil
         let follow = map.section("config")
         config = Follow(from: follow.read("from", default: .file, choice))
         if config.from == .redis, rateLimit?.redisURL == nil {

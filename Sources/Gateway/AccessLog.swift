@@ -7,6 +7,7 @@ import Identity
 import LinuxIO
 import Primitives
 import RateLimiting
+import Tracing
 
 /// What the limiter said, for the log.
 enum LimiterOutcome {
@@ -110,7 +111,7 @@ final class AccessLog: EndOfTurnHandler {
     // MARK: The lines of old
 
     /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT`, the identity where callers are
-    /// asked for one, and `id=NAME` where requests have names.
+    /// asked for one, `id=NAME` where requests have names, and `trace=NAME` where they are traced.
     private func writeText(_ client: ClientConnection, _ line: inout ByteBuffer) {
         line.append(stamp)
         line.append(" ")
@@ -142,6 +143,10 @@ final class AccessLog: EndOfTurnHandler {
         if let marks = client.marks, marks.hasID {
             line.append(" id=")
             marks.appendID(to: &line)
+        }
+        if let trace = client.marks?.trace {
+            line.append(" trace=")
+            line.append(trace.id)
         }
         line.append("\n")
     }
@@ -179,6 +184,10 @@ final class AccessLog: EndOfTurnHandler {
         if let marks = client.marks, marks.hasID {
             line.append("\",\"requestID\":\"")
             marks.appendID(to: &line)
+        }
+        if let trace = client.marks?.trace {
+            line.append("\",\"traceID\":\"")
+            line.append(trace.id)
         }
         line.append("\"}\n")
     }
@@ -274,6 +283,9 @@ final class AccessLog: EndOfTurnHandler {
         case .requestID:
             guard let marks = client.marks, marks.hasID else { return false }
             return word(&line) { marks.appendID(to: &$0) }
+        case .traceID, .spanID:
+            guard let trace = client.marks?.trace else { return false }
+            return word(&line) { if name == .traceID { $0.append(trace.id) } else { $0.append(narrow: trace.span) } }
         // Part of what is noted.
         case .userAgent, .referer, .host, .path: return false
         }

@@ -39,7 +39,7 @@ package struct AccessLogEntry: Equatable, Sendable {
 
     // MARK: A node's own
 
-    /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT [IDENTITY]`
+    /// `TIME CLIENT "METHOD TARGET" STATUS RECEIVED SENT MICROSECONDS SERVICE BACKEND LIMIT [IDENTITY] [id=NAME] [trace=NAME]`
     private mutating func readText(_ time: Int64, _ words: inout Words) throws(Unreadable) {
         self.time = time
         client = try Self.address(try words.next("a client"))
@@ -51,7 +51,10 @@ package struct AccessLogEntry: Equatable, Sendable {
         let backend = try words.next("a backend")
         let limit = try words.next("what limits said")
         note(limit: limit, hasBackend: backend != [UInt8(ascii: "-")])
-        if let identity = words.nextIfAny(), identity != [UInt8(ascii: "-")] {
+        // Names of the request and its trace may follow, or stand there alone.
+        if let identity = words.nextIfAny(), identity != [UInt8(ascii: "-")], !identity.starts(with: "id=".utf8),
+            !identity.starts(with: "trace=".utf8)
+        {
             self.identity = String(decoding: identity, as: UTF8.self)
         }
     }

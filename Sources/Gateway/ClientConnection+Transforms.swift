@@ -6,6 +6,7 @@ import HTTP1
 import Identity
 import LinuxIO
 import Primitives
+import Tracing
 import Transforms
 
 extension ClientConnection {
@@ -184,6 +185,7 @@ extension ClientConnection {
         case .tier: if let names = callerNames { output.append(names.tier) }
         case .apiKey: if let names = callerNames { output.append(names.key) }
         case .requestID: if let marks, marks.hasID { marks.appendID(to: &output) }
+        case .traceID: if let trace = marks?.trace { output.append(trace.id) }
         }
     }
 

@@ -40,6 +40,8 @@ extension Control {
             offset: .microseconds(saturatingSubtract(sample.time.microseconds, wall)), bound: trip / 2, roundTrip: trip)
     }
 
+    package var spanCounts: SpanCounts { generation.spanCounts }
+
     /// What was lost of the access log, because what it was written to was too slow, or took nothing.
     package var accessLogLosses: LogLosses { generation.accessLogLosses }
 }

@@ -22,6 +22,8 @@ package final class Generation: Sendable {
     let accessLogStamp: FileStamp?
     /// What it has lost since the start.
     let accessLogLosses: LogLosses
+    /// What has become of spans since the start.
+    let spanCounts: SpanCounts
 
     /// What all configurations of a process have in common.
     struct Basis: Sendable {
@@ -32,6 +34,7 @@ package final class Generation: Sendable {
         let failures: RedisFailureCounts
         /// Of the access log.
         let losses: LogLosses
+        let spans: SpanCounts
     }
 
     /// - Parameter before: the one in force; `nil` at the start.
@@ -80,6 +83,7 @@ package final class Generation: Sendable {
         let target = configuration.gateway.accessLog
         accessLogStamp = Self.stamp(target)
         accessLogLosses = basis.losses
+        spanCounts = basis.spans
         let sink: LogSink?
         if let before, target == old?.gateway.accessLog, before.accessLogStamp == accessLogStamp {
             sink = before.context.accessLogSink
@@ -90,7 +94,7 @@ package final class Generation: Sendable {
         context = NodeContext(
             configuration, id: basis.id, workerCount: basis.workerCount, descriptors: basis.descriptors,
             accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, authentication: authentication,
-            before: before?.context)
+            spanExporter: try Self.spanExporter(configuration, basis, before: before), before: before?.context)
         limitStatus = LimitStatus(policies, services: names, limiterSetup)
     }
 
@@ -108,6 +112,20 @@ package final class Generation: Sendable {
         let service = try Authentication.service(
             configuration, settings, redis: redis, resolver: basis.resolver, id: basis.id, seed: SystemClock.random64())
         return Authentication(configuration, settings, service: service)
+    }
+
+    /// Who sends spans goes on where nothing is different for it: it has spans that wait.
+    private static func spanExporter(
+        _ configuration: Configuration, _ basis: Basis, before: Generation?
+    ) throws(NodeStartError) -> SpanExporter? {
+        guard let settings = configuration.tracing?.otlp else { return nil }
+        if let exporter = before?.context.spanExporter, exporter.settings == settings { return exporter }
+        do throws(SystemError) {
+            return try SpanExporter(
+                settings, node: basis.id, resolver: basis.resolver, counts: basis.spans, seed: SystemClock.random64())
+        } catch {
+            throw NodeStartError(description: "tracing.otlp: \(error)")
+        }
     }
 
     private static func stamp(_ target: Configuration.AccessLog) -> FileStamp? {

@@ -1,5 +1,5 @@
-// What a request carries from end to end: its name, and what the access log wants of its head. A node that wants none of
-// it has no `Marking`, and its requests meet one comparison with nothing.
+// What a request carries from end to end: its name, its place in a trace, and what the access log and spans want of its
+// head. A node that wants none of it has no `Marking`, and its requests meet one comparison with nothing.
 
 import Configuration
 import HTTP1
@@ -33,6 +33,25 @@ final class Marking: Sendable {
         }
     }
 
+    struct Traces: Sendable {
+        let accept: Configuration.Believed
+        /// A trace that begins here is recorded where the lower half of its name is less; `nil`: every one is.
+        fileprivate let threshold: UInt64?
+        /// Whether spans are exported.
+        let exports: Bool
+        fileprivate static let parentName = Array("traceparent".utf8)
+        fileprivate static let stateName = Array("tracestate".utf8)
+        fileprivate let parent = GuardedNames(["traceparent"])
+        fileprivate let both = GuardedNames(["traceparent", "tracestate"])
+
+        init(_ settings: Configuration.Tracing) {
+            accept = settings.accept
+            exports = settings.otlp != nil
+            let share = UInt64(settings.sample.millionths)
+            threshold = share == 1_000_000 ? nil : share * (.max / 1_000_000)
+        }
+    }
+
     /// Something of a request's head that is wanted when the request has ended.
     enum Noted: Equatable, Sendable {
         /// A field, by its name in lower case.
@@ -42,13 +61,21 @@ final class Marking: Sendable {
     }
 
     let id: ID?
+    let traces: Traces?
+    /// What the access log wants, and behind it what spans want.
     let noted: [Noted]
+    let authorityPlace: Int
+    let pathPlace: Int
+    let userAgentPlace: Int
 
     /// `nil` where nothing is wanted.
-    init?(id: Configuration.RequestID?, noted: [Noted]) {
-        if id == nil, noted.isEmpty { return nil }
+    init?(id: Configuration.RequestID?, traces: Configuration.Tracing?, noted: [Noted]) {
+        if id == nil, traces == nil, noted.isEmpty { return nil }
         self.id = id.map { ID($0) }
-        self.noted = noted
+        self.traces = traces.map { Traces($0) }
+        let spans: [Noted] = traces?.otlp == nil ? [] : [.authority, .path, .field(Array("user-agent".utf8))]
+        (authorityPlace, pathPlace, userAgentPlace) = (noted.count, noted.count + 1, noted.count + 2)
+        self.noted = noted + spans
     }
 
     static func believes(_ whom: Configuration.Believed, isTrusted: Bool) -> Bool {
@@ -60,6 +87,18 @@ final class Marking: Sendable {
     }
 }
 
+/// A request's place in a trace.
+struct TraceMark {
+    var id: WideID
+    /// The span of whoever has asked this node; 0: the trace begins here.
+    var parent: UInt64
+    /// The span of what this node is asked.
+    var span: UInt64
+    /// The span of what this node asks a backend; where nobody hears of either they are one.
+    var backendSpan: UInt64
+    var isSampled: Bool
+}
+
 /// The marks of a connection's request. One object a connection, used again for each of its requests.
 final class Marks {
     private(set) var marking: Marking
@@ -67,6 +106,8 @@ final class Marks {
     private var id = ByteBuffer()
     /// Whether the field is ours to write: it is another than the client's, or stands among others like it.
     private var writesID = false
+    /// `nil` where requests are not traced, or the head was none.
+    private(set) var trace: TraceMark?
     private var noted = ByteBuffer()
     private var ends: [Int] = []
 
@@ -78,13 +119,17 @@ final class Marks {
     ) {
         self.marking = marking
         if let settings = marking.id { name(settings, &head, bytes, isTrusted, &ids) }
+        trace = nil
+        if let settings = marking.traces { follow(settings, &head, bytes, isTrusted, &ids) }
         var buffer = noted.take()
         buffer.clear()
         ends.removeAll(keepingCapacity: true)
         for wanted in marking.noted {
             switch wanted {
             case .authority: buffer.append(bytes.extracting(head.authority))
-            case .path: buffer.append(bytes.extracting(head.path))
+            case .path:
+                let path = bytes.extracting(head.path)
+                buffer.append(path.extracting(first: min(path.count, DataPathLimits.notedBytesMax)))
             case .field(let name):
                 if let place = head.fields.first(named: name.span, in: bytes) {
                     let value = bytes.extracting(head.fields[place].value)
@@ -101,6 +146,7 @@ final class Marks {
         self.marking = marking
         noted.clear()
         ends.removeAll(keepingCapacity: true)
+        trace = nil
         guard marking.id != nil else { return }
         id.clear()
         id.append(ids.wide())
@@ -142,6 +188,50 @@ final class Marks {
         return given
     }
 
+    /// Continues the trace of whoever asks, or begins one (W3C Trace Context §4.3).
+    private func follow(
+        _ settings: Marking.Traces, _ head: inout RequestHead, _ bytes: Span<UInt8>, _ isTrusted: Bool,
+        _ ids: inout IDSource
+    ) {
+        let span = ids.narrow()
+        let backendSpan = settings.exports ? ids.narrow() : span
+        var parent: TraceParent?
+        if Marking.believes(settings.accept, isTrusted: isTrusted) { parent = Self.parent(head, bytes) }
+        if let parent {
+            trace = TraceMark(
+                id: parent.trace, parent: parent.parent, span: span, backendSpan: backendSpan,
+                isSampled: parent.isSampled)
+            head.keepBack(Self.hasState(head, bytes) ? settings.parent : settings.both, bytes)
+        } else {
+            let id = ids.wide()
+            trace = TraceMark(
+                id: id, parent: 0, span: span, backendSpan: backendSpan,
+                isSampled: settings.threshold.map { id.low < $0 } ?? true)
+            // A state belongs to the trace that it came with.
+            head.keepBack(settings.both, bytes)
+        }
+    }
+
+    private static func parent(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> TraceParent? {
+        let name = Marking.Traces.parentName
+        guard let place = head.fields.first(named: name.span, in: bytes),
+            head.fields.first(named: name.span, in: bytes, from: place + 1) == nil
+        else { return nil }
+        return TraceParent(bytes.extracting(head.fields[place].value))
+    }
+
+    /// Whether the state that came along can be passed on.
+    private static func hasState(_ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> Bool {
+        var state = TraceState()
+        var next = 0
+        let name = Marking.Traces.stateName
+        while let place = head.fields.first(named: name.span, in: bytes, from: next) {
+            state.read(bytes.extracting(head.fields[place].value))
+            next = place + 1
+        }
+        return state.isValid
+    }
+
     // MARK: Lines
 
     var hasID: Bool { marking.id != nil }
@@ -156,6 +246,11 @@ final class Marks {
     /// Whole lines for the backend.
     func appendRequestLines(to output: inout ByteBuffer) {
         if writesID, let settings = marking.id { appendIDLine(settings, to: &output) }
+        if let trace {
+            output.append("traceparent: ")
+            output.append(TraceParent(trace: trace.id, parent: trace.backendSpan, isSampled: trace.isSampled))
+            output.append("\r\n")
+        }
     }
 
     /// Whole lines for the client.

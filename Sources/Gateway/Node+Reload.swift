@@ -129,6 +129,7 @@ extension Node {
         current.withLock { $0 = succession.generation }
         // Whom the workers have asked already finds it in its mailbox.
         startCredentials(of: succession.generation)
+        _ = startSpans(of: succession.generation)
         if let sockets = succession.sockets { listeners.withLock { $0 = sockets } }
         switch succession.admin {
         case .unchanged: break

@@ -60,6 +60,8 @@ package final class Node: Sendable {
     private let threads = Mutex<[OSThread]>([])
     /// What looks at credentials, and its thread.
     private let credentials = Mutex<(service: CredentialService, thread: OSThread)?>(nil)
+    /// What sends spans, and its thread.
+    private let spans = Mutex<(exporter: SpanExporter, thread: OSThread)?>(nil)
     private let failures = Mutex<[String]>([])
     private let started = Waiter()
 
@@ -102,7 +104,7 @@ package final class Node: Sendable {
         basisConfiguration = configuration
         basis = Generation.Basis(
             id: id.text, workerCount: workerCount, descriptors: descriptors.soft, resolver: Resolver(),
-            failures: RedisFailureCounts(), losses: LogLosses())
+            failures: RedisFailureCounts(), losses: LogLosses(), spans: SpanCounts())
         let generation = try Generation(configuration, basis, text: text)
         current = Mutex(generation)
         let sockets = try Self.listen(
@@ -344,6 +346,7 @@ package final class Node: Sendable {
         }
         threads.withLock { $0 = all }
         startCredentials(of: current.withLock { $0 })
+        _ = startSpans(of: current.withLock { $0 })
         for _ in all { started.wait() }
         if let failure = failures.withLock({ $0.first }) {
             controlMailbox.post(.stop)
@@ -420,11 +423,27 @@ package final class Node: Sendable {
         ended?.join()
     }
 
+    /// Starts what sends spans in a configuration, unless it runs already, and stops what did before, whose thread ends
+    /// when it has sent what it has, soon.
+    func startSpans(of generation: Generation?) -> OSThread? {
+        let wanted = generation?.context.spanExporter
+        return spans.withLock { running in
+            if let running, running.exporter === wanted { return nil }
+            running?.exporter.stop()
+            let thread = running?.thread
+            running = wanted.map { exporter in
+                (exporter, exporter.start { [controlMailbox] in controlMailbox.post(.note($0, $1)) })
+            }
+            return thread
+        }
+    }
+
     package func wait() {
         for thread in threads.withLock({ $0 }) { thread.join() }
         let last = current.withLock { $0 }
         // Nobody is left to ask.
         startCredentials(of: nil)
+        startSpans(of: nil)?.join()
         last.context.accessLogSink?.close()
         (last.limiterContext?.decisions as? DecisionLog)?.close()
     }

@@ -105,6 +105,8 @@ final class NodeContext: Sendable {
     let descriptors: Int
     let accessLogSink: LogSink?
     let accessLayout: AccessLayout
+    /// `nil` where spans go nowhere.
+    let spanExporter: SpanExporter?
     /// `nil` where requests carry no marks.
     let marking: Marking?
     /// The same, as a word that costs no reference.
@@ -132,7 +134,7 @@ final class NodeContext: Sendable {
     init(
         _ configuration: Configuration, id: String, workerCount: Int, descriptors: Int, accessLogSink: LogSink?,
         limiterSetup: LimiterSetup, policies: [Policy], authentication: Authentication? = nil,
-        before: NodeContext? = nil
+        spanExporter: SpanExporter? = nil, before: NodeContext? = nil
     ) {
         self.authentication = authentication
         authenticates = authentication != nil
@@ -169,8 +171,10 @@ final class NodeContext: Sendable {
             before?.connections
             ?? ConnectionLimits(
                 total: limits.connections, perClient: limits.connectionsPerClient, descriptors: descriptors)
+        self.spanExporter = spanExporter
         accessLayout = AccessLayout(gateway, node: id)
-        marking = Marking(id: gateway.requestID, noted: accessLogSink == nil ? [] : accessLayout.noted)
+        marking = Marking(
+            id: gateway.requestID, traces: configuration.tracing, noted: accessLogSink == nil ? [] : accessLayout.noted)
         marks = marking != nil
         policyNames = policies.map { Array($0.name.utf8) }
         drain = gateway.drain

@@ -7,7 +7,7 @@ extension Configuration {
     /// of them listens, writes its logs and finds Redis.
     package var sharedName: String {
         let shared: [Any] = [
-            services, auth as Any, gateway.timeout as Any, gateway.limits, gateway.trustedProxies,
+            services, auth as Any, tracing as Any, gateway.timeout as Any, gateway.limits, gateway.trustedProxies,
             gateway.forwardedHeader, gateway.proxyProtocol, gateway.requestID as Any, gateway.via, gateway.drain,
             gateway.heartbeat,
             rateLimit.map { limit -> [Any] in

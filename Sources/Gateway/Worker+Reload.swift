@@ -126,6 +126,8 @@ extension Worker {
         }
         accessLog?.turnEnded()
         accessLog = AccessLog(of: self)
+        spanLog?.turnEnded()
+        spanLog = SpanLog(of: self)
         if !draining {
             if let sockets = next.sockets { listen(anew: sockets[index]) }
             tunnels.reloaded(node.services, at: loop.now)

@@ -88,6 +88,8 @@ final class Worker: ListenerHandler, WakeHandler {
     var ids = IDSource(seeds: SystemClock.random64(), SystemClock.random64())
     private(set) lazy var memorySweep = MemorySweep(self)
     var accessLog: AccessLog?
+    /// `nil` where spans go nowhere.
+    var spanLog: SpanLog?
     private var dateLine: [UInt8] = []
     /// When the next second of the wall clock begins.
     private var dateEnd = MonotonicTime(nanoseconds: 0)
@@ -109,6 +111,7 @@ final class Worker: ListenerHandler, WakeHandler {
         }
         startLimiter()
         accessLog = AccessLog(of: self)
+        spanLog = SpanLog(of: self)
     }
 
     func listen(on sockets: [ListeningSocket]) throws(SystemError) {
@@ -290,5 +293,6 @@ final class Worker: ListenerHandler, WakeHandler {
     func count(_ client: ClientConnection) {
         (client.service?.traffic ?? node.traffic.unrouted).count(client, worker: index, at: loop.now)
         accessLog?.write(client, now: loop.now)
+        if let spanLog, let marks = client.marks { spanLog.write(client, marks) }
     }
 }

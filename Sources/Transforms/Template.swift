@@ -18,12 +18,14 @@ package enum TemplateVariable: String, CaseIterable, Hashable, Sendable {
     case user, org, tier, apiKey
     /// The request's name; nothing where requests have none.
     case requestID
+    /// The trace's name; nothing where requests are not traced.
+    case traceID
 
     /// What may stand in headers alone: of others' making, it could become more than one segment of a path.
     package var isForHeaders: Bool {
         switch self {
         case .client, .scheme, .host, .hostname, .method, .path, .query, .service: false
-        case .user, .org, .tier, .apiKey, .requestID: true
+        case .user, .org, .tier, .apiKey, .requestID, .traceID: true
         }
     }
 
@@ -31,7 +33,7 @@ package enum TemplateVariable: String, CaseIterable, Hashable, Sendable {
     package var isOfCaller: Bool {
         switch self {
         case .user, .org, .tier, .apiKey: true
-        case .client, .scheme, .host, .hostname, .method, .path, .query, .service, .requestID: false
+        case .client, .scheme, .host, .hostname, .method, .path, .query, .service, .requestID, .traceID: false
         }
     }
 }

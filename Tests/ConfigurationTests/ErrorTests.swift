@@ -102,8 +102,8 @@ struct ErrorTests {
                 f:2:34: gateway.accessLog.format: `xml` is not one of text, json
                 f:2:48: gateway.accessLog.fields[0]: `stauts` is not one of time, node, client, peer, request, method, \
                 target, path, protocol, host, status, outcome, received, sent, microseconds, service, backend, \
-                backendMicroseconds, retries, limit, policy, identity, user, org, tier, apiKey, requestID, userAgent, \
-                referer, header:NAME (did you mean status?)
+                backendMicroseconds, retries, limit, policy, identity, user, org, tier, apiKey, requestID, traceID, spanID, \
+                userAgent, referer, header:NAME (did you mean status?)
                 f:2:56: gateway.accessLog.fields[1]: `a b` is not a token; use letters, digits and !#$%&'*+-.^_`|~
                 f:2:70: gateway.accessLog.fields[2]: `header:Cookie` holds a secret, which must not stand in a log; \
                 write identity for who asked
@@ -122,6 +122,37 @@ struct ErrorTests {
                 apiKey for their names
                 f:3:23: gateway.requestID.header: `x-user` is a name in the section auth already; write another
                 """
+            ),
+            Row(
+                file() + "\ntracing: {sample: 0.12345%, accept: some, otlp: {interval: 1ms, queue: 0}}",
+                """
+                f:5:19: tracing.sample: `0.12345%` is not a percentage; write one in 0%...100%, such as 10% or 0.1%
+                f:5:37: tracing.accept: `some` is not one of all, trusted, none
+                f:5:49: tracing.otlp.endpoint: missing; write one such as http://localhost:4318/v1/traces
+                f:5:60: tracing.otlp.interval: `1ms` is out of range; write a duration in 10ms...5m
+                f:5:72: tracing.otlp.queue: `0` is out of range; write a number in 1...100000
+                """
+            ),
+            Row(
+                file()
+                    + "\ntracing: {otlp: {endpoint: 'https://c.example/v1/traces', headers: {Host: a, X: \"a\\nb\"}}}",
+                """
+                f:5:28: tracing.otlp.endpoint: `https://c.example/v1/traces`: spans are not sent over TLS; write http:// \
+                and the address of a collector on this machine, which passes them on
+                f:5:68: tracing.otlp.headers: `Host` is the exporter's own; remove it
+                f:5:68: tracing.otlp.headers: the value of `X` must be one line of at most 1024 bytes
+                """
+            ),
+            Row(
+                file() + "\ntracing: {otlp: {endpoint: 'http://me:secret@c.example'}}",
+                """
+                f:5:28: tracing.otlp.endpoint: the endpoint can not hold a user or a password; write headers: \
+                {Authorization: "Basic …"}
+                """
+            ),
+            Row(
+                file() + "\ntracing: {otlp: {endpoint: 'http://c.example/v1?a=b'}}",
+                "f:5:28: tracing.otlp.endpoint: `http://c.example/v1?a=b` has a query or a fragment; remove it"
             ),
             Row(
                 file(gateway: "  requestID: yes"),

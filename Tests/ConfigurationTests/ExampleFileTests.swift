@@ -90,7 +90,7 @@ struct DocumentedExampleTests {
         }
     }
 
-    @Test("they load beside a service", arguments: ["access-log.md"])
+    @Test("they load beside a service", arguments: ["access-log.md", "tracing.md"])
     func load(name: String) throws {
         let examples = try Self.examples(name)
         #expect(!examples.isEmpty)

@@ -317,6 +317,39 @@ struct KeyTests {
                 == Configuration.RequestID(header: "X-Trace", accept: .trusted, respond: false))
     }
 
+    @Test(
+        "a share of traces is exact to a ten-thousandth of a percent",
+        arguments: [
+            ("0%", 0), ("100%", 1_000_000), ("10%", 100_000), ("0.1%", 1_000), ("0.0001%", 1), ("33.25%", 332_500),
+            ("100.0%", 1_000_000),
+        ])
+    func share(text: String, millionths: Int) throws {
+        let tracing = try #require(try parse(file() + "\ntracing: {sample: \(text)}").tracing)
+        #expect(tracing.sample.millionths == millionths)
+        #expect(try Configuration.TraceShare(parsing: tracing.sample.description) == tracing.sample)
+    }
+
+    @Test(
+        "what is no share of traces",
+        arguments: ["10", "%", "-1%", "101%", "100.0001%", "1.%", ".5%", "1.12345%", "1.-1%", "010%", "1e1%", "1,5%"])
+    func noShare(text: String) {
+        #expect(errors(file() + "\ntracing: {sample: \"\(text)\"}").count == 1)
+    }
+
+    @Test("traces are followed where the section is there, and spans go where it says")
+    func tracing() throws {
+        #expect(try parse(file()).tracing == nil)
+        let plain = try #require(try parse(file() + "\ntracing: {}").tracing)
+        #expect(plain == Configuration.Tracing(sample: .all, accept: .all, otlp: nil))
+        let otlp = try #require(
+            try parse(file() + "\ntracing: {otlp: {endpoint: 'http://[::1]', headers: {X-Key: a}}}").tracing?.otlp)
+        #expect(otlp.endpoint.path == "/v1/traces" && otlp.endpoint.port == 4318)
+        #expect(otlp.endpoint.authority == "[::1]:4318")
+        #expect(otlp.headers == [Configuration.ProbeHeader(name: "x-key", value: "a")])
+        #expect(otlp.serviceName == "sluice" && otlp.queue == 2_048)
+        #expect(otlp.interval == .seconds(5) && otlp.timeout == .seconds(10))
+    }
+
     @Test("the cluster's configuration leaves a node its own access log", arguments: ["accessLog: false", ""])
     func ownAccessLog(theirs: String) throws {
         let own = file(

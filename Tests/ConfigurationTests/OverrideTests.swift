@@ -115,7 +115,8 @@ struct OverrideTests {
             Row("a.=1", "--set a.=…: no key of this form; write names joined by dots, such as services[0].strategy"),
             Row(
                 "a\u{1b}b=1",
-                "--set a\u{fffd}b=…: `a\u{fffd}b`: unknown key; known here: gateway, auth, rateLimit, config, services"),
+                "--set a\u{fffd}b=…: `a\u{fffd}b`: unknown key; known here: gateway, auth, rateLimit, tracing, config, services"
+            ),
             Row("gateway.via=a\u{1}", "--set gateway.via=…: the character U+0001 is not allowed in YAML"),
         ])
     func mistakes(_ row: Row) {

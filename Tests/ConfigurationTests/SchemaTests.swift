@@ -37,6 +37,7 @@ enum Schema {
             keys:
               - {name: k, hash: "sha256:6fa6a3e9ac7dd1b5a2a6a1b7c5ad9e84d71b22a3d3f0c3f4e5d6c7b8a9f0e1d2", org: acme}
           forward: {user: X-User}
+        tracing: {sample: 1%, otlp: {endpoint: "http://localhost:4318", headers: {X-Any: a}}}
         rateLimit:
           redisURL: redis://localhost:6379
           policies:
@@ -84,6 +85,8 @@ enum Schema {
         } else if refusal.contains("is not a size") {
             kinds.append(["$ref": "#/$defs/size"])
             kinds.append(["type": "integer", "minimum": 0])
+        } else if refusal.contains("is not a percentage") {
+            kinds.append(["type": "string", "pattern": "^[0-9]+([.][0-9]{1,4})?%$"])
         } else if refusal.contains("is not a share") {
             kinds.append(["type": "string", "pattern": "^[0-9]+%$"])
         } else {
