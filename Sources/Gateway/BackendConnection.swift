@@ -77,6 +77,8 @@ final class BackendConnection: StreamHandler {
     /// Begins an exchange on a connection that is open.
     func serve(_ client: ClientConnection) {
         self.client = client
+        client.backend = self
+        stream.deadline = .distantFuture
         turnTaken = loop.turns
     }
 

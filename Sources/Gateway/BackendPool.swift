@@ -8,6 +8,10 @@ import Primitives
 
 final class BackendPool {
     let backend: Backend
+    /// The backend's own, one step away.
+    let basePath: [UInt8]
+    let headTail: [UInt8]
+    let headTailWithHost: [UInt8]
     /// A worker lives as long as the process.
     let worker: Worker
     private let loop: Loop
@@ -42,6 +46,9 @@ final class BackendPool {
 
     init(_ backend: Backend, service: Service, worker: Worker) {
         self.backend = backend
+        basePath = backend.basePath
+        headTail = backend.headTail
+        headTailWithHost = backend.headTailWithHost
         self.worker = worker
         loop = worker.loop
         timeouts = service.settings.timeouts

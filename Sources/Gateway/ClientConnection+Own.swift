@@ -10,7 +10,11 @@ extension ClientConnection {
     /// Whether the request asks about the server as a whole (RFC 9110 §9.3.7). An absolute target without path and query
     /// says the same as `*` (RFC 9112 §3.2.4).
     static func isServerWide(_ head: borrowing RequestHead) -> Bool {
-        head.form == .asterisk || head.form == .absolute && head.method == .options && head.pathAndQuery.isEmpty
+        switch head.form {
+        case .origin: false
+        case .asterisk: true
+        case .absolute: head.method == .options && head.pathAndQuery.isEmpty
+        }
     }
 
     /// What becomes of a TRACE or OPTIONS request by its Max-Forwards (RFC 9110 §7.6.2).

@@ -35,7 +35,7 @@ extension ClientConnection {
         decided(report)
         if phase == .exchanging { flushOutbound() }
         // The body, or the next request, may be here already.
-        if phase != .closed { stream.wakeSoon() }
+        if phase != .closed { takeUp() }
     }
 
     /// How limits are told: as they were when they decided, for a report speaks of policies by their numbers.

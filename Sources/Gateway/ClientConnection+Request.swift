@@ -86,7 +86,8 @@ extension ClientConnection: LimitRequester {
         }
         attemptsLeft = service.settings.retries.attempts
         var hopsLeft: Int?
-        if method == .trace || method == .options {
+        switch method {
+        case .trace, .options:
             switch Self.forwarding(head, bytes) {
             case .onwards(let left): hopsLeft = left
             case .here(let own):
@@ -96,6 +97,7 @@ extension ClientConnection: LimitRequester {
                 refuse(.malformed(violation))
                 return
             }
+        case .get, .head, .post, .put, .delete, .patch, .connect, .other: break
         }
         if service.bodyBytesMax > 0 {
             setRequest(BodyDecoder(head.framing, limits: node.headLimits, bytesMax: Int64(service.bodyBytesMax)))
@@ -108,19 +110,18 @@ extension ClientConnection: LimitRequester {
             guard identify(head, bytes, index, hiddenKey) else { return }
             if caller != nil, transformed != nil { renewLines(head, bytes) }
         }
-        hash = node.hashing[index].hash(
-            head, bytes, client: client, user: node.authenticates ? caller?.userHash : nil)
+        hash = service.hash(head, bytes, client: client, user: node.authenticates ? caller?.userHash : nil)
         let rewrite = RequestRewrite(
             stripped: service.settings.stripPrefix ? prefixLength : 0,
             identity: ClientIdentity(peer: peer, peerTrusted: peerTrusted, client: client, scheme: clientScheme),
-            believed: node.believedHeader, replacesHost: service.settings.hostHeader == .backend, via: node.via,
+            believed: node.believedHeader, replacesHost: service.replacesHost,
             upgrade: takeUpgrade(head, bytes, service), hopsLeft: hopsLeft,
             hidden: hidesKeys ? hiddenKey?.cut ?? 0..<0 : 0..<0)
         outboundSent = 0
         replayable = true
         var written = outbound.take()
         written.clear()
-        rewrite.write(head, bytes, to: &written)
+        rewrite.write(head, bytes, via: node.via, to: &written)
         if node.authenticates, let caller { written.append(caller.forwardLines) }
         if let marks { marks.appendRequestLines(to: &written) }
         if let transforms = service.transforms, let refusal = transformRequest(transforms, head, bytes, &written) {
@@ -139,7 +140,7 @@ extension ClientConnection: LimitRequester {
             if table.isWeighted { table.weigh(head, bytes, &worker.subjects, into: &worker.costs) }
             limitByAll()
         } else {
-            limit()
+            limit(lane)
         }
     }
 
@@ -152,14 +153,14 @@ extension ClientConnection: LimitRequester {
         }
     }
 
-    private func limit() {
+    private func limit(_ lane: Lane) {
         let decision: LimitDecision
         if let limiter = worker.limiter {
             decision = limiter.check(SubjectKey(client), requester: self, token: exchange)
         } else if let store = worker.tokenBuckets {
             decision = .decided(store.take(SubjectKey(client), at: loop.now))
         } else {
-            dispatch()
+            dispatch(lane)
             return
         }
         switch decision {
@@ -174,7 +175,7 @@ extension ClientConnection: LimitRequester {
         decided(verdict)
         if phase == .exchanging { flushOutbound() }
         // The body, or the next request, may be here already.
-        if phase != .closed { stream.wakeSoon() }
+        if phase != .closed { takeUp() }
     }
 
     private func decided(_ verdict: Verdict) {
@@ -191,42 +192,47 @@ extension ClientConnection: LimitRequester {
 
     // MARK: Pick, connect
 
-    func dispatch(excluding: Int? = nil, fresh: Bool = false) {
-        guard let lane, !asksForTrial(lane) else { return }
-        pickAndConnect(lane, excluding: excluding, fresh: fresh)
+    // Lane and pool are handed on: of an argument, what lies one step away is not counted with each use.
+
+    func dispatch() {
+        if let lane { dispatch(lane) }
     }
 
-    func pickAndConnect(_ lane: Lane, excluding: Int? = nil, fresh: Bool = false) {
-        guard let index = lane.balancer.pick(hash: hash, excluding: excluding) else {
+    private func dispatch(_ lane: Lane) {
+        if !asksForTrial(lane) { pickAndConnect(lane) }
+    }
+
+    func pickAndConnect(_ lane: Lane) {
+        guard let index = lane.balancer.pick(hash: hash) else {
             refuse(.noHealthyBackend)
             return
         }
         lane.retryBudget.requested(at: loop.now)
-        connect(index, fresh: fresh)
+        connect(lane, index, fresh: false)
     }
 
-    func connect(_ index: Int, fresh: Bool) {
-        guard let lane else { return }
-        let pool = lane.pools[index]
+    func connect(_ lane: Lane, _ index: Int, fresh: Bool) {
         backendIndex = index
         tried |= BalancerSnapshot.bit(index)
         uploadBroken = false
-        setBase(pool.backend.basePath)
-        setTail(hasHost ? pool.backend.headTail : pool.backend.headTailWithHost)
-        lane.service.state.began(index)
+        lane.state.began(index)
         counted = true
         usedBackend = true
         phase = .exchanging
+        connect(to: lane.pools[index], fresh: fresh)
+    }
+
+    @inline(never)
+    private func connect(to pool: BackendPool, fresh: Bool) {
+        setBase(pool.basePath)
+        if hasHost { setTail(pool.headTail) } else { setTail(pool.headTailWithHost) }
         acquire(from: pool, fresh: fresh)
     }
 
     private func acquire(from pool: BackendPool, fresh: Bool) {
-        sentAt = worker.loop.now
+        sentAt = loop.now
         switch pool.acquire(for: self, exchange: exchange, fresh: fresh) {
-        case .reused(let connection):
-            connection.serve(self)
-            backend = connection
-            connection.stream.deadline = .distantFuture
+        case .reused(let connection): connection.serve(self)
         case .connecting(let connection): backend = connection
         case .queued: phase = .waiting
         case .failed: backendFailed(nil, .refused)
@@ -238,12 +244,11 @@ extension ClientConnection: LimitRequester {
     /// A connection that another exchange has finished with.
     func backendAvailable(_ connection: BackendConnection) {
         phase = .exchanging
-        sentAt = worker.loop.now
+        sentAt = loop.now
         connection.serve(self)
-        backend = connection
         stream.deadline = .distantFuture
         flushOutbound()
-        stream.wakeSoon()
+        takeUp()
     }
 
     /// The pool has a place for a new connection.
@@ -497,7 +502,7 @@ extension ClientConnection: LimitRequester {
         counted = false
         // An upgrade has no other answer than 101.
         if isTrial { endTrial(succeeded: status == 101) }
-        service?.state.ended(backendIndex)
+        lane?.state.ended(backendIndex)
     }
 
     func refuseOrAbort(_ refusal: Refusal) {

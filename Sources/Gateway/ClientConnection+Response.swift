@@ -98,7 +98,9 @@ extension ClientConnection {
         case .needMore: return .needsMore
         case .malformed: return .malformed
         case .complete(let length):
-            return begin(head, bytes, &output) ? .final(length) : interim(head, bytes, length, &output)
+            guard head.status >= 200, let lane else { return interim(head, bytes, length, &output) }
+            begin(lane, head, bytes, &output)
+            return .final(length)
         }
     }
 
@@ -109,26 +111,24 @@ extension ClientConnection {
         if head.status == 101 {
             guard accepts(head, bytes) else { return .malformed }
             let rewrite = ResponseRewrite(
-                delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via,
-                upgrade: head.upgrade)
-            rewrite.write(head, bytes, to: &output)
+                delivery: .asAnnounced, keepAlive: true, clientVersion: version, upgrade: head.upgrade)
+            rewrite.write(head, bytes, via: worker.node.via, to: &output)
             return .switched(length)
         }
         interims += 1
         guard interims <= DataPathLimits.interimsMax else { return .malformed }
         if version == .http11 {
-            let rewrite = ResponseRewrite(
-                delivery: .asAnnounced, keepAlive: true, clientVersion: version, via: worker.node.via)
-            rewrite.write(head, bytes, to: &output)
+            let rewrite = ResponseRewrite(delivery: .asAnnounced, keepAlive: true, clientVersion: version)
+            rewrite.write(head, bytes, via: worker.node.via, to: &output)
         }
         return .interim(length)
     }
 
-    /// Returns whether the head is that of the final answer, which has then begun.
+    /// The head is that of the final answer, which begins with it.
+    @inline(never)
     private func begin(
-        _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ output: inout ByteBuffer
-    ) -> Bool {
-        guard head.status >= 200, let service else { return false }
+        _ lane: Lane, _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ output: inout ByteBuffer
+    ) {
         let framing = head.framing(requestMethod: method)
         setResponse(BodyDecoder(framing, limits: worker.node.headLimits))
         switch framing {
@@ -136,7 +136,7 @@ extension ClientConnection {
         case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
         }
         var compressing = Compressing.never
-        if service.transforms != nil, let transformed {
+        if lane.transforms != nil, let transformed {
             compressing = self.compressing(transformed, head, bytes, framing)
             if compressing == .now { delivery = .compressed }
         }
@@ -150,28 +150,21 @@ extension ClientConnection {
         replayable = false
         if isTrial { endTrial(succeeded: status < 500) }
         let rewrite = ResponseRewrite(
-            delivery: delivery, keepAlive: keepAlive, clientVersion: version, via: worker.node.via,
+            delivery: delivery, keepAlive: keepAlive, clientVersion: version,
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
-            date: head.fields.contains(.date) ? [] : worker.date(), dropped: marks?.droppedOfAnswers ?? FieldSet())
+            dropped: marks?.droppedOfAnswers ?? FieldSet())
         let start = output.count
-        rewrite.write(head, bytes, to: &output)
+        rewrite.write(
+            head, bytes, via: lane.via, date: head.fields.contains(.date) ? [] : worker.date(), to: &output)
         if let marks { marks.complete(head, bytes, from: start, &output) }
-        if service.transforms != nil, let transformed { transformHead(transformed, from: start, compressing, &output) }
-        if let lane, lane.node.tellsLimits {
+        if lane.transforms != nil, let transformed { transformHead(transformed, from: start, compressing, &output) }
+        if lane.tellsLimits {
             // In front of the line that ends the head.
             output.truncate(to: output.count - 2)
             appendLimits(to: &output)
             output.append("\r\n")
         }
-        worker.backendAnswered(service, backendIndex, status: status, since: sentAt)
-        // RFC 9110 §15.6.2, §15.6.6: the method or version is one that the backend does not know, so the client chose it.
-        // A client must not be able to condemn a backend by what it asks for.
-        if status >= 500, status != 501, status != 505 {
-            worker.report(service, backendIndex, .serverError(status))
-        } else {
-            worker.reportSuccess(service, backendIndex)
-        }
-        return true
+        worker.backendAnswered(lane, backendIndex, status: status, since: sentAt)
     }
 
     // MARK: Body

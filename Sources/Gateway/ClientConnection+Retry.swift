@@ -49,9 +49,10 @@ extension ClientConnection {
 
     /// Sends the request once more.
     func again(_ index: Int, fresh: Bool) {
+        guard let lane else { return }
         outboundSent = 0
-        service?.traffic.retried(worker: worker.index)
-        connect(index, fresh: fresh)
+        lane.traffic.retried(worker: worker.index)
+        connect(lane, index, fresh: fresh)
         flushOutbound()
         // The rest of the body may be here already, and no event announces it again.
         if phase == .exchanging { stream.wakeSoon() }

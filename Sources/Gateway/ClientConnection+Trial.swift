@@ -23,13 +23,13 @@ extension ClientConnection {
         if granted {
             isTrial = true
             // A connection from the pool may be one that the backend has closed long ago, which would say nothing.
-            connect(ask.backend, fresh: true)
+            connect(lane, ask.backend, fresh: true)
         } else {
             pickAndConnect(lane)
         }
         if phase == .exchanging { flushOutbound() }
         // The body, or the next request, may be here already.
-        if phase != .closed { stream.wakeSoon() }
+        if phase != .closed { takeUp() }
     }
 
     /// The trial's outcome is known.

@@ -164,8 +164,7 @@ final class ClientConnection: StreamHandler {
         responseComplete = decoder.isComplete
     }
 
-    // Here and below, what an object holds is taken out before it is lent to a call and put back behind it: what stays in
-    // its place is checked at run time with every access to it.
+    // Here and below, what an object holds is taken out before it is lent to a call: else each access to it is checked.
 
     func nextOfRequest(_ bytes: Span<UInt8>, at offset: Int) -> BodyEvent {
         var decoder = request
@@ -424,6 +423,11 @@ final class ClientConnection: StreamHandler {
         }
         stream.deadline = Self.deadline(loop.now, limits.idleTimeout)
         // Pipelined requests wait their turn on the loop: nobody recurses over them.
+        takeUp()
+    }
+
+    /// Comes back soon to what has arrived and was left where it is: no event announces it again.
+    func takeUp() {
         if !held.isEmpty || stream.mayHaveBytes { stream.wakeSoon() }
     }
 

@@ -39,8 +39,6 @@ struct RequestRewrite {
     var believed: Configuration.ForwardedHeader
     /// Whether the backend's name replaces the client's Host.
     var replacesHost: Bool
-    /// The pseudonym in `Via`.
-    var via: [UInt8]
     /// The protocol to ask the backend for.
     var upgrade: Range<Int>?
     /// What is left of Max-Forwards for the next hop, where it binds.
@@ -48,11 +46,21 @@ struct RequestRewrite {
     /// A part of the query that no backend gets: a key.
     var hidden = 0..<0
 
+    /// Not by `==`, which goes through a table for enumerations of another module that have raw values.
+    private var believesForwarded: Bool {
+        switch believed {
+        case .xForwardedFor: false
+        case .forwarded: true
+        }
+    }
+
     /// Writes the head for a backend, all but the tail that depends on which backend it is.
-    func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
+    ///
+    /// - Parameter via: the pseudonym in `Via`.
+    func write(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, via: [UInt8], to output: inout ByteBuffer) {
         appendRequestLine(of: head, from: bytes, strippingPrefix: stripped, leavingOut: hidden, to: &output)
         let peerTrusted = identity.peerTrusted
-        let stands = peerTrusted && believed == .xForwardedFor
+        let stands = peerTrusted && !believesForwarded
         // Where `Forwarded` is believed nobody vouches for the X- fields.
         var dropped = stands ? Forwarding.trusted : Forwarding.untrusted
         let writesHost = !replacesHost && head.form == .absolute
@@ -101,14 +109,11 @@ struct RequestRewrite {
     /// Who the client is, in every spelling that backends ask for.
     private func writeAddresses(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
         output.append("X-Forwarded-For: ")
-        switch believed {
-        case .xForwardedFor:
+        if !believesForwarded {
             if identity.peerTrusted { copyList(.xForwardedFor, head, bytes, to: &output) }
-        case .forwarded:
-            if identity.client != identity.peer {
-                output.append(identity.client)
-                output.append(", ")
-            }
+        } else if identity.client != identity.peer {
+            output.append(identity.client)
+            output.append(", ")
         }
         output.append(identity.peer)
         output.append("\r\n")
@@ -118,7 +123,7 @@ struct RequestRewrite {
             output.append(identity.client)
             output.append("\r\n")
         }
-        if believed == .forwarded { writeForwarded(head, bytes, to: &output) }
+        if believesForwarded { writeForwarded(head, bytes, to: &output) }
     }
 
     /// RFC 7239 §4: this hop's element, behind those that are believed.
@@ -176,15 +181,20 @@ struct ResponseRewrite {
     var delivery: ResponseDelivery
     var keepAlive: Bool
     var clientVersion: HTTPVersion
-    var via: [UInt8]
     /// The protocol that the backend has switched to, or wants.
     var upgrade: Range<Int>?
-    /// A whole line, for answers that come without one.
-    var date: [UInt8] = []
     /// Fields that are not passed on.
     var dropped = FieldSet()
 
-    func write(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
+    /// Writes the head for a client.
+    ///
+    /// - Parameters:
+    ///   - via: the pseudonym in `Via`.
+    ///   - date: a whole line, for answers that come without one.
+    func write(
+        _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, via: [UInt8], date: [UInt8] = [],
+        to output: inout ByteBuffer
+    ) {
         output.appendStatusLine(of: head, from: bytes)
         var dropped = self.dropped
         // RFC 9110 §8.6: neither 1xx nor 204 has a Content-Length; a client that believed one would wait.

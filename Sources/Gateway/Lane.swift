@@ -8,6 +8,12 @@ import Primitives
 final class Lane {
     let node: NodeContext
     let service: Service
+    /// What requests ask for several times is the lane's own, one step away.
+    let state: BalancerState
+    let traffic: ServiceTraffic
+    let via: [UInt8]
+    let transforms: ServiceTransforms?
+    let tellsLimits: Bool
     /// By the places of the backends.
     let pools: [BackendPool]
     /// The order of the backends that may be used. Until the next configuration it follows the view of the cluster.
@@ -19,6 +25,11 @@ final class Lane {
     init(_ service: Service, of node: NodeContext, balancer: BalancerSnapshot, before: Lane?, worker: Worker) {
         self.node = node
         self.service = service
+        state = service.state
+        traffic = service.traffic
+        via = node.via
+        transforms = service.transforms
+        tellsLimits = node.tellsLimits
         self.balancer = balancer
         let (settings, old) = (service.settings, before?.service.settings)
         let keepsPools = settings.timeouts == old?.timeouts && settings.pool == old?.pool
@@ -33,6 +44,11 @@ final class Lane {
             let minimum = (settings.retries.minimum + node.workerCount - 1) / max(1, node.workerCount)
             retryBudget = RetryBudget(percent: settings.retries.budgetPercent, minimum: minimum)
         }
+    }
+
+    @inline(never)
+    func count(_ client: ClientConnection, worker: Int, at now: MonotonicTime) {
+        traffic.count(client, worker: worker, at: now)
     }
 
     /// Those connections that nobody uses end now, the others with their exchange.

@@ -89,7 +89,6 @@ final class NodeContext: Sendable {
     let workerCount: Int
     let services: [Service]
     let routes: RouteTable
-    let hashing: [HashSource]
     let limits: Configuration.Limits
     let headLimits: HeadLimits
     /// How slowly a client may send bodies.
@@ -161,7 +160,6 @@ final class NodeContext: Sendable {
             return service.settings == settings ? service : Service(settings, traffic: traffic, before: service)
         }
         routes = RouteTable(prefixes: services.map(\.prefix))
-        hashing = configuration.services.map { HashSource($0) }
         via = Array(gateway.via.utf8)
         trusted = TrustedProxies(gateway.trustedProxies)
         believedHeader = gateway.forwardedHeader

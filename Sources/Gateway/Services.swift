@@ -2,6 +2,7 @@
 
 import Balancing
 package import Configuration
+import HTTP1
 package import Health
 import Primitives
 import Synchronization
@@ -78,6 +79,9 @@ package final class Service: Sendable {
     /// `nil`: nothing is changed.
     let transforms: ServiceTransforms?
     let state: BalancerState
+    private let hashSource: HashSource
+    /// Whether the backend's name replaces the client's Host.
+    let replacesHost: Bool
     /// The methods that it takes; empty: all.
     private let methods: [[UInt8]]
     /// The Allow line with them, where they are listed.
@@ -106,6 +110,8 @@ package final class Service: Sendable {
             _ = made.replaceAddresses(old.addresses)
             return made
         }
+        hashSource = HashSource(settings)
+        replacesHost = settings.hostHeader == .backend
         nameBytes = Array(settings.name.utf8)
         prefix = Self.prefix(of: settings.path)
         upgrades = Upgrades(settings.upgrades)
@@ -124,6 +130,11 @@ package final class Service: Sendable {
         var prefix = Array(path.utf8)
         while prefix.last == UInt8(ascii: "/") { prefix.removeLast() }
         return prefix
+    }
+
+    /// What consistent hashing goes by.
+    func hash(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, client: IPAddress, user: UInt64?) -> UInt64 {
+        hashSource.hash(head, bytes, client: client, user: user)
     }
 
     func takes(method: Span<UInt8>) -> Bool {

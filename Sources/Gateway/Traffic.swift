@@ -121,7 +121,7 @@ extension ClientConnection {
     var outcome: RequestOutcome {
         RequestOutcome(
             status: status, fromBackend: responseStarted, isWhole: responseComplete,
-            isLimited: limiterOutcome == .refused, isRouted: service != nil)
+            isLimited: limiterOutcome == .refused, isRouted: lane != nil)
     }
 }
 

@@ -98,12 +98,12 @@ extension ClientConnection {
     /// The backend has switched: from here on the connection carries another protocol. `head` has been written to the
     /// worker's output, `rest` came behind it.
     func switchProtocols(_ connection: BackendConnection, _ rest: Span<UInt8>) {
-        guard let service else { return }
+        guard let lane else { return }
+        let service = lane.service
         status = 101
         responseStarted = true
         answeredAt = loop.now
-        worker.backendAnswered(service, backendIndex, status: 101, since: sentAt)
-        worker.reportSuccess(service, backendIndex)
+        worker.backendAnswered(lane, backendIndex, status: 101, since: sentAt)
         phase = .tunneling
         backend = nil
         _ = outbound.take()

@@ -223,8 +223,7 @@ final class Worker: ListenerHandler, WakeHandler {
         control.post(.trafficFailed(backend.key, fault))
     }
 
-    func reportSuccess(_ service: Service, _ index: Int) {
-        let backend = service.backends[index]
+    private func reportSuccess(_ service: Service, _ backend: Backend) {
         if service.countsAnswers { backend.answers.wrappingAdd(1, ordering: .relaxed) }
         guard backend.consecutiveFailures.load(ordering: .relaxed) > 0 else { return }
         backend.consecutiveFailures.store(0, ordering: .relaxed)
@@ -285,13 +284,25 @@ final class Worker: ListenerHandler, WakeHandler {
     }
 
     /// A backend has begun its answer to a request that was sent to it at `sentAt`.
-    func backendAnswered(_ service: Service, _ index: Int, status: Int, since sentAt: MonotonicTime) {
-        service.backends[index].traffic.answered(status, worker: self.index)
-        service.traffic.backendAnswered(after: loop.now - sentAt, worker: self.index)
+    func backendAnswered(_ lane: Lane, _ index: Int, status: Int, since sentAt: MonotonicTime) {
+        let backend = lane.service.backends[index]
+        backend.traffic.answered(status, worker: self.index)
+        lane.traffic.backendAnswered(after: loop.now - sentAt, worker: self.index)
+        // RFC 9110 §15.6.2, §15.6.6: the method or version is one that the backend does not know, so the client chose it.
+        // A client must not be able to condemn a backend by what it asks for.
+        if status >= 500, status != 501, status != 505 {
+            report(lane.service, index, .serverError(status))
+        } else {
+            reportSuccess(lane.service, backend)
+        }
     }
 
     func count(_ client: ClientConnection) {
-        (client.service?.traffic ?? node.traffic.unrouted).count(client, worker: index, at: loop.now)
+        if let lane = client.lane {
+            lane.count(client, worker: index, at: loop.now)
+        } else {
+            node.traffic.unrouted.count(client, worker: index, at: loop.now)
+        }
         accessLog?.write(client, now: loop.now)
         if let spanLog, let marks = client.marks { spanLog.write(client, marks) }
     }

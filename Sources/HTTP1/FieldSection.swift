@@ -92,10 +92,12 @@ struct FieldSection: Sendable {
             guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
             byte = bytes[i]
             let isPlain = byte == ASCII.colon
-            while isToken(byte) {
-                i &+= 1
-                guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
-                byte = bytes[i]
+            if !isPlain {
+                while isToken(byte) {
+                    i &+= 1
+                    guard i < end else { return .ranOut(at: end, of: bytes, limit: .headerBytes) }
+                    byte = bytes[i]
+                }
             }
             guard byte == ASCII.colon, i > lineStart else {
                 return .refuse(nameViolation(byte, isFirst: i == lineStart), at: i)

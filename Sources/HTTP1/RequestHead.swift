@@ -12,12 +12,12 @@ package enum HeadOutcome: Equatable, Sendable {
 }
 
 /// The four forms of RFC 9112 §3.2 without authority-form, which belongs to CONNECT and is refused.
-package enum TargetForm: UInt8, Sendable {
+public enum TargetForm: UInt8, Sendable {
     case origin, absolute, asterisk
 }
 
 /// How the body of a request is framed (RFC 9112 §6.3).
-package enum RequestFraming: Equatable, Sendable {
+public enum RequestFraming: Equatable, Sendable {
     case none
     case length(Int64)
     case chunked

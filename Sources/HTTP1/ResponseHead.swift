@@ -1,5 +1,5 @@
 /// How the body of a response is framed (RFC 9112 §6.3).
-package enum ResponseFraming: Equatable, Sendable {
+public enum ResponseFraming: Equatable, Sendable {
     case none
     case length(Int64)
     case chunked

@@ -152,9 +152,9 @@ struct HeadRewriterTests {
             scheme: row.https ? .https : nil)
         let rewrite = RequestRewrite(
             stripped: row.stripped, identity: identity, believed: row.believed, replacesHost: row.replacesHost,
-            via: Array("us".utf8), hopsLeft: row.hopsLeft)
+            hopsLeft: row.hopsLeft)
         var output = ByteBuffer()
-        rewrite.write(head, bytes.span, to: &output)
+        rewrite.write(head, bytes.span, via: Array("us".utf8), to: &output)
         #expect(text(output) == row.written)
     }
 
@@ -219,11 +219,9 @@ struct HeadRewriterTests {
         let bytes = Array(row.head.utf8)
         var head = ResponseHead()
         try #require(head.parse(bytes.span, limits: HeadLimits()) == .complete(length: bytes.count))
-        let rewrite = ResponseRewrite(
-            delivery: row.delivery, keepAlive: row.keepAlive, clientVersion: row.client, via: Array("us".utf8),
-            date: Array(row.date.utf8))
+        let rewrite = ResponseRewrite(delivery: row.delivery, keepAlive: row.keepAlive, clientVersion: row.client)
         var output = ByteBuffer()
-        rewrite.write(head, bytes.span, to: &output)
+        rewrite.write(head, bytes.span, via: Array("us".utf8), date: Array(row.date.utf8), to: &output)
         #expect(text(output) == row.written)
     }
 

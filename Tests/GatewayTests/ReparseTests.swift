@@ -102,13 +102,13 @@ struct ReparseTests {
             identity: ClientIdentity(
                 peer: .v4Loopback, peerTrusted: Bool.random(using: &random), client: .v6Loopback, scheme: .https),
             believed: Bool.random(using: &random) ? .forwarded : .xForwardedFor,
-            replacesHost: Bool.random(using: &random), via: Array("us".utf8))
+            replacesHost: Bool.random(using: &random))
         switch head.maxForwards(in: input.span) {
         case .hops(let hops): rewrite.hopsLeft = max(0, hops - 1)
         case .absent, .malformed: break
         }
         var output = ByteBuffer()
-        rewrite.write(head, input.span, to: &output)
+        rewrite.write(head, input.span, via: Array("us".utf8), to: &output)
         output.append("X-Origin-Host: b\r\n")
         let hasHost = head.form == .absolute || head.fields.contains(.host)
         if rewrite.replacesHost || !hasHost { output.append("Host: b\r\n") }
@@ -164,10 +164,10 @@ struct ReparseTests {
             case .chunked, .untilClose: .chunked
             }
         let rewrite = ResponseRewrite(
-            delivery: delivery, keepAlive: Bool.random(using: &random), clientVersion: .http11, via: Array("us".utf8),
-            date: Array("Date: x\r\n".utf8))
+            delivery: delivery, keepAlive: Bool.random(using: &random), clientVersion: .http11)
         var output = ByteBuffer()
-        rewrite.write(head, input.span, to: &output)
+        rewrite.write(
+            head, input.span, via: Array("us".utf8), date: Array("Date: x\r\n".utf8), to: &output)
         let written = output.array
         var again = ResponseHead()
         let outcome = again.parse(written.span, limits: unlimited)

@@ -69,11 +69,10 @@ func checkResponseHead(_ input: [UInt8]) throws {
             case .none, .length: .asAnnounced
             case .chunked, .untilClose: .chunked
             }
-        let rewrite = ResponseRewrite(
-            delivery: delivery, keepAlive: true, clientVersion: .http11, via: Array("us".utf8),
-            date: Array("Date: x\r\n".utf8))
+        let rewrite = ResponseRewrite(delivery: delivery, keepAlive: true, clientVersion: .http11)
         var output = ByteBuffer()
-        rewrite.write(head, input.span, to: &output)
+        rewrite.write(
+            head, input.span, via: Array("us".utf8), date: Array("Date: x\r\n".utf8), to: &output)
         let written = output.array
         var again = ResponseHead()
         let passedOn = "\(shown(input)) is passed on as \(shown(written))"
