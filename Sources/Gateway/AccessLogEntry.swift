@@ -59,6 +59,7 @@ package struct AccessLogEntry: Equatable, Sendable {
         }
     }
 
+    /// Also of chosen fields, as long as they tell when, who and what.
     private mutating func readJSON(_ line: ArraySlice<UInt8>) throws(Unreadable) {
         var object = FlatObject(line)
         var found: [String: [UInt8]] = [:]
@@ -70,10 +71,17 @@ package struct AccessLogEntry: Equatable, Sendable {
         guard let time = Self.time(rfc3339: try field("time")) else { throw Unreadable("\"time\" is no time") }
         self.time = time
         client = try Self.address(try field("client"))
-        request = Array(try field("request"))
-        status = try Self.number(try field("status"))
+        if let method = found["method"], let target = found["target"] {
+            request = method + [UInt8(ascii: " ")] + target
+        } else {
+            request = Array(try field("request"))
+        }
+        if let status = found["status"] { self.status = try Self.number(status[...]) }
         note(limit: found["limit"]?[...] ?? [], hasBackend: found["backend"] != nil)
-        identity = found["identity"].map { String(decoding: $0, as: UTF8.self) }
+        // An identity is written with escapes for its line, a user alone is not.
+        identity =
+            found["identity"].map { String(decoding: $0, as: UTF8.self) }
+            ?? found["user"].map { "user:" + String(decoding: $0, as: UTF8.self).replacing("%", with: "%25") }
     }
 
     private mutating func note(limit: ArraySlice<UInt8>, hasBackend: Bool) {

@@ -45,7 +45,10 @@ package struct LimitKey: Hashable, Sendable {
         let form: PolicyForm = rule[1] == "concurrent" ? .leases : rule.last == "buckets" ? .buckets : .window
         let window = form == .leases ? nil : TimeSpan(written: rule[1])
         self.init(policy: String(parts[0]), limit: limit, window: window, form: form, subject: String(parts[2]))
-        // Whatever reads alike but is written otherwise is another's.
+        // Whatever reads alike but is written otherwise is another's, and so is what would be a command to a terminal.
+        guard key.unicodeScalars.allSatisfy({ $0.value >= 0x20 && !(0x7f...0x9f).contains($0.value) }) else {
+            return nil
+        }
         guard form == .leases || window != nil, text(onCluster: isTagged) == key else { return nil }
     }
 

@@ -17,8 +17,9 @@ extension Limits {
                 policies of --config, by one of them with other numbers (--policy login --limit 10), or by one that is \
                 only on the command line (--limit 100 --window 1m --key ip). Nothing is changed anywhere.
 
-                Logs are a node's own, as text or JSON, or in the common or combined format of nginx and Apache; the \
-                lines of several nodes have to be in the order of time (sort -m). A log does not tell everything: \
+                Logs are a node's own, as text or JSON (chosen fields as JSON, with time, client and request), or in \
+                the common or combined format of nginx and Apache; the lines of several nodes have to be in the order \
+                of time (sort -m). A log does not tell everything: \
                 policies by organisation, API key or header and those of requests at once are left out, and everyone \
                 has the limit of no tier. Lines that cannot be read are counted and told of by number.
                 """)

@@ -64,6 +64,22 @@ struct AccessLogEntryTests {
         #expect(v6.client == IPAddress("2026:db8::1"))
     }
 
+    @Test("chosen fields are enough where they tell when, who and what; names of requests are no identities")
+    func chosen() throws {
+        let entry = try read(
+            "{\"method\":\"GET\",\"target\":\"/a b\",\"user\":\"50% off\",\"client\":\"::1\",\"time\":\"2026-03-01T12:00:00Z\"}"
+        )
+        #expect(entry.request == Array("GET /a b".utf8))
+        #expect(entry.identity == "user:50%25 off")
+        #expect(entry.status == 0 && !entry.isUnlimited)
+        let named = "2026-03-01T12:00:00Z ::1 \"GET /\" 200 0 0 1us main http://a:1 admitted"
+        #expect(try read(named + " id=4f").identity == nil)
+        #expect(try read(named + " user:1 id=4f").identity == "user:1")
+        #expect(reason("{\"time\":\"2026-03-01T12:00:00Z\",\"client\":\"::1\"}") == "no \"request\"")
+        #expect(
+            reason("{\"time\":\"2026-03-01T12:00:00Z\",\"request\":\"GET /\"}") == "no \"client\"")
+    }
+
     @Test("what a node answers before any limit is told apart from what a backend answers")
     func unlimited() throws {
         #expect(try read("2026-03-01T12:00:00.000Z ::1 \"GET /\" 401 0 0 1us main - -").isUnlimited)

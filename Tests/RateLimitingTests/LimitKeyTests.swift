@@ -41,7 +41,8 @@ struct LimitKeyTests {
             "rate_limit:a:1/1:global", "rate_limit:a:01/1s:global", "rate_limit:a:1/1000ms:global",
             "rate_limit:{a:1/1s:global", "rate_limit:{b}:probe", "rate_limit:default:100/1s:",
             "rate_limit:a:1/concurrent",
-            "rate_limit:a:1/1s/bucket:global", "rate_limit:a:1/1s/buckets/x:global",
+            "rate_limit:a:1/1s/bucket:global", "rate_limit:a:1/1s:user:\u{1b}[2J", "rate_limit:a:1/1s:user:\u{9b}2J",
+            "rate_limit:a:1/1s/buckets/x:global",
         ])
     func others(key: String) { #expect(LimitKey(key) == nil) }
 
