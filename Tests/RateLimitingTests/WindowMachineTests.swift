@@ -396,7 +396,7 @@ struct WindowMachineTests {
 
     @Test("survivors of a late transaction wait until they are confirmed, and then have the time of their admission")
     func confirmation() throws {
-        let bench = try MachineBench(limit: 3)
+        let bench = try MachineBench(limit: 3, timeout: .seconds(5))
         try bench.connect(error: .milliseconds(-200))
         bench.ask(times: 5)
         let transmission = try #require(bench.next())

@@ -265,6 +265,8 @@ class Checker:
 
     def __init__(self, paths, steps=((0, 0),)):
         self.lists = collections.defaultdict(list)
+        # When each node decided without Redis.
+        self.alone = collections.defaultdict(list)
         for path in filter(os.path.exists, paths):
             step, last = 0, 0
             with open(path) as f:
@@ -281,6 +283,8 @@ class Checker:
                         step += 1
                     last = int(at) - steps[step][1]
                     self.lists[key.strip()].append((last, int(count), source))
+                    if source != "window":
+                        self.alone[path].append(last)
         for entries in self.lists.values():
             entries.sort()
 
@@ -289,10 +293,11 @@ class Checker:
         name, limit, window = re.match(r"rate_limit:([^:]+):(\d+)/(\d+(?:ms|s|m|h|d))", key).groups()
         return name, int(limit), round(seconds(window) * 1e6)
 
-    def fullest(self, name, inside=lambda start, end: True, unsure=0):
+    def fullest(self, name, inside=lambda start, end: True, unsure=0, source=None):
         """The most that any window's length holds for which `inside` says so of its first and last admission.
 
         unsure: microseconds that a time may be wrong, where it is not Redis that said it.
+        source: whose admissions count; all by default.
         """
         most = limit = window = 0
         for key, entries in self.lists.items():
@@ -300,6 +305,7 @@ class Checker:
                 continue
             _, limit, window = self.parse(key)
             held, first = 0, 0
+            entries = [entry for entry in entries if source in (None, entry[2])]
             for at, count, _ in entries:
                 held += count
                 while at - entries[first][0] > window - unsure:
