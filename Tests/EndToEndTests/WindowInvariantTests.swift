@@ -133,6 +133,34 @@ struct WindowInvariantTests {
         }
     }
 
+    @Test("Redis gone, each node with its share: no window inside the loss holds more than the limit and one a node")
+    func share() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let load = try Load(
+                scene, rate: 40, url: "redis://127.0.0.1:\(redis.port)", "timeout: 1s, onRedisLoss: share")
+            for id in ["a", "b", "c"] { try load.addNode(id) }
+            try load.reached()
+            for node in load.nodes {
+                try eventually("it knows all") { try node.admin("/api/nodes").text.components(of: "\"id\":") == 3 }
+            }
+            try load.push(for: 1)
+            let killedAt = try redis.client().time().microseconds
+            redis.kill()
+            try load.push(for: 2)
+            try load.settle()
+            let checker = try load.check()
+            // The times are what the nodes take Redis's clock to read, which is not the same to the millisecond.
+            #expect(checker.fullest(990_000, sources: ["share"]) <= load.rate + load.nodes.count)
+            #expect(checker.fullest { $0 <= killedAt } <= load.rate)
+            #expect(checker.total { $0 > killedAt } > 0)
+            let straddling = checker.fullest(990_000, sources: ["window", "share"])
+            #expect(straddling <= load.rate + load.nodes.count * 14)
+            #expect(load.backend.requests.count == load.admitted)
+            print("shared: \(load.answered) answered, \(load.admitted) admitted, at most \(straddling) at the loss")
+        }
+    }
+
     @Test("slots that move under load: no window holds more than its limit")
     func resharding() throws {
         try Scene.play { scene in
