@@ -88,7 +88,7 @@ struct TransformValueTests {
             ("{1}", "{1} is no group: there is no pattern with groups"),
             (
                 "{clien}",
-                "{clien} is not one of {client}, {scheme}, {host}, {hostname}, {method}, {path}, {query}, {service}, {user}, {org}, {tier}, {apiKey}, {requestID}"
+                "{clien} is not one of {client}, {scheme}, {host}, {hostname}, {method}, {path}, {query}, {service}, {user}, {org}, {tier}, {apiKey}, {requestID}, {traceID}"
             ),
         ])
     func noTemplate(text: String, message: String) {
