@@ -174,8 +174,10 @@ package final class LimiterContext: Sendable {
     func window(of subject: SubjectKey) -> TimeSpan { policies[Int(subject.policy)].window }
     /// How far ahead of the server's clock an entry can be although that clock was not set back: a score is the upper bound
     /// of a clock that is known to within the time that a request waits. What is further ahead blocks the subject for
-    /// longer than its window, and is cleared away.
-    func aheadMax(of subject: SubjectKey) -> TimeSpan { window(of: subject) + timeout * 2 }
+    /// longer than its window, and is cleared away, within `clearingMax` from when it was seen: an entry that is added later
+    /// may lie as far behind what was seen then.
+    func aheadMax(of subject: SubjectKey) -> TimeSpan { window(of: subject) + timeout * 2 + Self.clearingMax }
+    static let clearingMax = TimeSpan.seconds(1)
     @inline(__always)
     func key(of subject: SubjectKey) -> WindowKey { keys[Int(subject.policy)] }
     /// Whether a subject's window holds counts in place of entries.

@@ -16,7 +16,10 @@ extension WindowMachine {
             releaseGathered(at: now)
             return nil
         }
-        if let flight = ready.popFirst() { return launch(flight) }
+        while let flight = ready.popFirst() {
+            if case .cleanup(let subject, let time) = flight, isStale(subject, time, at: now) { continue }
+            return launch(flight)
+        }
         if let run = nextEntries(at: now) {
             entriesUnderWay += 1
             return launch(.entries(run))
@@ -36,6 +39,13 @@ extension WindowMachine {
             return flight
         }
         return nil
+    }
+
+    /// Whether so much time has passed since entries were seen far ahead that others could be taken for them now. Whoever
+    /// asks next sees them again.
+    private func isStale(_ subject: SubjectKey, _ bound: RedisTime, at now: MonotonicTime) -> Bool {
+        let seenAt = bound - context.aheadMax(of: subject)
+        return clocks[context.windowOf[Int(subject.policy)]].upper(at: now) - seenAt > LimiterContext.clearingMax
     }
 
     private mutating func launch(_ flight: Flight) -> Transmission {

@@ -264,7 +264,9 @@ class Checker:
     """
 
     def __init__(self, paths, steps=((0, 0),)):
-        self.lists = collections.defaultdict(list)
+        # By the policy's name: its limit, its window in microseconds, and what was admitted of each subject.
+        self.policies = {}
+        lists = collections.defaultdict(list)
         # When each node decided without Redis.
         self.alone = collections.defaultdict(list)
         for path in filter(os.path.exists, paths):
@@ -282,16 +284,15 @@ class Checker:
                             break
                         step += 1
                     last = int(at) - steps[step][1]
-                    self.lists[key.strip()].append((last, int(count), source))
+                    lists[key.strip()].append((last, int(count), source))
                     if source != "window":
                         self.alone[path].append(last)
-        for entries in self.lists.values():
+        for key, entries in lists.items():
             entries.sort()
-
-    @staticmethod
-    def parse(key):
-        name, limit, window = re.match(r"rate_limit:([^:]+):(\d+)/(\d+(?:ms|s|m|h|d))", key).groups()
-        return name, int(limit), round(seconds(window) * 1e6)
+            _, name, form, _ = key.split(":", 3)
+            limit, window = form.split("/")[:2]
+            policy = self.policies.setdefault(name, (int(limit), round(seconds(window) * 1e6), []))
+            policy[2].append(entries)
 
     def fullest(self, name, inside=lambda start, end: True, unsure=0, source=None):
         """The most that any window's length holds for which `inside` says so of its first and last admission.
@@ -299,11 +300,9 @@ class Checker:
         unsure: microseconds that a time may be wrong, where it is not Redis that said it.
         source: whose admissions count; all by default.
         """
-        most = limit = window = 0
-        for key, entries in self.lists.items():
-            if self.parse(key)[0] != name:
-                continue
-            _, limit, window = self.parse(key)
+        limit, window, subjects = self.policies[name]
+        most = 0
+        for entries in subjects:
             held, first = 0, 0
             entries = [entry for entry in entries if source in (None, entry[2])]
             for at, count, _ in entries:
@@ -316,10 +315,10 @@ class Checker:
         return most, limit, window
 
     def names(self):
-        return sorted({self.parse(key)[0] for key in self.lists})
+        return sorted(self.policies)
 
     def total(self, name):
-        return sum(count for key, entries in self.lists.items() if self.parse(key)[0] == name for _, count, _ in entries)
+        return sum(count for entries in self.policies.get(name, (0, 0, []))[2] for _, count, _ in entries)
 
 
 class Stage:
