@@ -488,14 +488,14 @@ struct SimulationTests {
             lateMax: .milliseconds(60), restartEvery: .milliseconds(170), breakEvery: .milliseconds(60),
             moveEvery: .milliseconds(150), timeout: .milliseconds(40)),
         Conditions(
-            testDescription: "a server whose clock is set", limit: 15, window: .milliseconds(100), pressures: [9, 1.5],
-            transit: .milliseconds(4), latePerMille: 50, lateMax: .milliseconds(30), stepEvery: .milliseconds(400),
-            stepMax: .seconds(2)),
+            testDescription: "a server whose clock is set", limit: 15, window: .milliseconds(100),
+            duration: .seconds(8), pressures: [9, 1.5], transit: .milliseconds(4), latePerMille: 50,
+            lateMax: .milliseconds(30), stepEvery: .milliseconds(2_600), stepMax: .seconds(2)),
         Conditions(
-            testDescription: "a server whose clock is set often, connections that break", limit: 15,
-            window: .milliseconds(200), pressures: [9, 1.5], transit: .milliseconds(4), latePerMille: 50,
-            lateMax: .milliseconds(30), breakEvery: .milliseconds(150), stepEvery: .milliseconds(130),
-            stepMax: .milliseconds(500)),
+            testDescription: "a server whose clock is set, connections that break", limit: 15,
+            window: .milliseconds(200), duration: .seconds(8), pressures: [9, 1.5], transit: .milliseconds(4),
+            latePerMille: 50, lateMax: .milliseconds(30), breakEvery: .milliseconds(150),
+            stepEvery: .milliseconds(2_600), stepMax: .milliseconds(700)),
     ]
 
     @Test("no window ever holds more than the limit, by Redis's time", arguments: conditions)
