@@ -24,7 +24,8 @@ struct PolicyTable: Sendable {
     private struct Price: Sendable {
         var base: UInt16
         var methods: [(name: [UInt8], cost: UInt16)]
-        var paths: RouteTable?
+        /// The same paths in both readings, of which a request pays the dearer: an encoded slash must not make it cheaper.
+        var paths: (asWritten: RouteTable, decoded: RouteTable)?
         /// By the places of `paths`.
         var pathCosts: [UInt16]
     }
@@ -53,7 +54,8 @@ struct PolicyTable: Sendable {
             return Price(
                 base: UInt16(clamping: cost.base),
                 methods: cost.methods.map { (Array($0.key.utf8), UInt16(clamping: $0.value)) },
-                paths: prefixes.isEmpty ? nil : RouteTable(prefixes: prefixes),
+                paths: prefixes.isEmpty
+                    ? nil : (RouteTable(prefixes: prefixes), RouteTable(prefixes: prefixes, reading: .decoded)),
                 pathCosts: paths.map { UInt16(clamping: $0.value) })
         }
         rules = services.map { service in
@@ -134,10 +136,16 @@ struct PolicyTable: Sendable {
         for index in prices[policy].methods.indices where Self.isSame(prices[policy].methods[index].name, head, bytes) {
             most = prices[policy].methods[index].cost
         }
-        if let paths = prices[policy].paths, let (place, _) = paths.service(of: bytes.extracting(head.path)) {
-            most = max(most ?? 0, prices[policy].pathCosts[place])
-        }
-        return most ?? prices[policy].base
+        guard let paths = prices[policy].paths else { return most ?? prices[policy].base }
+        let path = bytes.extracting(head.path)
+        return max(
+            cost(policy, method: most, place: paths.asWritten.service(of: path)?.service),
+            cost(policy, method: most, place: paths.decoded.service(of: path)?.service))
+    }
+
+    private func cost(_ policy: Int, method: UInt16?, place: Int?) -> UInt16 {
+        guard let place else { return method ?? prices[policy].base }
+        return max(method ?? 0, prices[policy].pathCosts[place])
     }
 
     private static func isSame(_ name: [UInt8], _ head: borrowing RequestHead, _ bytes: Span<UInt8>) -> Bool {

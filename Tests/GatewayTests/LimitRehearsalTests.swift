@@ -124,6 +124,28 @@ struct LimitRehearsalTests {
         #expect(rehearsal.refusedMost(5).map(\.subject).sorted() == ["service:api", "user:jane%20doe"])
     }
 
+    @Test(
+        "no spelling of a path makes a request cheaper: of what it costs with encoded slashes as names and as borders, it pays the more",
+        arguments: [
+            ("/api/v/search", 6), ("/api/v/search%2Fx", 6), ("/api/v%2Fsearch", 6), ("/api/v/%2Fsearch?q=1", 6),
+            ("/api/v/search/free", 0), ("/api/v/search/free%2Fx", 6), ("/api/v%2Fcheap", 3), ("/api/v/cheap", 1),
+            ("/api/v/health%2Fx", 3), ("/api/v/health/x", 0), ("/api/v/other", 3),
+        ])
+    func costsOfSpellings(path: String, cost: Int) throws {
+        let rehearsal = try rehearsal(
+            try load(
+                """
+                policies: [{name: weighed, limit: 6, window: 1m, cost: {default: 3, paths: \
+                {/api/v/search: 6, /api/v/search/free: 0, /api/v/cheap: 1, /api/v/health: 0}}}]
+                """))
+        // So often does the limit hold, and once more it does not.
+        let times = cost == 0 ? 20 : 6 / cost
+        for line in 0..<times { rehearsal.take(try entry(Int64(line), "192.0.2.1", "GET \(path)"), line: line) }
+        #expect(rehearsal.refused == 0)
+        rehearsal.take(try entry(30, "192.0.2.1", "GET \(path)"), line: 99)
+        #expect(rehearsal.refused == (cost == 0 ? 0 : 1))
+    }
+
     @Test("what no limit sees is counted by itself, and lines out of order are")
     func others() throws {
         let rehearsal = try rehearsal(try load("policies: [{name: a, limit: 1, window: 1s, services: [api]}]"))
