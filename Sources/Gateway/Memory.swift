@@ -112,7 +112,7 @@ extension Worker {
         board.set(clients, .clients, worker: index)
         board.set(backends, .backends, worker: index)
         board.set(limiter?.bufferBytes ?? 0, .redis, worker: index)
-        board.set(limiter?.tableBytes ?? 0, .limits, worker: index)
+        board.set(limiter?.tableBytes ?? heldHere?.bytes ?? 0, .limits, worker: index)
         board.set(callers?.bytes ?? 0, .callers, worker: index)
         board.set(gzips.bytes, .compression, worker: index)
         board.set(input.capacity + output.capacity + surplus.capacity, .scratch, worker: index)

@@ -89,7 +89,7 @@ package final class LeaseKeeper {
     }
 
     private var leases = Slots<Lease>()
-    /// By policy: all of one lie equally far ahead.
+    /// By policy: all of one lie equally far ahead. Empty where nothing is renewed.
     private var due: [Queue<Due>]
     private let pauses: [TimeSpan]
     private let held: HeldLeases
@@ -104,6 +104,14 @@ package final class LeaseKeeper {
         pauses = policies.map { .nanoseconds($0.window.nanoseconds / Self.renewalsPerLease) }
     }
 
+    /// For leases that nobody renews: those of a node without Redis, whatever its policies are later on.
+    package init(unrenewed held: HeldLeases) {
+        self.held = held
+        (due, pauses) = ([], [])
+    }
+
+    package var bytes: Int { due.reduce(leases.bytes) { $0 + $1.bytes } }
+
     /// Leases that are held.
     package var count: Int { leases.count }
 
@@ -115,6 +123,7 @@ package final class LeaseKeeper {
         let lease = Int32(
             clamping: leases.insert(Lease(subject: subject, name: name, next: next, serial: nextSerial)))
         let policy = Int(subject.policy)
+        guard due.indices.contains(policy) else { return lease }
         due[policy].append(Due(lease: lease, serial: nextSerial, at: now + pauses[policy]))
         return lease
     }

@@ -189,7 +189,7 @@ package final class TokenBucketStore: Sendable {
     package func continues(_ before: TokenBucketStore) -> Bool { held === before.held }
 
     /// For the requests of one worker.
-    package func makeKeeper() -> LeaseKeeper { LeaseKeeper(policies, held: held) }
+    package func makeKeeper() -> LeaseKeeper { LeaseKeeper(unrenewed: held) }
 
     private func giveBack(_ subject: SubjectKey, cost: UInt16) {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]

@@ -260,4 +260,36 @@ struct LeaseTests {
         for _ in 0..<5 { #expect(take()[1].isRefused) }
         #expect(keeper.count == 1)
     }
+
+    @Test("in memory, what runs counts on when there are more policies; and a request that has ended leaves nothing")
+    func memoryChanges() {
+        let all = Policy(name: "all", limit: 1_000, window: .seconds(10), burst: 1_000, key: .global)
+        let runs = Policy(name: "runs", limit: 2, window: .seconds(10), burst: 2, form: .leases)
+        let more = Policy(name: "more", limit: 2, window: .seconds(10), burst: 2, form: .leases)
+        let now = MonotonicTime(nanoseconds: 1)
+        let store = TokenBucketStore(policies: [runs], seed: 1)
+        let keeper = store.makeKeeper()
+        func take(_ store: TokenBucketStore, _ policies: [UInt8]) -> PolicyReport {
+            store.take(all: policies.map { SubjectKey(client, policy: $0) }, leases: keeper, at: now)
+        }
+        let first = take(store, [0])
+        #expect(first.lease >= 0)
+        guard let after = TokenBucketStore(policies: [runs, all, more], services: [], before: store) else {
+            Issue.record("the same policies, and two behind them")
+            return
+        }
+        #expect(after.continues(store))
+        let second = take(after, [0, 2])
+        #expect(!second.isRefused && second.lease >= 0)
+        #expect(take(after, [0, 2])[0].isRefused)
+        let third = take(after, [2])
+        #expect(!third.isRefused)
+        #expect(take(after, [2]).isRefused)
+        for report in [first, second, third] { keeper.end(report.lease) { _ in } }
+        #expect(keeper.count == 0)
+        let bytes = keeper.bytes
+        for _ in 0..<10_000 { keeper.end(take(after, [0, 2]).lease) { _ in } }
+        #expect(keeper.bytes == bytes)
+        #expect(keeper.nextDue == nil)
+    }
 }
