@@ -85,7 +85,7 @@ extension WindowMachine {
         case .entries(let run):
             // What was to be renewed is, a little later.
             let mayRepeat = run.isCharged || !isExecuted || !context.isInBuckets(run.subject)
-            if !isRefused, run.renewal < 0, mayRepeat { putRight(run) }
+            if !isRefused, run.renewal < 0, mayRepeat { returned.append(run) }
         case .cleanup, .sweep, .carrying: break
         case .probe: probeUnderWay = false
         }
@@ -348,7 +348,15 @@ extension WindowMachine {
         recent.append(run)
     }
 
+    /// What failed is older than what waits.
+    mutating func takeUpReturned() {
+        guard !returned.isEmpty else { return }
+        while let run = entries.popFirst() { returned.append(run) }
+        swap(&entries, &returned)
+    }
+
     mutating func nextEntries(at now: MonotonicTime) -> Entries? {
+        takeUpReturned()
         while canSendEntries, var run = entries.popFirst() {
             if run.renewal >= 0 {
                 guard leases.holds(run.renewal, run.first) else { continue }

@@ -124,6 +124,7 @@ extension WindowMachine {
     /// Takes out what is remembered of subjects that belong to another server now.
     package mutating func takeMisplaced(_ isOurs: (SubjectKey) -> Bool) -> [Handover] {
         var misplaced: [Handover] = []
+        takeUpReturned()
         var stay = Queue<Entries>()
         while let run = entries.popFirst() {
             if isOurs(run.subject) {

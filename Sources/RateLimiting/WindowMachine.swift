@@ -136,6 +136,9 @@ package struct WindowMachine: ~Copyable {
     var ready = Queue<Flight>()
     /// To be put right; kept until acknowledged, or until their window has passed.
     var entries = Queue<Entries>()
+    /// What was under way when a connection ended, oldest first: it goes in front of `entries` again. Behind them, what is
+    /// to be put in could follow what takes it out.
+    var returned = Queue<Entries>()
     /// What the window let in lately, for a server that comes back without its data.
     var recent = Queue<Entries>()
     var entriesUnderWay = 0
@@ -193,7 +196,7 @@ package struct WindowMachine: ~Copyable {
     /// Memory of its tables.
     package var bytes: Int {
         subjects.bytes + requests.bytes + flights.bytes + deadlines.bytes + gathered.bytes + ready.bytes + entries.bytes
-            + recent.bytes + joins.bytes + parts.bytes + reports.bytes
+            + returned.bytes + recent.bytes + joins.bytes + parts.bytes + reports.bytes
     }
 
     // MARK: Outputs
@@ -222,7 +225,7 @@ package struct WindowMachine: ~Copyable {
         !gathered.isEmpty || breaker.mayAsk && (!ready.isEmpty || canSendEntries)
     }
 
-    var canSendEntries: Bool { !entries.isEmpty && entriesUnderWay < Self.entriesUnderWayMax }
+    var canSendEntries: Bool { !(entries.isEmpty && returned.isEmpty) && entriesUnderWay < Self.entriesUnderWayMax }
 
     /// When the first waiting request has waited long enough; call `expire` then.
     package var nextDeadline: MonotonicTime? {

@@ -214,6 +214,21 @@ struct LeaseTests {
         #expect(bench.context.held.count(subject) == 0)
     }
 
+    @Test("what was under way when the connection broke is put right before what came after it")
+    func order() throws {
+        let bench = try LeaseBench(rule: .share)
+        let token = bench.ask()
+        try bench.connect()
+        let charge = try #require(bench.next())
+        // Its request ends while its lease is on its way, and nobody knows whether that has arrived.
+        try bench.end(token)
+        bench.machine.failed(charge.token, .lost("reset"), at: bench.now)
+        bench.machine.disconnected(.lost("reset"), at: bench.now)
+        try bench.connect()
+        try bench.pump()
+        #expect(try bench.entries() == 0)
+    }
+
     @Test("an answer that comes too late leaves one entry, which goes with its request", arguments: [true, false])
     func late(endsFirst: Bool) throws {
         let bench = try LeaseBench(rule: .open)
