@@ -248,7 +248,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         }
         if machine.hasEvents {
             for event in machine.takeEvents() {
-                if event == .dataLost { leasesForgotten() }
+                if event == .dataLost || event == .restored { leasesForgotten() }
                 report(event)
             }
         }
@@ -355,7 +355,7 @@ extension Limiter {
         keepLeases()
     }
 
-    /// Redis may have forgotten them.
+    /// Redis may have forgotten them, or they have not been renewed for a while.
     private func leasesForgotten() {
         guard leases.count > 0 else { return }
         leases.hurry(at: loop.now)

@@ -12,8 +12,10 @@ extension WindowMachine {
         putRight(Entries(subject: lease.subject, first: lease.name, count: 1, at: now, isCharged: false))
     }
 
-    /// The request goes on: so must its lease.
+    /// The request goes on: so must its lease. While nobody is asked there is nothing to renew: all are, when Redis is
+    /// back.
     package mutating func renew(_ place: Int32, _ lease: LeaseKeeper.Lease, at now: MonotonicTime) {
+        guard breaker.mayAsk else { return }
         putRight(
             Entries(subject: lease.subject, first: lease.name, count: 1, at: now, isCharged: true, renewal: place))
     }

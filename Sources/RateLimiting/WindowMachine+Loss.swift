@@ -319,11 +319,26 @@ extension WindowMachine {
     mutating func putRight(_ run: Entries) {
         if entries.extendLast(with: run, isBucket: context.isInBuckets(run.subject)) { return }
         if entries.count >= Self.entriesMax {
-            // The oldest leave their window first.
-            _ = entries.popFirst()
-            entriesDropped += 1
+            if untilSifted <= 0 { sift(at: run.at) }
+            if entries.count >= Self.entriesMax {
+                // The oldest leave their window first.
+                _ = entries.popFirst()
+                entriesDropped += 1
+            }
         }
+        untilSifted -= 1
         entries.append(run)
+    }
+
+    /// Drops what is worth nothing any more: what has left its window, and what will be renewed again. At most once for so
+    /// many new runs that it costs each of them a few steps.
+    private mutating func sift(at now: MonotonicTime) {
+        untilSifted = Self.entriesMax / 4
+        var kept = Queue<Entries>()
+        while let run = entries.popFirst() {
+            if run.renewal < 0, now - run.at < context.window(of: run.subject) { kept.append(run) }
+        }
+        entries = kept
     }
 
     /// Keeps in mind that entries are in the window.

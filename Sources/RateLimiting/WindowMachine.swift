@@ -157,6 +157,8 @@ package struct WindowMachine: ~Copyable {
     var lastProbeAt = MonotonicTime(nanoseconds: 0)
     /// Entries that were not put right, for lack of room.
     package internal(set) var entriesDropped = 0
+    /// New runs until the list of them may be gone through for what is worth nothing.
+    var untilSifted = 0
 
     /// Requests that several policies decide, what they ask of each, and what was said of those that are decided.
     var joins = Slots<Join>()

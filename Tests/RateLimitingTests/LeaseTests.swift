@@ -229,6 +229,14 @@ struct LeaseTests {
         #expect(try bench.entries() == 0)
     }
 
+    @Test("without Redis nothing is renewed, so that nothing else is dropped for it")
+    func noRenewalsWithoutRedis() throws {
+        let bench = try LeaseBench(rule: .share)
+        _ = try bench.lease(bench.ask())
+        for _ in 0..<10 { try bench.renewAll() }
+        #expect(bench.machine.entries.count == 1)
+    }
+
     @Test("an answer that comes too late leaves one entry, which goes with its request", arguments: [true, false])
     func late(endsFirst: Bool) throws {
         let bench = try LeaseBench(rule: .open)

@@ -1,0 +1,45 @@
+// What is to be put right in Redis, and for how long it is kept.
+
+import Identity
+import Primitives
+import Testing
+
+@testable import RateLimiting
+
+@Suite("The list of what must be put right")
+struct PuttingRightTests {
+    private let asker = Asker()
+    private let begin = MonotonicTime(nanoseconds: 1_000_000_000)
+
+    /// Never connected: the loss rule admits, and each admission is to be charged.
+    private func machine() -> WindowMachine {
+        let policies = [
+            Policy(name: "second", limit: 10, window: .seconds(1), burst: 1),
+            Policy(name: "hour", limit: 10, window: .seconds(3_600), burst: 1),
+        ]
+        return WindowMachine(
+            LimiterContext(
+                policies: policies, services: [], lossRule: .open, timeout: .milliseconds(50), boot: 1, seed: 2),
+            worker: 0)
+    }
+
+    @Test("a full list drops what has left its window before it drops what has not")
+    func full() {
+        var machine = machine()
+        func charge(_ number: Int, policy: UInt8, at now: MonotonicTime) {
+            let subject = SubjectKey(IPAddress(v4: UInt32(truncatingIfNeeded: number)), policy: policy)
+            #expect(machine.ask(subject, asker, token: 0, at: now) == .decided(.admit(remaining: nil)))
+        }
+        charge(1, policy: 1, at: begin)
+        for number in 1..<WindowMachine.entriesMax { charge(number, policy: 0, at: begin) }
+        #expect(machine.entries.count == WindowMachine.entriesMax)
+        for number in 0..<10 { charge(number, policy: 0, at: begin + .seconds(2)) }
+        #expect(machine.entries.count == 11)
+        #expect(machine.entries.first?.subject.policy == 1)
+        #expect(machine.entriesDropped == 0)
+        // Where all of it is worth something, the oldest goes.
+        for number in 0..<WindowMachine.entriesMax { charge(number, policy: 1, at: begin + .seconds(3)) }
+        #expect(machine.entries.count == WindowMachine.entriesMax)
+        #expect(machine.entriesDropped == 1)
+    }
+}
