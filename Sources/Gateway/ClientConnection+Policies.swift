@@ -73,10 +73,7 @@ extension ClientConnection {
         } else {
             limiterOutcome = report.isRefusedInShadow ? .refusedInShadow : .admitted
             limitReport = report
-            if report.lease >= 0 {
-                lease = report.lease
-                worker.limiter?.keepLeases()
-            }
+            if report.lease >= 0 { lease = report.lease }
             dispatch()
         }
     }

@@ -144,12 +144,16 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     package func check(
         all subjects: [SubjectKey], costs: [UInt16] = [], requester: any LimitRequester, token: UInt64
     ) -> WindowMachine.JointDecision {
-        if let cluster { return cluster.check(all: subjects, costs: costs, requester: requester, token: token) }
-        let decision = machine.ask(all: subjects, costs: costs, requester, token: token, at: loop.now)
-        if case .pending = decision {
+        let decision =
+            cluster?.check(all: subjects, costs: costs, requester: requester, token: token)
+            ?? machine.ask(all: subjects, costs: costs, requester, token: token, at: loop.now)
+        switch decision {
+        case .decided(let report): if report.lease >= 0 { leasesGiven() }
+        case .pending where cluster == nil:
             asked += 1
             setDeadline(loop.now + context.timeout)
             askTurn()
+        case .pending: break
         }
         return decision
     }
@@ -235,6 +239,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             machine.takeAnswers(into: &delivery)
             for answer in delivery {
                 if answer.report >= 0, let report = machine.takeReport(answer) {
+                    if report.lease >= 0 { leasesGiven() }
                     answer.requester.limitsDecided(token: answer.token, report)
                 } else {
                     answer.requester.limitDecided(token: answer.token, verdict: answer.verdict)
@@ -339,8 +344,12 @@ extension Limiter {
 
     package var holdsLeases: Bool { leases.count > 0 }
 
-    /// Requests that hold leases may run for hours. Whoever is told of a new one calls this.
-    package func keepLeases() {
+    /// A request was let in that holds leases; it may run for hours.
+    func leasesGiven() {
+        keepLeases()
+    }
+
+    func keepLeases() {
         guard let due = leases.nextDue, due < leaseDue else { return }
         leaseDue = due
         leaseTimer.schedule(at: due)

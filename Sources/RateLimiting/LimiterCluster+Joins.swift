@@ -55,6 +55,7 @@ extension LimiterCluster {
         let index = parts[Int(clamping: answer.token)].join
         note(answer, by: shard)
         guard joins[index].waiting == 0, let join = finish(index) else { return }
+        if join.report.lease >= 0 { keeper?.leasesGiven() }
         join.requester.limitsDecided(token: join.token, join.report)
     }
 
