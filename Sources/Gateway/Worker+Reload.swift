@@ -114,8 +114,9 @@ extension Worker {
         // Who asks nothing must not hold what is over.
         for client in clients where client.phase == .head { client.lane = nil }
         if !node.limiterSetup.isSame(as: before.limiterSetup) {
-            retireLimiter(of: before)
+            let former = retireLimiter(of: before)
             startLimiter(made)
+            if let limiter { former?.handOver(to: limiter) }
         }
         if node.authentication?.service !== before.authentication?.service {
             let former = callers
@@ -188,8 +189,8 @@ extension Worker {
         return limiter.map { ($0, hearing) }
     }
 
-    private func retireLimiter(of before: NodeContext) {
-        guard let limiter, case .redis(let context, _, _) = before.limiterSetup else { return }
+    private func retireLimiter(of before: NodeContext) -> Limiter? {
+        guard let limiter, case .redis(let context, _, _) = before.limiterSetup else { return nil }
         limiterHearing?.isOpen = false
         limiterHearing = nil
         let retired = RetiringLimiter(limiter, era: limiterEra)
@@ -207,5 +208,6 @@ extension Worker {
         }
         retired.timer?.schedule(after: pause)
         retiring.append(retired)
+        return limiter
     }
 }

@@ -78,6 +78,8 @@ package final class LeaseKeeper {
         package var name: UInt64
         /// The next lease of the same request; -1 for none.
         var next: Int32
+        /// What the same request holds of the limiter behind this one; -1 for nothing.
+        var twin: Int32 = -1
         /// Tells it from others that had this place before.
         var serial: UInt64
     }
@@ -137,6 +139,15 @@ package final class LeaseKeeper {
             index = lease.next
             held.remove(lease.subject)
             body(lease)
+        }
+    }
+
+    /// Gives leases that have none a twin.
+    ///
+    /// - Parameter body: returns it; -1 for none.
+    func handOver(_ body: (SubjectKey) -> Int32) {
+        for place in 0..<leases.end where leases.contains(place) && leases[place].twin < 0 {
+            leases[place].twin = body(leases[place].subject)
         }
     }
 

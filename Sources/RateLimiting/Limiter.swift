@@ -20,6 +20,8 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private weak var shards: LimiterCluster?
     /// What the requests of this worker hold; those of a cluster's limiters are all in one.
     let leases: LeaseKeeper
+    /// By which requests are decided from now on.
+    private var successor: Limiter?
     private var leaseTimer: LoopTimer!
     private var leaseDue = MonotonicTime.distantFuture
     private var deadlineTimer: LoopTimer!
@@ -339,6 +341,7 @@ extension Limiter {
     package func release(_ lease: Int32) {
         leases.end(lease) { lease in
             if let cluster { cluster.owner(of: lease.subject).release(lease) } else { release(lease) }
+            if lease.twin >= 0 { successor?.release(lease.twin) }
         }
     }
 
@@ -347,6 +350,31 @@ extension Limiter {
     /// A request was let in that holds leases; it may run for hours.
     func leasesGiven() {
         keepLeases()
+        handOverLeases()
+    }
+
+    /// Requests are decided by another limiter from now on. It counts those that run by this one's word, until they end,
+    /// where its limit is another.
+    package func handOver(to next: Limiter) {
+        successor = next
+        handOverLeases()
+    }
+
+    private func handOverLeases() {
+        guard let successor, leases.count > 0 else { return }
+        leases.handOver { successor.adopt($0, from: context) }
+        successor.leasesGiven()
+    }
+
+    private func adopt(_ subject: SubjectKey, from before: LimiterContext) -> Int32 {
+        guard let subject = context.counterpart(of: subject, in: before) else { return -1 }
+        return (cluster?.owner(of: subject) ?? self).adopt(subject)
+    }
+
+    private func adopt(_ subject: SubjectKey) -> Int32 {
+        let lease = machine.adopt(subject, at: loop.now)
+        if machine.wantsToSend { askTurn() }
+        return lease
     }
 
     func keepLeases() {

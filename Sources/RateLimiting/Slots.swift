@@ -4,6 +4,8 @@ struct Slots<Element> {
     private var free: [Int] = []
 
     var count: Int { elements.count - free.count }
+    /// Behind the last slot that was ever used.
+    var end: Int { elements.count }
     var bytes: Int { elements.capacity * MemoryLayout<Element?>.stride + free.capacity * MemoryLayout<Int>.stride }
 
     mutating func insert(_ element: Element) -> Int {

@@ -10,6 +10,9 @@
 //
 // Moving the key (RENAMENX) was rejected: whoever still goes by the old limit, another worker or node, would begin anew.
 // Such may still admit for a moment, so in the beginning each transaction of a subject copies; afterwards only the first.
+//
+// Leases are not copied: an entry that is, nobody takes out when its request ends, and nobody renews. Each limiter charges
+// what runs by the word of the one before it under a name of its own, and frees both when the request ends.
 
 import Hiredis
 import Identity
@@ -37,7 +40,7 @@ struct FormerWindows: Sendable {
         let earlier = before.former[old].flatMap { $0.until > now ? $0 : nil }
         // Entries and counts would be taken for each other; and of counts, neither the greater nor the sum is what was
         // admitted, nor may the least be dropped. Such a window begins anew.
-        guard before.policies[old].form == policy.form, policy.form != .buckets else { return nil }
+        guard before.policies[old].form == policy.form, policy.form == .window else { return nil }
         guard before.policies[old].keyPrefix != policy.keyPrefix else { return earlier }
         var keys = (earlier?.keys ?? []).filter { $0.policy.keyPrefix != policy.keyPrefix }
         keys.append(before.keys[old])
@@ -79,6 +82,24 @@ struct Carrying {
     private init() {
         isNeeded = false
         done = SubjectTable(countMax: 1, seed: 0)
+    }
+}
+
+extension LimiterContext {
+    /// Whom it counts in place of a subject of another context that holds a lease there; `nil` where nobody, or by the
+    /// same key.
+    func counterpart(of subject: SubjectKey, in before: LimiterContext) -> SubjectKey? {
+        let old = before.policies[Int(subject.policy)]
+        let place = policies.firstIndex {
+            $0.form == .leases && $0.name == old.name && $0.key == old.key && $0.tier == old.tier
+        }
+        guard old.form == .leases, let place else { return nil }
+        let counterpart = subject.counted(by: UInt8(clamping: place))
+        // Services may have other numbers than before.
+        guard keys[place].name(counterpart) == before.key(of: subject).name(subject),
+            keys[place].text(counterpart) != before.key(of: subject).text(subject)
+        else { return nil }
+        return counterpart
     }
 }
 

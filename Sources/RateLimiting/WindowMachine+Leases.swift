@@ -12,6 +12,14 @@ extension WindowMachine {
         putRight(Entries(subject: lease.subject, first: lease.name, count: 1, at: now, isCharged: false))
     }
 
+    /// A request runs that another limiter has let in: it counts here too, whatever the limit. Returns its lease.
+    mutating func adopt(_ subject: SubjectKey, at now: MonotonicTime) -> Int32 {
+        context.held.add(subject)
+        var lease: Int32 = -1
+        charge(subject, 1, lease: &lease, at: now)
+        return lease
+    }
+
     /// The request goes on: so must its lease. While nobody is asked there is nothing to renew: all are, when Redis is
     /// back.
     package mutating func renew(_ place: Int32, _ lease: LeaseKeeper.Lease, at now: MonotonicTime) {

@@ -16,9 +16,9 @@ struct FormerWindowTests {
     }
 
     @Test(
-        "those of entries under another limit do; counts do not, and nothing is copied between the two",
+        "those of entries under another limit do; counts and leases do not, and nothing is copied between the two",
         arguments: [
-            (PolicyForm.window, PolicyForm.window, true), (.leases, .leases, true), (.buckets, .buckets, false),
+            (PolicyForm.window, PolicyForm.window, true), (.leases, .leases, false), (.buckets, .buckets, false),
             (.window, .buckets, false), (.buckets, .window, false), (.window, .leases, false),
         ])
     func forms(old: PolicyForm, new: PolicyForm, countsOn: Bool) {

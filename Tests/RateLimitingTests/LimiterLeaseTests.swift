@@ -94,4 +94,54 @@ struct LimiterLeaseTests {
         #expect(!limiter.holdsLeases)
         limiter.close()
     }
+
+    @Test("under another limit what runs counts on, however long; and frees its slot under each when it ends")
+    func changes() throws {
+        let worker = try LeaseWorker()
+        let first = worker.context(1)
+        var limiters = [worker.limiter(first)]
+        let early = try worker.lease(limiters[0])
+        limiters.append(worker.limiter(worker.context(2, before: first)))
+        // On its way when the limit changes; it will be refused by the old one, and one of another client is not.
+        let other = SubjectKey(IPAddress(v4: 0x0a00_0002), policy: 0)
+        let late = worker.ask(limiters[0], other)
+        limiters[0].handOver(to: limiters[1])
+        worker.run { worker.reports[late] != nil }
+        let lateLease = try #require(worker.reports[late]).lease
+        #expect(lateLease >= 0)
+        try worker.run { try worker.entries(2) == 1 }
+        #expect(limiters[1].leases.count == 2)
+        // Renewed by both.
+        let scores = try (worker.scores(1), worker.scores(2))
+        try worker.run { try worker.scores(1) != scores.0 && worker.scores(2) != scores.1 }
+        let second = try worker.lease(limiters[1])
+        let refused = worker.ask(limiters[1])
+        worker.run { worker.reports[refused] != nil }
+        #expect(worker.reports[refused]?.isRefused == true)
+        // And once more.
+        limiters.append(worker.limiter(worker.context(3, before: first)))
+        limiters[1].handOver(to: limiters[2])
+        try worker.run { try worker.entries(3) == 2 }
+        limiters[0].release(early)
+        try worker.run { try worker.entries(1) == 0 && worker.entries(2) == 1 && worker.entries(3) == 1 }
+        limiters[1].release(second)
+        limiters[0].release(lateLease)
+        try worker.run { try worker.entries(2) == 0 && worker.entries(3) == 0 }
+        for limiter in limiters {
+            #expect(!limiter.holdsLeases)
+            limiter.close()
+        }
+    }
+
+    @Test("the same limit counts nobody twice")
+    func stays() throws {
+        let worker = try LeaseWorker()
+        let before = worker.context(2)
+        let limiters = [worker.limiter(before), worker.limiter(worker.context(2, before: before))]
+        let lease = try worker.lease(limiters[0])
+        limiters[0].handOver(to: limiters[1])
+        #expect(limiters[1].leases.count == 0)
+        limiters[0].release(lease)
+        for limiter in limiters { limiter.close() }
+    }
 }
