@@ -196,18 +196,31 @@ extension Worker {
         let retired = RetiringLimiter(limiter, era: limiterEra)
         // Longer than any request waits for Redis: by then it has nobody to answer.
         let pause = context.timeout * 2 + .seconds(1)
+        let until = loop.now + Self.owingMax
         retired.timer = LoopTimer(loop) { [weak self, weak retired] in
-            guard let retired else { return }
-            guard !retired.limiter.holdsLeases else {
-                // Its requests run on, and their leases are renewed.
+            guard let self, let retired else { return }
+            guard !self.isNeeded(retired, until: until) else {
                 retired.timer?.schedule(after: pause)
                 return
             }
             retired.limiter.close()
-            self?.retiring.removeAll { $0 === retired }
+            self.retiring.removeAll { $0 === retired }
         }
         retired.timer?.schedule(after: pause)
         retiring.append(retired)
         return limiter
+    }
+
+    /// A limiter that has something to put right, or knows what Redis may yet forget, goes on with that for so long: no
+    /// longer than what was let in lately is remembered, with some time for Redis to come back.
+    private static let owingMax = TimeSpan.seconds(120)
+    /// So many of them: each has a connection to Redis.
+    private static let owingCountMax = 4
+
+    private func isNeeded(_ retired: RetiringLimiter, until: MonotonicTime) -> Bool {
+        // Its requests run on, and their leases are renewed.
+        if retired.limiter.holdsLeases { return true }
+        guard loop.now < until, retired.limiter.isOwing else { return false }
+        return retiring.suffix(Self.owingCountMax).contains { $0 === retired }
     }
 }

@@ -347,6 +347,11 @@ extension Limiter {
 
     package var holdsLeases: Bool { leases.count > 0 }
 
+    /// Whether Redis does not know yet all that was decided, or may yet forget it.
+    package var isOwing: Bool {
+        machine.isOwing(at: loop.now) || cluster?.limiters.contains { $0.isOwing } ?? false
+    }
+
     /// A request was let in that holds leases; it may run for hours.
     func leasesGiven() {
         keepLeases()

@@ -382,6 +382,16 @@ extension WindowMachine {
         return nil
     }
 
+    /// Whether there is something to put right, or something let in so lately that the server may yet forget it.
+    mutating func isOwing(at now: MonotonicTime) -> Bool {
+        while let oldest = recent.first, now - oldest.at >= context.window(of: oldest.subject) { _ = recent.popFirst() }
+        takeUpReturned()
+        while let oldest = entries.first, now - oldest.at >= context.window(of: oldest.subject) {
+            _ = entries.popFirst()
+        }
+        return !entries.isEmpty || entriesUnderWay > 0 || !recent.isEmpty
+    }
+
     // MARK: Reports
 
     private mutating func reportLoss(_ failure: RedisFailure) {

@@ -44,4 +44,25 @@ struct PuttingRightTests {
         #expect(machine.entries.count == WindowMachine.entriesMax)
         #expect(machine.entriesDropped == 1)
     }
+
+    @Test("a machine owes what it has not put right, and what it let in, as long as those are in their window")
+    func owes() throws {
+        var lost = machine()
+        var owing = [lost.isOwing(at: begin)]
+        charge(&lost, 1, policy: 0, at: begin)
+        owing.append(lost.isOwing(at: begin + .milliseconds(999)))
+        owing.append(lost.isOwing(at: begin + .seconds(1)))
+        charge(&lost, 1, policy: 1, at: begin)
+        owing.append(lost.isOwing(at: begin + .seconds(3_599)))
+        #expect(owing == [false, true, false, true])
+        let bench = try MachineBench()
+        try bench.connect()
+        bench.ask()
+        try bench.pump()
+        #expect(bench.admitted == 1)
+        owing = [bench.machine.isOwing(at: bench.now)]
+        bench.ahead = .seconds(1)
+        owing.append(bench.machine.isOwing(at: bench.now))
+        #expect(owing == [true, false])
+    }
 }
