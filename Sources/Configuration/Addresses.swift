@@ -98,6 +98,14 @@ package enum Host: Hashable, Sendable, CustomStringConvertible {
         case .name(let name): name
         }
     }
+
+    /// As a resolver takes it: without the brackets.
+    package var plain: String {
+        switch self {
+        case .address(let address): address.description
+        case .name(let name): name
+        }
+    }
 }
 
 extension Configuration {

@@ -39,9 +39,5 @@ package func topology(of url: RedisURL) throws(NodeStartError) -> RedisTopology 
 }
 
 private func location(_ host: Host, _ port: UInt16) -> RedisEndpoint.Location {
-    switch host {
-    // Without the brackets that it has in a URL.
-    case .address(let address): .tcp(host: address.description, port: port)
-    case .name(let name): .tcp(host: name, port: port)
-    }
+    .tcp(host: host.plain, port: port)
 }

@@ -44,7 +44,7 @@ package final class Backend: Sendable {
         self.traffic = traffic.backend(service.name, instance.url)
         self.index = index
         key = BackendKey(service: service.name, url: instance.url)
-        host = instance.host.description
+        host = instance.host.plain
         port = instance.port
         basePath = Array(instance.basePath.utf8)
         let authority = instance.authority

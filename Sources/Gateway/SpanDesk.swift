@@ -126,12 +126,7 @@ final class SpanDesk: WakeHandler, StreamHandler {
         if isStopping { timer.schedule(at: stopBy) }
         phase = .resolving
         let mailbox = exporter.mailbox
-        let name =
-            switch settings.endpoint.host {
-            case .address(let address): address.description
-            case .name(let name): name
-            }
-        exporter.resolver.resolve(name) { mailbox.post(.resolved($0)) }
+        exporter.resolver.resolve(settings.endpoint.host.plain) { mailbox.post(.resolved($0)) }
     }
 
     private func ended(_ outcome: Outcome) {

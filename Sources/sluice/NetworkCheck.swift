@@ -26,7 +26,7 @@ struct NetworkCheck {
                 tell(
                     "backend \(service.name) \(backend.url)",
                     ConnectionCheck.problem(
-                        host: backend.host.description, port: backend.port, within: service.timeouts.connect))
+                        host: backend.host.plain, port: backend.port, within: service.timeouts.connect))
             }
         }
         return isWell

@@ -82,6 +82,18 @@ struct ConnectionTests {
         }
     }
 
+    @Test("a backend by its IPv6 address is found, and named as in its URL")
+    func version6() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend(on: #require(IPAddress("::1")))
+            #expect(backend.url.hasPrefix("http://[::1]:"))
+            let file = File([backend], "    hostHeader: backend")
+            let node = try scene.node(file)
+            #expect(try node.get("/").status == 200)
+            #expect(backend.requests.last?.value("Host") == String(backend.url.dropFirst(7)))
+        }
+    }
+
     @Test("a name is resolved, and a base path stands before the forwarded one")
     func names() throws {
         try Scene.play { scene in

@@ -52,7 +52,8 @@ package final class RecordingBackend: Sendable {
         on ip: IPAddress = .v4Loopback, port: UInt16 = 0,
         serving connection: @escaping @Sendable (RecordingBackend, Wire, Int) throws -> Void
     ) throws {
-        let raw = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let family = ip.family == .v4 ? AF_INET : AF_INET6
+        let raw = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw WireError.system("socket", errno: errno) }
         listener = Listening(raw)
         var on: Int32 = 1
@@ -61,12 +62,13 @@ package final class RecordingBackend: Sendable {
         guard unsafe withSocketAddress(wanted, { unsafe bind(raw, $0, $1) }) == 0, listen(raw, 1024) == 0 else {
             throw WireError.system("listen", errno: errno)
         }
-        var bound = sockaddr_in()
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        // The port lies at the same place in an address of either family.
+        var bound = sockaddr_in6()
+        var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
         _ = unsafe withUnsafeMutablePointer(to: &bound) {
             unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe getsockname(raw, $0, &length) }
         }
-        address = SocketAddress(ip: ip, port: UInt16(bigEndian: bound.sin_port))
+        address = SocketAddress(ip: ip, port: UInt16(bigEndian: bound.sin6_port))
         let thread = OSThread(name: "accept") { [self, listener] in
             while true {
                 let accepted = accept(listener.raw, nil, nil)
