@@ -105,7 +105,9 @@ package struct ServerClock: Sendable {
             return .stepped
         }
         noteTransit(saturatingSubtract(sampleHigh.offset, Self.aged(high, by: 1, at: sample.sentAt)), at: now)
-        if Self.aged(sampleLow, by: -1, at: now) >= lowNow { low = sampleLow }
+        let sampleLowNow = Self.aged(sampleLow, by: -1, at: now)
+        keepFloorIfRisen(low, to: sampleLowNow, at: now)
+        if sampleLowNow >= lowNow { low = sampleLow }
         if Self.aged(sampleHigh, by: 1, at: now) <= highNow { high = sampleHigh }
         wariness /= 2
         return .agreed
@@ -121,13 +123,19 @@ package struct ServerClock: Sendable {
         let now = sample.receivedAt
         (floor, floorEndsAt) = (before.floor, before.floorEndsAt)
         (ceiling, ceilingEndsAt) = (before.ceiling, before.ceilingEndsAt)
-        if low.offset > Self.aged(before.high, by: 1, at: now) { keepFloor(before.low, at: now) }
+        keepFloorIfRisen(before.low, to: low.offset, at: now)
         if high.offset < Self.aged(before.low, by: -1, at: now) { keepCeiling(before.high, at: now) }
     }
 
+    /// Where little was known, a step can hide in it: a sample that agrees, and says much more than was known before, may
+    /// come from a clock that was set forward since.
+    private mutating func keepFloorIfRisen(_ bound: Bound, to offset: Int64, at now: MonotonicTime) {
+        if saturatingSubtract(offset, Self.aged(bound, by: -1, at: now)) > transitMin { keepFloor(bound, at: now) }
+    }
+
     private mutating func keepFloor(_ bound: Bound, at now: MonotonicTime) {
-        // The older of two is the lower.
-        if now >= floorEndsAt { floor = bound }
+        // The older of two is the lower, unless the clock was set back in between.
+        if now >= floorEndsAt || (floor?.offset ?? .max) > bound.offset { floor = bound }
         floorEndsAt = now + window
         settlesAt = max(settlesAt, now + window)
     }

@@ -133,6 +133,33 @@ struct ServerClockTests {
     }
 
     @Test(
+        "a step forward that little was known to hide is allowed for as well, also over a new connection, and after a step back",
+        arguments: [false, true], [false, true])
+    func hiddenStep(reconnects: Bool, stepsBack: Bool) {
+        var clock = ServerClock(window: .milliseconds(200))
+        let at = { (milliseconds: Int64) in mono(1_000_000_000 + milliseconds * 1_000_000) }
+        let time = { (milliseconds: Int64, shift: Int64) in
+            RedisTime(microseconds: 1_700_000_000_000_000 + milliseconds * 1_000 + 500 + shift)
+        }
+        clock.observe(ServerTimeSample(sentAt: at(0), receivedAt: at(1), time: time(0, 300_000)))
+        var before: Int64 = 300_000
+        if stepsBack {
+            // Forward, so that there is a lower bound of before already, and then back below it.
+            clock.observe(ServerTimeSample(sentAt: at(10), receivedAt: at(11), time: time(10, 900_000)))
+            before = 0
+        }
+        // A server that hung: what it says is half a second old, or the moment's.
+        clock.reconnected(ServerTimeSample(sentAt: at(20), receivedAt: at(520), time: time(520, before)))
+        let sample = ServerTimeSample(sentAt: at(530), receivedAt: at(531), time: time(530, before + 400_000))
+        if reconnects { clock.reconnected(sample) } else { #expect(clock.observe(sample) == .agreed) }
+        for n in stride(from: 531, to: 730, by: 10) as StrideTo<Int64> {
+            // What others have scored before it, at 525 ms, does not leave before its window is over.
+            #expect(clock.lower(at: at(n)) - .milliseconds(200) <= time(525, before))
+        }
+        #expect(clock.lower(at: at(740)) > time(730, before))
+    }
+
+    @Test(
         "after a step back the upper bound stays ahead until everybody has heard, also over a new connection",
         arguments: [false, true])
     func stepBack(reconnects: Bool) {

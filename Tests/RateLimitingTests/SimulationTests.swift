@@ -519,6 +519,15 @@ struct SimulationTests {
         }
     }
 
+    @Test("what was found by playing is not found again", arguments: [1_890_397_865_522_071_817 as UInt64])
+    func found(seed: UInt64) throws {
+        // Steps that hid in what a node did not know: 16 of 15.
+        let simulation = try Simulation(try #require(Self.conditions.last), seed: seed)
+        defer { simulation.server.server.kill() }
+        try simulation.run()
+        simulation.verify(seed: seed)
+    }
+
     @Test("a client that hammers at five times its limit gets at least 0.97 of it")
     func noStarvation() throws {
         let seed = SimulatedServer.seed
