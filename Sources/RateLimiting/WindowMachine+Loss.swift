@@ -50,21 +50,28 @@ extension WindowMachine {
     package mutating func failed(_ token: UInt64, _ failure: RedisFailure, at now: MonotonicTime) {
         guard let flight = flights.remove(Int(clamping: token)) else { return }
         var mayBeExecuted = true
+        var isHopeless = false
         switch failure {
         case .refused(let text):
             mayBeExecuted = false
             lastHeardAt = now
+            let cause = RedisCause(errorText: text)
             switch flight {
             // A single key of another type says nothing of the server.
-            case .window, .confirmation, .probe: if RedisCause(errorText: text) != .wrongType { refused(failure) }
-            case .entries, .cleanup, .sweep: break
+            case .window, .confirmation, .probe: if cause != .wrongType { refused(failure) }
+            // Nor does what the server would refuse for ever. It is loading its data, or a replica, or takes no writes at
+            // the moment: then that has to be written later.
+            case .entries:
+                isHopeless = cause == .wrongType || cause == .permission
+                if !isHopeless { refused(failure) }
+            case .cleanup, .sweep: break
             case .carrying: report(.anomaly("the window of a former limit cannot be taken along: \(text)"))
             }
         case .notConnected: mayBeExecuted = false
         case .lost, .silent, .late, .malformed, .untrusted: break
         }
         if case .entries = flight { entriesUnderWay -= 1 }
-        failed(flight, isExecuted: mayBeExecuted, isRefused: failure != .notConnected && !mayBeExecuted, at: now)
+        failed(flight, isExecuted: mayBeExecuted, isHopeless: isHopeless, at: now)
     }
 
     /// The server says that it cannot serve.
@@ -74,18 +81,17 @@ extension WindowMachine {
         reportLoss(failure)
     }
 
-    private mutating func failed(_ flight: Flight, isExecuted: Bool, isRefused: Bool = false, at now: MonotonicTime) {
+    private mutating func failed(_ flight: Flight, isExecuted: Bool, isHopeless: Bool = false, at now: MonotonicTime) {
         switch flight {
         case .window(let flight):
             settleByLossRule(flight, mayHaveEntries: isExecuted, at: now)
             landed(flight.transaction.subject, at: now)
         case .confirmation(let flight, _, _): settleByLossRule(flight, mayHaveEntries: true, at: now)
-        // What the server refuses once it would refuse for ever. And what may have been taken off a count must not be
-        // taken off twice.
+        // What may have been taken off a count must not be taken off twice.
         case .entries(let run):
             // What was to be renewed is, a little later.
             let mayRepeat = run.isCharged || !isExecuted || !context.isInBuckets(run.subject)
-            if !isRefused, run.renewal < 0, mayRepeat { returned.append(run) }
+            if !isHopeless, run.renewal < 0, mayRepeat { returned.append(run) }
         case .cleanup, .sweep, .carrying: break
         case .probe: probeUnderWay = false
         }

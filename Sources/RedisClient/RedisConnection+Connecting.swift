@@ -213,6 +213,9 @@ extension RedisConnection {
     }
 
     private func failAll(_ failure: RedisFailure) {
+        // Only what was answered with a refusal is known not to have been executed.
+        var failure = failure
+        if case .refused(let text) = failure { failure = .lost(text) }
         for question in matcher.removeAll() {
             question.requester?.redisFailed(failure, token: question.token)
         }

@@ -320,6 +320,39 @@ struct WindowMachineTests {
         #expect(bench.admitted == 10)
     }
 
+    @Test(
+        "what a server cannot take at the moment is written later: it loads, is a replica, or takes no writes",
+        arguments: ["LOADING x", "READONLY x", "MISCONF x", "NOREPLICAS x", "CLUSTERDOWN x", "OOM x"])
+    func busy(text: String) throws {
+        let bench = try MachineBench(limit: 10)
+        try bench.connect()
+        bench.ask(times: 4)
+        try bench.pump()
+        bench.machine.disconnected(.lost("x"), at: bench.now)
+        try bench.redis("FLUSHALL")
+        try bench.connect()
+        let adding = try #require(bench.next())
+        bench.machine.failed(adding.token, .refused(text), at: bench.now)
+        #expect(bench.next() == nil && !bench.machine.breaker.mayAsk)
+        let probe = try #require(bench.probe())
+        bench.answer(probe, try bench.execute(probe))
+        try bench.pump()
+        #expect(try bench.inWindow() == 4)
+    }
+
+    @Test("what it would refuse for ever is not", arguments: ["WRONGTYPE x", "NOPERM x"])
+    func hopeless(text: String) throws {
+        let bench = try MachineBench(limit: 10)
+        try bench.connect()
+        bench.ask(times: 4)
+        try bench.pump()
+        bench.machine.disconnected(.lost("x"), at: bench.now)
+        try bench.connect()
+        let adding = try #require(bench.next())
+        bench.machine.failed(adding.token, .refused(text), at: bench.now)
+        #expect(bench.next() == nil && bench.machine.breaker.mayAsk)
+    }
+
     @Test("what is added back pushes nobody out of a full window: the oldest make room")
     func addingBack() throws {
         let first = try MachineBench(limit: 3)
