@@ -55,4 +55,20 @@ extension WindowMachine {
             cost: UInt16(clamping: max(0, policy.limit - decision.taken) + spare + 1),
             roomFor: UInt16(clamping: room(flight)), at: now)
     }
+
+    // MARK: After a loss
+
+    /// The counts may be lost, and others may have begun them anew: what was reserved before is taken off no more. It stays
+    /// until its bucket leaves where they are not lost.
+    mutating func reservationsForgotten(at now: MonotonicTime) {
+        countsKnownSince = now
+        var kept = Queue<Entries>()
+        while let run = entries.popFirst() {
+            if !isReservation(run) { kept.append(run) }
+        }
+        entries = kept
+    }
+
+    /// Whether a run gives back what was reserved in a bucket.
+    func isReservation(_ run: Entries) -> Bool { !run.isCharged && context.isInBuckets(run.subject) }
 }

@@ -148,6 +148,7 @@ extension WindowMachine {
         } else {
             // The entry may be what made the window full.
             context.fullWindows.forget(subject)
+            guard at >= countsKnownSince || !context.isInBuckets(subject) else { return }
             putRight(Entries(subject: subject, first: name, count: cost, at: now, isCharged: false))
         }
     }

@@ -19,6 +19,7 @@ extension WindowMachine {
         // A server that was restarted, or has taken over, may know nothing of what was admitted a moment ago. Entries
         // that it still has keep their names, so adding them again changes nothing.
         while let run = recent.popFirst() { putRight(run) }
+        reservationsForgotten(at: sample.receivedAt)
     }
 
     /// Whether a sample says more than roughly what time it is.
@@ -34,6 +35,7 @@ extension WindowMachine {
         context.failures.countDataLoss()
         report(.dataLost)
         while let run = recent.popFirst() { putRight(run) }
+        reservationsForgotten(at: lastHeardAt)
     }
 
     /// The connection is gone; everything under way has failed before.

@@ -88,7 +88,8 @@ extension WindowMachine {
 
     /// Takes over from another machine. Nobody waits longer for that than they would have.
     package mutating func take(_ handover: Handover, at now: MonotonicTime) {
-        for run in handover.entries { putRight(run) }
+        // Where a replica has taken over, it may not have a count that was reserved in, or somebody has begun it anew.
+        for run in handover.entries where !isReservation(run) { putRight(run) }
         for asked in handover.requests { askAgain(handover.subject, asked, at: now) }
     }
 

@@ -155,6 +155,8 @@ package struct WindowMachine: ~Copyable {
     /// On a cluster: the hash tag that makes the probe's keys those of this machine's server.
     var probeTag: [UInt8] = []
     var lastProbeAt = MonotonicTime(nanoseconds: 0)
+    /// Counts of buckets from before may be lost.
+    var countsKnownSince = MonotonicTime(nanoseconds: .min)
     /// Entries that were not put right, for lack of room.
     package internal(set) var entriesDropped = 0
     /// New runs until the list of them may be gone through for what is worth nothing.

@@ -20,11 +20,11 @@ private final class PartBench {
     var answers: [WindowMachine.PartAnswer] = []
     let subject = SubjectKey(IPAddress(v4: 0x0a00_0001))
 
-    init(rule: LossRule = .closed) throws {
+    init(rule: LossRule = .closed, form: PolicyForm = .window) throws {
         server = try RedisServer()
         redis = try server.client()
         context = LimiterContext(
-            Policy(name: "part", limit: 2, window: .seconds(10), burst: 2), lossRule: rule,
+            Policy(name: "part", limit: 2, window: .seconds(10), burst: 2, form: form), lossRule: rule,
             timeout: .milliseconds(50), boot: 0xb007, seed: 5)
         machine = WindowMachine(context, worker: 0)
     }
@@ -46,6 +46,7 @@ private final class PartBench {
 
     func next() -> Transmission? { machine.next(at: now) }
     func send() throws -> Transmission { try #require(next()) }
+    func probe() -> Transmission? { machine.probe(at: now) }
 
     func answer(_ transmission: Transmission) throws {
         let reply: Reply
@@ -105,6 +106,41 @@ struct PartTests {
         bench.ask(4)
         try bench.pump()
         #expect(bench.answers[3].part >= 0)
+    }
+
+    @Test(
+        "what was reserved in a count is taken off no more when the count may be another's: after a loss, or elsewhere",
+        arguments: [0, 1, 2, 3])
+    func lostCount(way: Int) throws {
+        let bench = try PartBench(form: .buckets)
+        defer { bench.server.kill() }
+        try bench.connect()
+        // The marker is known.
+        try bench.answer(try #require(bench.probe()))
+        bench.ask(1)
+        bench.ask(2)
+        try bench.pump()
+        #expect(bench.answers.map { $0.part >= 0 } == [true, true])
+        // One is given back before the loss is known and one after it.
+        bench.settle(bench.answers[0], isKept: false)
+        switch way {
+        case 0, 1:
+            bench.machine.disconnected(.lost("x"), at: bench.now)
+            if way == 1 { try bench.redis("FLUSHALL") }
+            try bench.connect()
+        case 2:
+            try bench.redis("FLUSHALL")
+            bench.ahead = .seconds(1)
+            try bench.answer(try #require(bench.probe()))
+        default:
+            let misplaced = bench.machine.takeMisplaced { _ in false }
+            #expect(misplaced.count == 1)
+            for handover in misplaced { bench.machine.take(handover, at: bench.now) }
+            #expect(bench.next() == nil)
+            return
+        }
+        bench.settle(bench.answers[1], isKept: false)
+        #expect(bench.next() == nil)
     }
 
     @Test("what the loss rule admits is charged when the whole passes, and only then", arguments: [true, false])
