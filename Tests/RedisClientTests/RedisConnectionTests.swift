@@ -199,9 +199,9 @@ struct RedisConnectionTests {
     @Test("an idle connection is not given up")
     func idle() throws {
         let server = try RedisServer()
-        let client = try Client(server.unix, silenceMax: .milliseconds(20))
+        let client = try Client(server.unix, silenceMax: .milliseconds(250))
         #expect(client.run(until: "ready"))
-        for _ in 0..<10 { client.loop.turn(waitMax: .milliseconds(10)) }
+        for _ in 0..<40 { client.loop.turn(waitMax: .milliseconds(10)) }
         client.send(1, "PING")
         #expect(client.run(until: "1 +PONG"))
         #expect(client.log == ["ready", "1 +PONG"])
