@@ -36,6 +36,7 @@ extension Control {
         let before = generation
         let (old, new) = (before.configuration, order.generation.configuration)
         let sharedLoad = sharesLoad
+        isBeginning = true
         generation = order.generation
         let limits = new.gateway.limits
         node.connections.limit(
@@ -71,6 +72,7 @@ extension Control {
         succession = (order, Set(workers.indices))
         retired = before
         for worker in workers { worker.post(.reload(next)) }
+        isBeginning = false
     }
 
     func workerReloaded(_ worker: Int) {

@@ -104,7 +104,7 @@ extension Control {
 
     /// Gives the workers the order of those backends of a service that may be used now.
     func postBalancer(_ service: Service) {
-        guard let index = node.services.firstIndex(where: { $0 === service }) else { return }
+        guard !isBeginning, let index = node.services.firstIndex(where: { $0 === service }) else { return }
         let snapshot = balancer(service)
         for worker in workers { worker.post(.balancer(service: index, snapshot)) }
     }

@@ -76,6 +76,9 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package let board: ConfigurationBoard
     /// A reload that the workers are told of.
     var succession: (order: Succession, missing: Set<Int>)?
+    /// While the next configuration is taken in, and the workers do not know of it: an order of backends by its numbers
+    /// would be taken for one by theirs. They get all orders with it.
+    var isBeginning = false
     let seed: UInt64
     var adminStart: (@Sendable (Control, ListeningSocket) throws -> () -> Void)?
     var adminEnd: (() -> Void)?

@@ -192,6 +192,8 @@ final class Worker: ListenerHandler, WakeHandler {
                 upcoming?.messages.append(message)
                 break
             }
+            // An order of another configuration's backends is none of this one's.
+            guard lanes.indices.contains(index), lanes[index].state === snapshot.state else { break }
             let lane = lanes[index]
             lane.balancer = snapshot
             lane.trials.changed()
