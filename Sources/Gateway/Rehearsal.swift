@@ -1,6 +1,7 @@
 // What start-up would do, short of listening and of changing anything.
 
 package import Configuration
+import Credentials
 import LinuxIO
 
 extension Node {
@@ -20,6 +21,9 @@ extension Node {
         }
         if case .file(let path) = configuration.gateway.accessLog { check("gateway.accessLog", path) }
         check("rateLimit.decisionLog", configuration.rateLimit?.decisionLog)
+        if let auth = configuration.auth {
+            do { try CredentialService.check(auth) } catch { problems.append("auth: \(error)") }
+        }
         return problems
     }
 }

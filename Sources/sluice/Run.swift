@@ -1,7 +1,6 @@
 import Admin
 import ArgumentParser
 import Configuration
-import Credentials
 import EventLoop
 import FoundationEssentials
 import Gateway
@@ -116,14 +115,6 @@ struct Check: ParsableCommand {
         let problems = Node.problems(configuration)
         for problem in problems { printError("\(options.config): \(problem)") }
         if !problems.isEmpty { throw ExitCode(1) }
-        if let auth = configuration.auth {
-            do {
-                try CredentialService.check(auth)
-            } catch {
-                printError("\(options.config): auth: \(error)")
-                throw ExitCode(1)
-            }
-        }
         if network, !NetworkCheck(configuration).run() { throw ExitCode(1) }
         let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
         print(

@@ -123,6 +123,20 @@ struct RolloutTests {
         }
     }
 
+    @Test("a node without a file of keys refuses what needs it, before anybody switches")
+    func keysAreMissing() throws {
+        try Scene.play { scene in
+            let cluster = try cluster(scene)
+            let folder = try TemporaryDirectory()
+            let text = "services:\n  - {name: main, path: /, instances: [\"\(cluster.two.url)\"]}\n"
+            let auth = "auth: {jwt: [{algorithms: [HS256], jwksFile: \"\(folder.path)/none.json\"}]}\n"
+            let push = try run(cluster.nodes[0], ["push", try folder.write(text + auth, to: "pushed.yaml")])
+            #expect(push.exit == 1)
+            #expect(push.errors.contains("none.json cannot be read"))
+            #expect(try cluster.redis.client()("EXISTS", "sluice:config:current").contains("0"))
+        }
+    }
+
     @Test("a node that follows nobody says so, and a file that follows needs a Redis")
     func alone() throws {
         try Scene.play { scene in
