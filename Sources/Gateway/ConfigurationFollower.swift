@@ -43,8 +43,11 @@ final class ConfigurationFollower {
     private(set) var history: [ConfigurationVersion] = []
     /// In force from the cluster; 0: this node's own file.
     private(set) var version = 0
+    /// Of its text.
+    private var hash = ""
     /// Being adopted.
     private var wanted = 0
+    private var wantedHash = ""
     private var failed = 0
     private var notBefore = MonotonicTime(nanoseconds: .min)
     private var expected: Set<String> = []
@@ -87,8 +90,8 @@ final class ConfigurationFollower {
 
     private func look() {
         lookTimer?.schedule(after: Self.lookInterval)
-        readCurrent()
         readHistory()
+        readCurrent()
     }
 
     func told(_ message: String) {
@@ -105,9 +108,11 @@ final class ConfigurationFollower {
     private func readCurrent() {
         ask([["GET", key("current")]]) { [weak self] reply in
             guard let self, let reply, let current = reply.integer(0).map({ Int(clamping: $0) }), current > 0,
-                current != version, current != wanted, current != failed || control.loop.now >= notBefore
+                current != version || isAnotherText, current != wanted,
+                current != failed || control.loop.now >= notBefore
             else { return }
             wanted = current
+            wantedHash = ""
             fetch(current) { found in
                 guard let found else {
                     self.control.logger.error(
@@ -115,9 +120,23 @@ final class ConfigurationFollower {
                     self.wanted = 0
                     return
                 }
+                self.wantedHash = found.hash
                 self.control.board.ask(.adopt(version: current, text: found.text))
             }
         }
+    }
+
+    /// Whether the number of what is in force has been given to another text: Redis had lost its data and counted anew.
+    private var isAnotherText: Bool { history.first { $0.version == version }.map { $0.hash != hash } ?? false }
+
+    /// The highest version that anybody here knows of. A Redis that has lost its data counts from 1 again, and what has
+    /// the number of what is in force would change nothing.
+    private var highest: Int {
+        // A hash has 16 digits.
+        let announced = control.members.compactMap { member in
+            member.info?.configuration.flatMap { $0.utf8.count < 16 ? Int($0) : nil }
+        }
+        return max(version, history.first?.version ?? 0, announced.max() ?? 0)
     }
 
     private func fetch(_ number: Int, _ then: @escaping (ConfigurationVersion?) -> Void) {
@@ -132,13 +151,14 @@ final class ConfigurationFollower {
 
     /// It is in force here, or why it cannot be.
     func adopted(_ number: Int, _ errors: [String]?) {
+        let isWanted = number == wanted
+        if isWanted { wanted = 0 }
         if errors == nil {
-            version = number
+            (version, hash) = (number, isWanted ? wantedHash : "")
             control.announceConfiguration()
             return
         }
         // Others have agreed to what this node cannot do: it keeps what it has, says so, and tries again now and then.
-        wanted = 0
         failed = number
         notBefore = control.loop.now + Self.retryInterval
     }
@@ -167,12 +187,8 @@ final class ConfigurationFollower {
     func push(_ text: String, by: String, note: String) -> Int? {
         guard rollout.state != .proposing, rollout.state != .voting else { return nil }
         rollout = Rollout(ticket: rollout.ticket + 1, state: .proposing)
-        ask([["INCR", key("last")]]) { [weak self] reply in
+        number(after: highest) { [weak self] number in
             guard let self else { return }
-            guard let number = reply?.integer(0).map({ Int(clamping: $0) }), number > 0 else {
-                refuse(["Redis does not answer"])
-                return
-            }
             rollout.version = number
             propose(
                 ConfigurationVersion(
@@ -180,6 +196,23 @@ final class ConfigurationFollower {
                     hash: Node.hash(of: text), text: text))
         }
         return rollout.ticket
+    }
+
+    /// A number that no version has had.
+    private func number(after floor: Int, _ then: @escaping (Int) -> Void) {
+        ask([["INCR", key("last")]]) { [weak self] reply in
+            guard let self else { return }
+            guard let number = reply?.integer(0).map({ Int(clamping: $0) }), number > 0 else {
+                refuse(["Redis does not answer"])
+                return
+            }
+            guard number <= floor else { return then(number) }
+            // Two that do this at once get the same number, and only one of them a vote.
+            ask([["SET", key("last"), "\(floor + 1)"]]) { [weak self] reply in
+                guard let self else { return }
+                if reply?.kind(0) == .status { then(floor + 1) } else { refuse(["Redis does not answer"]) }
+            }
+        }
     }
 
     func rollBack(to number: Int, by: String) -> Int? {

@@ -137,6 +137,30 @@ struct RolloutTests {
         }
     }
 
+    @Test("when Redis has lost its data the next version is a new one, and counts")
+    func dataLoss() throws {
+        try Scene.play { scene in
+            let cluster = try cluster(scene)
+            let folder = try TemporaryDirectory()
+            #expect(try run(cluster.nodes[0], ["push", try pushed(folder, cluster.two.url)]).exit == 0)
+            for node in cluster.nodes { try eventually("it counts") { try node.ask().text == "two" } }
+            let redis = try cluster.redis.client()
+            let (stored, history) = (
+                try redis("HGET", "sluice:config:versions", "1"), try redis("HGET", "sluice:config:history", "1")
+            )
+            _ = try redis("FLUSHALL")
+            let push = try run(cluster.nodes[1], ["push", try pushed(folder, cluster.one.url)])
+            #expect(push.output.contains("version 2 is in force"), "\(push.errors)")
+            for node in cluster.nodes { try eventually("the new one counts") { try node.ask().text == "one" } }
+            // Somebody who knew nothing of it has given the same number to another text.
+            for (key, value) in [("versions", stored), ("history", history)] {
+                let json = value.dropFirst().dropLast().replacing("\"version\":1", with: "\"version\":2")
+                _ = try redis("HSET", "sluice:config:\(key)", "2", String(json))
+            }
+            for node in cluster.nodes { try eventually("the other text counts") { try node.ask().text == "two" } }
+        }
+    }
+
     @Test("a node that follows nobody says so, and a file that follows needs a Redis")
     func alone() throws {
         try Scene.play { scene in
