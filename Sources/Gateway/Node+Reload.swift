@@ -37,7 +37,6 @@ extension Node {
         case .file(let reason): note(reload(source, reason, cluster.withLock { $0 }), reason, ticket)
         case .adopt(let version, let text):
             let errors = reload(source, .cluster, (version, text))
-            if errors == nil { cluster.withLock { $0 = (version, text) } }
             note(errors, .cluster, ticket)
             controlMailbox.post(.configurationAdopted(version: version, errors: errors))
         case .check(let version, let text):
@@ -73,14 +72,18 @@ extension Node {
         do throws(ConfigurationErrors) {
             let own = try source.read()
             let mine = try source.parse(own)
-            // Who no longer follows goes by its own file again.
+            // Who no longer follows goes by its own file again, and forgets what it has followed.
             guard let cluster, mine.config.from == .redis else {
-                return adopt(mine, text: own, settings: try source.settings(of: own), reason)
+                let errors = adopt(mine, text: own, settings: try source.settings(of: own), reason)
+                if errors == nil { self.cluster.withLock { $0 = nil } }
+                return errors
             }
             let name = "version \(cluster.version)"
-            return adopt(
+            let errors = adopt(
                 try source.parse(cluster.text, named: name, over: own), text: cluster.text,
                 settings: try source.settings(of: cluster.text, named: name, over: own), reason)
+            if errors == nil { self.cluster.withLock { $0 = cluster } }
+            return errors
         } catch {
             let lines = error.description.split(separator: "\n").map(String.init)
             for line in lines { logger.error("\(line)") }

@@ -161,6 +161,29 @@ struct RolloutTests {
         }
     }
 
+    @Test("who has gone back to its own file does not come back to what it has followed once")
+    func noReturn() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let (one, two) = (try scene.backend(named: "one"), try scene.backend(named: "two"))
+            let file = own(one, redis)
+            let own = file.yaml
+            let node = try scene.node(file)
+            try LimitTests.reached([node])
+            try node.reload(own + "config: {from: redis}\n")
+            let folder = try TemporaryDirectory()
+            try eventually("it follows") {
+                try run(node, ["push", try pushed(folder, two.url)]).exit == 0
+            }
+            try eventually("it counts") { try node.ask().text == "two" }
+            try node.reload(own)
+            #expect(try node.ask().text == "one")
+            _ = try redis.client()("FLUSHALL")
+            try node.reload(own + "config: {from: redis}\n")
+            #expect(try node.ask().text == "one")
+        }
+    }
+
     @Test("a node that follows nobody says so, and a file that follows needs a Redis")
     func alone() throws {
         try Scene.play { scene in
