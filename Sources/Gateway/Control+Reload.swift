@@ -87,9 +87,7 @@ extension Control {
 
     /// What nobody writes to any more. Writing out what is left may wait for a disk, so it has a thread.
     private func close(_ before: Generation) {
-        let sink = before.context.accessLogSink === node.accessLogSink ? nil : before.context.accessLogSink
-        let isSameLimiter = before.limiterContext === generation.limiterContext
-        let decisions = isSameLimiter ? nil : before.limiterContext?.decisions as? DecisionLog
+        let (sink, decisions) = before.logs(notOf: generation)
         guard sink != nil || decisions != nil else { return }
         // The old limiters may still write what they had asked.
         let patience = (before.limiterContext?.timeout ?? .zero) * 2 + .seconds(2)

@@ -54,6 +54,9 @@ package final class Generation: Sendable {
         } else {
             redis = nil
         }
+        // Logs are opened last: what fails before them leaves nothing open.
+        let authentication = try Self.authentication(configuration, basis, redis: redis, before: before)
+        let spanExporter = try Self.spanExporter(configuration, basis, before: before)
         let policies = limit.map { Node.policies($0) } ?? []
         let isSameLimit =
             limit == old?.rateLimit && (names == old?.services.map(\.name) || !Self.countsServices(policies, limit))
@@ -81,22 +84,37 @@ package final class Generation: Sendable {
                         policies: policies, services: names, seed: SystemClock.random64()))
         }
         let target = configuration.gateway.accessLog
-        accessLogStamp = Self.stamp(target)
         accessLogLosses = basis.losses
         spanCounts = basis.spans
         let sink: LogSink?
-        if let before, target == old?.gateway.accessLog, before.accessLogStamp == accessLogStamp {
+        if let before, target == old?.gateway.accessLog, before.accessLogStamp == Self.stamp(target) {
             sink = before.context.accessLogSink
         } else {
-            sink = try Node.openAccessLog(target, basis.losses)
+            do throws(NodeStartError) {
+                sink = try Node.openAccessLog(target, basis.losses)
+            } catch {
+                if limiterContext !== before?.limiterContext { Self.decisions(of: limiterContext)?.close() }
+                throw error
+            }
         }
-        let authentication = try Self.authentication(configuration, basis, redis: redis, before: before)
+        // The file may be there only now.
+        accessLogStamp = Self.stamp(target)
         context = NodeContext(
             configuration, id: basis.id, workerCount: basis.workerCount, descriptors: basis.descriptors,
             accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, authentication: authentication,
-            spanExporter: try Self.spanExporter(configuration, basis, before: before), before: before?.context)
+            spanExporter: spanExporter, before: before?.context)
         limitStatus = LimitStatus(policies, services: names, limiterSetup)
     }
+
+    /// The logs that only this one of the two writes to.
+    func logs(notOf other: Generation) -> (access: LogSink?, decisions: DecisionLog?) {
+        (
+            context.accessLogSink === other.context.accessLogSink ? nil : context.accessLogSink,
+            limiterContext === other.limiterContext ? nil : Self.decisions(of: limiterContext)
+        )
+    }
+
+    static func decisions(of context: LimiterContext?) -> DecisionLog? { context?.decisions as? DecisionLog }
 
     /// Who looks at credentials goes on where nothing is different for it: it knows keys, and has a line to Redis.
     private static func authentication(

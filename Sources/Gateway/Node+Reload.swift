@@ -104,8 +104,10 @@ extension Node {
     ) -> [String]? {
         let before = current.withLock { $0 }
         let succession: (generation: Generation, sockets: [[ListeningSocket]]?, admin: Succession.AdminSuccession)
+        var made: Generation?
         do throws(NodeStartError) {
             let generation = try Generation(configuration, basis, text: text, before: before)
+            made = generation
             resolveBackends(of: generation, logger)
             let (old, new) = (before.configuration.gateway, configuration.gateway)
             var sockets: [[ListeningSocket]]?
@@ -117,6 +119,7 @@ extension Node {
             succession = (generation, sockets, try adminSuccession(old.admin, new.admin))
         } catch {
             logger.error("\(error)")
+            if let made { abandon(made, for: before) }
             return refused([error.description], reason)
         }
         let arrived = Waiter()
@@ -128,7 +131,10 @@ extension Node {
                     arrived.signal()
                 }))
         arrived.wait()
-        if let problem = outcome.withLock({ $0 }) { return refused([problem], reason) }
+        if let problem = outcome.withLock({ $0 }) {
+            abandon(succession.generation, for: before)
+            return refused([problem], reason)
+        }
         current.withLock { $0 = succession.generation }
         // Whom the workers have asked already finds it in its mailbox.
         startCredentials(of: succession.generation)
@@ -141,6 +147,13 @@ extension Node {
         }
         told(before.configuration, configuration, text, settings, reason)
         return nil
+    }
+
+    /// Closes what only a configuration has opened that does not come into force.
+    private func abandon(_ generation: Generation, for before: Generation) {
+        let logs = generation.logs(notOf: before)
+        logs.access?.close()
+        logs.decisions?.close()
     }
 
     private func adminSuccession(

@@ -398,7 +398,7 @@ package final class Node: Sendable {
     package func reopenLogs() {
         let generation = current.withLock { $0 }
         generation.context.accessLogSink?.reopen()
-        (generation.limiterContext?.decisions as? DecisionLog)?.reopen()
+        Generation.decisions(of: generation.limiterContext)?.reopen()
     }
 
     /// For a moment another process of this node has its name too, which is no mistake.
@@ -445,6 +445,6 @@ package final class Node: Sendable {
         startCredentials(of: nil)
         startSpans(of: nil)?.join()
         last.context.accessLogSink?.close()
-        (last.limiterContext?.decisions as? DecisionLog)?.close()
+        Generation.decisions(of: last.limiterContext)?.close()
     }
 }
