@@ -51,11 +51,15 @@ final class ConfigurationFollower {
     private var failed = 0
     private var notBefore = MonotonicTime(nanoseconds: .min)
     private var expected: Set<String> = []
+    /// Until then the key `proposal` is this node's, and nobody else proposes anything.
+    private var ownsUntil = MonotonicTime(nanoseconds: .min)
 
     /// How often the current version is looked up, for news that was missed.
     private static let lookInterval = TimeSpan.seconds(2)
     /// Checking takes milliseconds, looking up names of backends may take seconds.
     private static let voteTime = TimeSpan.seconds(10)
+    /// Longer than a vote takes, so that nobody begins another one in its midst.
+    private static let ownTime = voteTime + .seconds(2)
     private static let retryInterval = TimeSpan.seconds(30)
     /// Versions that are kept.
     private static let versionsMax = 50
@@ -222,7 +226,7 @@ final class ConfigurationFollower {
         fetch(number) { [weak self] found in
             guard let self else { return }
             guard let found else {
-                refuse(["there is no version \(number)"], owned: false)
+                refuse(["there is no version \(number)"])
                 return
             }
             rollout = Rollout(ticket: ticket - 1)
@@ -233,14 +237,16 @@ final class ConfigurationFollower {
 
     private func propose(_ proposed: ConfigurationVersion) {
         let number = proposed.version
+        let end = control.loop.now + Self.ownTime
         ask([
-            ["SET", key("proposal"), "\(number)", "NX", "PX", "\(Self.voteTime.milliseconds + 2_000)"]
+            ["SET", key("proposal"), "\(number)", "NX", "PX", "\(Self.ownTime.milliseconds)"]
         ]) { [weak self] reply in
             guard let self else { return }
             guard let reply, reply.kind(0) == .status else {
-                refuse(["another configuration is being voted on"], owned: false)
+                refuse(["another configuration is being voted on"])
                 return
             }
+            ownsUntil = end
             var commands = [
                 ["HSET", key("versions"), "\(number)", proposed.json],
                 ["HSET", key("history"), "\(number)", proposed.withoutText.json],
@@ -281,7 +287,9 @@ final class ConfigurationFollower {
     }
 
     private func commit(_ number: Int) {
+        guard control.loop.now < ownsUntil else { return refuse(["the votes came too late"]) }
         voteTimer?.cancel()
+        ownsUntil = MonotonicTime(nanoseconds: .min)
         // No vote that comes now may do it again.
         rollout.state = .proposing
         ask([
@@ -290,7 +298,7 @@ final class ConfigurationFollower {
         ]) { [weak self] reply in
             guard let self else { return }
             guard let reply, reply.kind(1) == .status else {
-                refuse(["Redis did not answer when all had agreed: it may or may not be in force"], owned: false)
+                refuse(["Redis did not answer when all had agreed: it may or may not be in force"])
                 return
             }
             rollout.state = .switched
@@ -299,7 +307,7 @@ final class ConfigurationFollower {
         }
     }
 
-    private func refuse(_ errors: [String], owned: Bool = true) {
+    private func refuse(_ errors: [String]) {
         guard rollout.state == .proposing || rollout.state == .voting else { return }
         voteTimer?.cancel()
         rollout.errors = errors
@@ -307,7 +315,10 @@ final class ConfigurationFollower {
         control.logger.warning(
             "a configuration is refused: all nodes stay with theirs",
             metadata: ["version": "\(rollout.version)", "reason": "\(rollout.errors.joined(separator: "; "))"])
-        if owned { ask([["DEL", key("proposal")]]) { _ in } }
+        // What was refused before it was this node's, or ran out, is another node's by now.
+        guard control.loop.now < ownsUntil else { return }
+        ownsUntil = MonotonicTime(nanoseconds: .min)
+        ask([["DEL", key("proposal")]]) { _ in }
     }
 
     private func readHistory() {

@@ -184,6 +184,25 @@ struct RolloutTests {
         }
     }
 
+    @Test("a proposal that fails leaves another node's alone")
+    func foreignLock() throws {
+        try Scene.play { scene in
+            let cluster = try cluster(scene)
+            let redis = try cluster.redis.client()
+            _ = try redis("SET", "sluice:config:proposal", "99")
+            _ = try redis("SET", "sluice:config:last", "no number")
+            let folder = try TemporaryDirectory()
+            let push = try run(cluster.nodes[0], ["push", try pushed(folder, cluster.two.url)])
+            #expect(push.exit == 1)
+            #expect(push.errors.contains("Redis does not answer"))
+            try eventually("it is told") { cluster.nodes[0].log.contains("a configuration is refused") }
+            #expect(try redis("GET", "sluice:config:proposal").contains("99"))
+            _ = try redis("DEL", "sluice:config:proposal", "sluice:config:last")
+            #expect(try run(cluster.nodes[0], ["push", try pushed(folder, cluster.two.url)]).exit == 0)
+            #expect(try redis("EXISTS", "sluice:config:proposal").contains("0"))
+        }
+    }
+
     @Test("a node that follows nobody says so, and a file that follows needs a Redis")
     func alone() throws {
         try Scene.play { scene in
