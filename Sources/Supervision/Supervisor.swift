@@ -142,7 +142,8 @@ package final class Supervisor {
     private static func mute() -> Channel { Channel(adopting: -1) }
 
     private func ready(_ worker: Worker, _ taken: [(role: SocketRole, socket: ListeningSocket)]) {
-        guard worker.id == candidate?.id || worker.id == current?.id else { return }
+        // Who has been told to end must not become the one that serves.
+        guard worker.id == current?.id || worker.id == candidate?.id && !isStopping else { return }
         // It may tell again, when it listens elsewhere. What it listens on no more is let go of.
         sockets = taken
         if worker.id == candidate?.id {
