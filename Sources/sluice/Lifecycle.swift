@@ -74,7 +74,8 @@ struct RunningNode: Sendable {
         self.parent = parent
         self.lifecycle = lifecycle
         self.logger = logger
-        manager = ServiceManager(environment: parent == nil ? Processes.environment : [:])
+        // Under a supervisor that one speaks; the successor of an unsupervised node is the service itself.
+        manager = ServiceManager(environment: parent?.isSupervised == true ? [:] : Processes.environment)
     }
 
     /// The node serves. Tells those who wait for that, and listens to what they want.
@@ -103,6 +104,7 @@ struct RunningNode: Sendable {
             if signal == Signals.upgrade {
                 lifecycle.askForUpgrade()
             } else if signal == Signals.hangUp {
+                if !isStopping { manager.reloading(at: SystemClock.monotonic()) }
                 node.reload(.signal)
             } else if signal == Signals.reopen {
                 node.reopenLogs()

@@ -269,6 +269,44 @@ struct SupervisionTests {
         }
     }
 
+    @Test("a service manager follows an unsupervised node through reloads and upgrades")
+    func notifiesOfSuccessors() throws {
+        try Scene.play { scene in
+            let directory = try TemporaryDirectory()
+            let manager = try Notified("\(directory.path)/notify")
+            var file = File([try scene.backend()])
+            file.gateway = "adminToken: a-secret-of-tests"
+            let node = try scene.node(
+                file, ["--no-supervise"], environment: ["NOTIFY_SOCKET": "\(directory.path)/notify"])
+            var said = ""
+            func hears(_ words: String) throws {
+                try eventually("it says \(words)") {
+                    while let next = manager.next() { said += next + "\n" }
+                    return said.contains(words)
+                }
+                said = ""
+            }
+            try hears("READY=1\n")
+            for turn in 0..<2 {
+                let pid = try node.number("pid")
+                _ = kill(pid_t(pid), SIGHUP)
+                try hears("RELOADING=1\nMONOTONIC_USEC=")
+                try eventually("it has read the file") {
+                    try node.admin("/api/config").text.contains("\"answered\":1")
+                }
+                let admin = try #require(node.admin)
+                let upgrade = try runSluice(["upgrade", "--admin", "\(admin)", "--token", "a-secret-of-tests"])
+                #expect(upgrade.exit == 0, "\(turn): \(upgrade.errors)")
+                try eventually("the new one is asked") { try node.number("pid") != pid }
+                try hears("MAINPID=\(try node.number("pid"))")
+            }
+            let pid = pid_t(try node.number("pid"))
+            _ = kill(pid, SIGTERM)
+            try hears("STOPPING=1")
+            try eventually("it ends") { kill(pid, 0) != 0 || readFile("/proc/\(pid)/stat").contains(") Z") }
+        }
+    }
+
     /// A socket as a service manager has it.
     private final class Notified {
         private let raw: Int32
