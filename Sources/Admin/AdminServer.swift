@@ -15,24 +15,31 @@ package enum AdminServer {
     package static func start(_ control: Control, on socket: ListeningSocket, _ lifecycle: Lifecycle)
         throws(SystemError) -> () -> Void
     {
-        // One that was made stays for the life of the process, whatever becomes of the listener.
-        var made: String?
-        if control.adminToken == nil, let left = AdminToken.leave(port: socket.address.port) {
-            made = left.token
-            control.whenStopped = { SecretFile.remove(path: left.path) }
+        // One that was made stays for the life of the listener, whatever is configured later.
+        var made: AdminToken?
+        if control.adminToken == nil {
+            made = AdminToken.leave(port: socket.address.port, inheriting: lifecycle.inheritsAdmin)
+        }
+        control.whenStopped = { [unowned control, made] in
+            made?.processEnds(
+                isReplaced: control.readiness == .replaced, hasDrained: control.readiness == .draining)
         }
         let isLoopback = socket.address.ip.isLoopback
         let streams = EventStreams(control.events, loop: control.loop)
         control.watchTraffic()
         let server = try JSONServer(socket, loop: control.loop) { [weak control] request in
             guard let control else { return .problem(503, "The node has ended") }
-            let gate = AdminGate(token: control.adminToken ?? made, isLoopback: isLoopback)
+            let gate = AdminGate(token: control.adminToken ?? made?.text, isLoopback: isLoopback)
             if let refusal = gate.refusal(of: request) { return refusal }
             if request.path == "/api/events", request.method == "GET" { return streams.answer(request) }
             return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control, lifecycle)
         }
         control.whenHandingOver { server.leave() }
-        return { server.close() }
+        return { [unowned control, made] in
+            server.close()
+            made?.remove()
+            control.whenStopped = nil
+        }
     }
 
     private static func answer(

@@ -23,24 +23,45 @@ public enum SecretFile {
         return nil
     }
 
-    /// Reads it, if it is the user's own or root's.
-    public static func read(name: String) -> String? {
-        for folder in folders() {
-            let raw = unsafe open("\(folder)/\(name)", O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
-            guard raw >= 0 else { continue }
-            let file = Descriptor(adopting: raw)
-            var status = stat()
-            guard unsafe fstat(file.raw, &status) == 0, status.st_uid == geteuid() || status.st_uid == 0 else {
-                continue
-            }
-            var bytes = [UInt8](repeating: 0, count: 4_096)
-            let n = retryingInterrupts { unsafe Glibc.read(file.raw, &bytes, bytes.count) }
-            if n > 0 { return String(decoding: bytes[..<n], as: UTF8.self) }
+    /// What a process of this user has written before, if nobody else can have put it there.
+    public static func own(name: String) -> (text: String, path: String)? {
+        for folder in folders() where prepare(folder) {
+            let path = "\(folder)/\(name)"
+            guard let (text, status) = contents(of: path), status.st_uid == geteuid(), status.st_nlink == 1,
+                status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 == 0
+            else { continue }
+            return (text, path)
         }
         return nil
     }
 
-    public static func remove(path: String) { _ = unsafe unlink(path) }
+    /// Reads it, if it is the user's own or root's.
+    public static func read(name: String) -> String? {
+        for folder in folders() {
+            guard let (text, status) = contents(of: "\(folder)/\(name)"),
+                status.st_uid == geteuid() || status.st_uid == 0
+            else { continue }
+            return text
+        }
+        return nil
+    }
+
+    /// Removes it where it holds this text still: another process may have written its own meanwhile.
+    public static func remove(_ text: String, path: String) {
+        if contents(of: path)?.text == text { _ = unsafe unlink(path) }
+    }
+
+    private static func contents(of path: String) -> (text: String, status: stat)? {
+        // A pipe without a writer would wait for one.
+        let raw = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard raw >= 0 else { return nil }
+        let file = Descriptor(adopting: raw)
+        var status = stat()
+        guard unsafe fstat(file.raw, &status) == 0 else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 4_096)
+        let n = retryingInterrupts { unsafe Glibc.read(file.raw, &bytes, bytes.count) }
+        return n > 0 ? (String(decoding: bytes[..<n], as: UTF8.self), status) : nil
+    }
 
     private static func folders() -> [String] {
         var folders: [String] = []

@@ -17,6 +17,8 @@ package final class Lifecycle: Sendable {
     /// Processes of this node that its supervisor has seen crash, this one's predecessors.
     package let crashes: Int
     package let lastCrash: String?
+    /// Whether it listens where another process of this node does, or did, for its operators.
+    package let inheritsAdmin: Bool
 
     private let state = Mutex(Upgrade.none)
     private let start = Mutex<(@Sendable () -> Void)?>(nil)
@@ -27,6 +29,7 @@ package final class Lifecycle: Sendable {
         isSupervised = parent?.isSupervised ?? false
         crashes = Int(environment[HandoverKeys.crashes] ?? "") ?? 0
         lastCrash = environment[HandoverKeys.lastCrash]
+        inheritsAdmin = SocketList(environment[HandoverKeys.sockets] ?? "").entries.contains { $0.role == .admin }
     }
 
     package var upgrade: Upgrade { state.withLock { $0 } }

@@ -166,6 +166,60 @@ struct UpgradeTests {
         }
     }
 
+    @Test("the token that a node has made is its successor's, and outlives one that fails", arguments: [true, false])
+    func madeToken(isSupervised: Bool) throws {
+        try Scene.play { scene in
+            let file = File([try scene.backend()])
+            let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
+            let admin = try #require(node.admin)
+            let path = "\(node.runtimeDirectory)/sluice-admin-\(admin.port).token"
+            let environment = ["XDG_RUNTIME_DIR": node.runtimeDirectory]
+            func upgrade() throws -> (exit: Int32, output: String, errors: String) {
+                try runSluice(["upgrade", "--admin", "\(admin)"], environment: environment)
+            }
+            // It fails after it has opened everything: nobody may listen there.
+            let taken = try SilentListener()
+            try node.write(
+                file.yaml.replacing("port: \"127.0.0.1:0\"", with: "port: \"127.0.0.1:\(taken.address.port)\""))
+            #expect(try upgrade().exit == 1)
+            try node.write(file.yaml)
+            for turn in 0..<2 {
+                let ended = node.log.ranges(of: "reason=\"all connections are closed\"").count
+                let pid = try node.number("pid")
+                let said = try upgrade()
+                #expect(said.exit == 0, "\(turn): \(said.errors)")
+                try eventually("the new one is asked") { try node.number("pid") != pid }
+                try eventually("the old one ends") {
+                    node.log.ranges(of: "reason=\"all connections are closed\"").count > ended
+                }
+                try eventually("it is gone") {
+                    kill(pid_t(pid), 0) != 0 || readFile("/proc/\(pid)/stat").contains(") Z")
+                }
+                #expect(readFile(path).count == 32)
+            }
+            // Where the listener moves, the file goes along.
+            let moved = try freePort()
+            try node.write(file.yaml.replacing("admin: \"127.0.0.1:0\"", with: "admin: \"127.0.0.1:\(moved)\""))
+            _ = kill(pid_t(try node.number("pid")), SIGHUP)
+            try eventually("the new file is there") {
+                readFile("\(node.runtimeDirectory)/sluice-admin-\(moved).token").count == 32
+            }
+            #expect(readFile(path).isEmpty)
+            let drain = try runSluice(
+                ["upgrade", "--admin", "127.0.0.1:\(moved)"], environment: environment)
+            #expect(drain.exit == 0, "\(drain.errors)")
+            let wire = try Wire.connect(to: SocketAddress(ip: .v4Loopback, port: moved))
+            try wire.send("GET /api/node HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            let text = try wire.readResponse().text
+            let start = try #require(text.firstRange(of: "\"pid\":")?.upperBound)
+            let last = try #require(Int32(text[start...].prefix { $0.isNumber }))
+            if isSupervised { #expect(try node.terminate() == 0) } else { _ = kill(last, SIGTERM) }
+            try eventually("the last one takes it along") {
+                readFile("\(node.runtimeDirectory)/sluice-admin-\(moved).token").isEmpty
+            }
+        }
+    }
+
     @Test("without the token nobody upgrades")
     func token() throws {
         try Scene.play { scene in
