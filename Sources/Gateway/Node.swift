@@ -383,9 +383,19 @@ package final class Node: Sendable {
             let worker = Worker(
                 node: context, index: index, loop: loop, mailbox: workerMailboxes[index], control: controlMailbox,
                 balancers: context.services.map { $0.balancer { _ in true } })
-            try worker.listen(on: listeners.withLock { $0[index] })
-            started.signal()
+            var hasBegun = false
+            worker.begin(on: listeners.withLock { $0[index] }) { [self] error in
+                hasBegun = true
+                if let error {
+                    failed(error)
+                    loop.stop()
+                } else {
+                    started.signal()
+                }
+            }
             loop.run()
+            // It was stopped before.
+            if !hasBegun { started.signal() }
         } catch {
             failed(error)
         }

@@ -73,9 +73,10 @@ final class Upcoming {
 
 extension Worker {
     /// A Redis that takes longer to log in to is as good as lost, and the loss rule decides in the meantime.
-    private static let limiterPatience = TimeSpan.seconds(1)
+    static let limiterPatience = TimeSpan.seconds(1)
 
     func reload(_ next: WorkerSuccession) {
+        listenNow()
         // Requests must not fall under the loss rule only because a connection is being made.
         guard !next.node.limiterSetup.isSame(as: node.limiterSetup), limiter?.isAsking ?? true,
             let (made, hearing) = makeLimiter(next.node)

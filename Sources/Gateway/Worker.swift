@@ -62,6 +62,8 @@ final class Worker: ListenerHandler, WakeHandler {
     var limiter: Limiter?
     var tokenBuckets: TokenBucketStore?
     var limiterHearing: Hearing?
+    /// Until it listens.
+    var beginning: Beginning?
     /// The next configuration, while its limiter is on its way.
     var upcoming: Upcoming?
     /// Limiters of before that owe answers.
@@ -204,7 +206,9 @@ final class Worker: ListenerHandler, WakeHandler {
         case .forgetCredentials: callers?.forget()
         case .reload(let succession): reload(succession)
         case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
-        case .drain(let handingOver): drain(handingOver: handingOver)
+        case .drain(let handingOver):
+            listenNow()
+            drain(handingOver: handingOver)
         case .weigh: memorySweep.begin()
         case .stop: loop.stop()
         }

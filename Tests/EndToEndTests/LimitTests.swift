@@ -209,6 +209,21 @@ struct LimitTests {
         }
     }
 
+    @Test("a node that starts decides nobody by the loss rule while it connects to Redis, and starts without one")
+    func starting() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let backend = try scene.backend()
+            let limits = "requestsPerSecond: 100, burstSize: 100, onRedisLoss: closed, timeout: 5s, redisURL:"
+            // It takes a while to answer.
+            #expect(try redis.client()("CLIENT", "PAUSE", "700", "ALL") == "+OK")
+            let node = try scene.node(Self.file(backend, "\(limits) \"redis://127.0.0.1:\(redis.port)\""))
+            #expect(try node.ask().status == 200)
+            let lonely = try scene.node(Self.file(backend, "\(limits) \"redis://127.0.0.1:1\""))
+            #expect(try lonely.ask().status == 429)
+        }
+    }
+
     @Test("a Redis that hangs costs a few requests the timeout and none an answer")
     func hanging() throws {
         try Scene.play { scene in
