@@ -2,8 +2,8 @@
 
 import LinuxIO
 
-/// Field names, to be compared as backends may read them: CGI, WSGI and PHP know no case and give `X_User` and `X-User` to
-/// the application under one name, so whoever checks one of them must look for both.
+/// Field names, to be compared as backends may read them: CGI, WSGI and PHP know no case and give `X_User`, `X.User` and
+/// `X-User` to the application under one name, so whoever checks one of them must look for all.
 package struct GuardedNames: Sendable {
     private let names: [[UInt8]]
 
@@ -13,12 +13,13 @@ package struct GuardedNames: Sendable {
 
     package var isEmpty: Bool { names.isEmpty }
 
+    /// In lower case, with `-` for all that is neither letter nor digit.
     @inline(__always)
     private static func folded(_ byte: UInt8) -> UInt8 {
         switch byte {
+        case 0x30...0x39, 0x61...0x7a: byte
         case 0x41...0x5a: byte | 0x20
-        case UInt8(ascii: "_"): UInt8(ascii: "-")
-        default: byte
+        default: UInt8(ascii: "-")
         }
     }
 
