@@ -48,6 +48,17 @@ extension ClientConnection {
         if !key.isRepeated { line.append(bytes.extracting(key.value.upperBound..<head.target.upperBound)) }
     }
 
+    /// The query with its question mark, without a key that nobody gets. One that is repeated has been refused.
+    func appendQuery(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, to output: inout ByteBuffer) {
+        let (start, end) = (head.path.upperBound, head.pathAndQuery.upperBound)
+        guard hidesKeys, let key = keyParameter(head, bytes) else {
+            output.append(bytes.extracting(start..<end))
+            return
+        }
+        output.append(bytes.extracting(start..<key.cut.lowerBound))
+        output.append(bytes.extracting(key.cut.upperBound..<end))
+    }
+
     /// Finds out who asks. Where the answer is `false` the request goes on later, or was answered.
     ///
     /// - Parameter service: its number.

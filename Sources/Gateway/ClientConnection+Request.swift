@@ -79,6 +79,11 @@ extension ClientConnection: LimitRequester {
         let lane = worker.lanes[index]
         self.lane = lane
         let service = lane.service
+        // Only the first would be taken out of the query: whatever the service asks, this is no request to pass on.
+        if let hiddenKey, hiddenKey.isRepeated, hidesKeys {
+            refuse(.unidentified(.ambiguous))
+            return
+        }
         if let transforms = service.transforms, answersByItself(transforms, head, bytes) { return }
         guard service.takes(method: bytes.extracting(head.methodBytes)) else {
             refuse(.methodNotAllowed(allow: service.allowLine))

@@ -178,7 +178,7 @@ extension ClientConnection {
             output.append(end > 0 && host[end - 1] == UInt8(ascii: ":") ? host.extracting(0..<end - 1) : host)
         case .method: output.append(bytes.extracting(head.methodBytes))
         case .path: output.append(bytes.extracting(head.path))
-        case .query: output.append(bytes.extracting(head.path.upperBound..<head.pathAndQuery.upperBound))
+        case .query: appendQuery(head, bytes, to: &output)
         case .service: if let service { output.append(service.nameBytes) }
         case .user: if let names = callerNames { output.append(names.user) }
         case .org: if let names = callerNames { output.append(names.org) }

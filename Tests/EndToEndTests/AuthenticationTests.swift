@@ -68,6 +68,7 @@ struct AuthenticationTests {
                 ("/required?api_keys=\(Self.fileKey)", "", 401, "credentials-missing"),
                 ("/optional", "", 200, nil), ("/optional", good, 200, nil),
                 ("/optional", expired, 401, "invalid-token"),
+                ("/none?api_key=x&a=1&api_key=\(Self.fileKey)", "", 400, "credentials-ambiguous"),
                 ("/none", "", 200, nil), ("/none", expired, 200, nil), ("/none", good + good, 200, nil),
                 ("/scoped", good, 403, "insufficient-scope"), ("/scoped", key, 200, nil),
                 (
@@ -183,6 +184,32 @@ struct AuthenticationTests {
                     == (hides ? ["/?b=2", "/?b=2"] : ["/?api_key=\(key)&b=2", "/?b=2&api_key=\(key)"]))
             // Whoever it is from is known all the same.
             #expect(requests[0].value("X-User") == "7" && requests[3].value("X-User") == "7")
+        }
+    }
+
+    @Test("templates know the query without a key that nobody gets", arguments: [true, false])
+    func templates(hides: Bool) throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = Self.file(backend)
+            if !hides { file.auth.replace("query: api_key", with: "query: api_key, hideCredentials: false") }
+            file.services[2].more = """
+                transforms: {request: {set: {X-Original: "{path}{query}"}}, \
+                redirects: [{prefix: /none/old, to: "https://other.example/{query}"}]}
+                """
+            let node = try scene.node(file)
+            let key = "api_key=\(Self.fileKey)"
+            for (query, hidden) in [
+                ("?\(key)", ""), ("?a=1&\(key)&b=2", "?a=1&b=2"), ("?\(key)&b=2", "?b=2"), ("?b=2&\(key)", "?b=2"),
+                ("?b=2", "?b=2"), ("", ""),
+            ] {
+                let expected = hides ? hidden : query
+                #expect(try node.ask("GET /none\(query) HTTP/1.1").status == 200)
+                #expect(backend.requests.last?.value("X-Original") == "/none\(expected)")
+                #expect(backend.requests.last?.target == "/\(expected)")
+            }
+            let answer = try node.ask("GET /none/old?a=1&\(key) HTTP/1.1")
+            #expect(answer.value("Location") == "https://other.example/?a=1\(hides ? "" : "&\(key)")")
         }
     }
 
