@@ -368,8 +368,7 @@ extension ClientConnection: LimitRequester {
     /// Writes the last chunk with the trailers that came behind it.
     private func endRequestChunks(in output: inout ByteBuffer) {
         if let trailers {
-            output.appendLastChunk(
-                trailers: trailers.request.bytes, without: worker.node.authentication?.guarded ?? GuardedNames.none)
+            output.appendLastChunk(trailers: trailers.request.bytes, without: lane?.guarded ?? GuardedNames.none)
         } else {
             output.appendLastChunk()
         }

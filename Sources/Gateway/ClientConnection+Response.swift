@@ -209,7 +209,12 @@ extension ClientConnection {
 
     /// Writes the last chunk with the trailers that came behind it.
     private func endResponseChunks(in output: inout ByteBuffer) {
-        if let trailers { output.appendLastChunk(trailers: trailers.response.bytes) } else { output.appendLastChunk() }
+        if let trailers {
+            output.appendLastChunk(
+                trailers: trailers.response.bytes, without: lane?.guardedOfAnswers ?? GuardedNames.none)
+        } else {
+            output.appendLastChunk()
+        }
     }
 
     private func sendOutput(_ output: inout ByteBuffer, _ body: Span<UInt8>) {

@@ -3,6 +3,7 @@
 
 import Balancing
 import Configuration
+import HTTP1
 import Primitives
 
 final class Lane {
@@ -14,6 +15,9 @@ final class Lane {
     let via: [UInt8]
     let transforms: ServiceTransforms?
     let tellsLimits: Bool
+    /// What no trailer of a request, and none of an answer, may say: what the configuration sets or removes in the head.
+    let guarded: GuardedNames
+    let guardedOfAnswers: GuardedNames
     /// By the places of the backends.
     let pools: [BackendPool]
     /// The order of the backends that may be used. Until the next configuration it follows the view of the cluster.
@@ -30,6 +34,10 @@ final class Lane {
         via = node.via
         transforms = service.transforms
         tellsLimits = node.tellsLimits
+        let own = [node.authentication?.guarded, service.transforms?.requestGuarded].compactMap { $0 }
+        guarded = GuardedNames(own + (node.marking?.guarded ?? []))
+        let answered = [service.transforms?.responseGuarded].compactMap { $0 }
+        guardedOfAnswers = GuardedNames(answered + (node.marking?.guardedOfAnswers ?? []))
         self.balancer = balancer
         let (settings, old) = (service.settings, before?.service.settings)
         let keepsPools = settings.timeouts == old?.timeouts && settings.pool == old?.pool

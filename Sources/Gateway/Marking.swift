@@ -62,6 +62,9 @@ final class Marking: Sendable {
 
     let id: ID?
     let traces: Traces?
+    /// What a backend is told in the head alone, and what a client is.
+    var guarded: [GuardedNames] { [id?.guarded, traces?.both].compactMap { $0 } }
+    var guardedOfAnswers: [GuardedNames] { id.map { $0.responds ? [$0.guarded] : [] } ?? [] }
     /// What the access log wants, and behind it what spans want.
     let noted: [Noted]
     let authorityPlace: Int

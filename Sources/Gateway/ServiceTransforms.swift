@@ -16,6 +16,9 @@ final class ServiceTransforms: Sendable {
     let responseDropped: FoldedNames
     /// The same for answers that are compressed on their way.
     let compressedDropped: FoldedNames
+    /// The same names, for trailers.
+    let requestGuarded: GuardedNames
+    let responseGuarded: GuardedNames
     /// Whether answers speak of who asks.
     let tellsCaller: Bool
     /// Clients that are served during maintenance.
@@ -24,11 +27,14 @@ final class ServiceTransforms: Sendable {
     init?(_ settings: Configuration.Transforms?) {
         guard let settings else { return nil }
         self.settings = settings
-        requestDropped = FoldedNames(settings.request.set.map(\.name) + settings.request.remove)
+        let requestNames = settings.request.set.map(\.name) + settings.request.remove
+        requestDropped = FoldedNames(requestNames)
+        requestGuarded = GuardedNames(requestNames)
         tellsCaller = (settings.response.set + settings.response.add).contains { field in
             field.value.variables.contains(where: \.isOfCaller)
         }
         let names = settings.response.set.map(\.name) + settings.response.remove
+        responseGuarded = GuardedNames(names)
         let prefixes = settings.cors == nil ? [] : ["access-control-"]
         responseDropped = FoldedNames(names, prefixes: prefixes)
         // RFC 9110 §14.3: ranges of the compressed content are not to be had.

@@ -7,9 +7,12 @@ import LinuxIO
 package struct GuardedNames: Sendable {
     private let names: [[UInt8]]
 
-    package static let none = GuardedNames([])
+    package static let none = GuardedNames([String]())
 
     package init(_ names: [String]) { self.names = names.map { $0.utf8.map(Self.folded) } }
+
+    /// The names of all of them.
+    package init(_ all: [GuardedNames]) { names = all.flatMap(\.names) }
 
     package var isEmpty: Bool { names.isEmpty }
 
