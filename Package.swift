@@ -152,7 +152,7 @@ let package = Package(
         tests(
             of: "Gateway",
             ["Primitives", "LinuxIO", "HTTP1", "Identity", "Configuration", "RateLimiting", "TestSupport"]),
-        tests(of: "Admin", ["Primitives"]),
+        tests(of: "Admin", ["Primitives", "LinuxIO", "EventLoop"]),
         .testTarget(
             name: "EndToEndTests",
             dependencies: [

@@ -6,6 +6,10 @@ import LinuxIO
 import Membership
 
 enum AdminConfiguration {
+    static func wantsBody(_ request: SmallRequest) -> Bool {
+        request.method == "POST" && request.path == "/api/config/push"
+    }
+
     /// `GET /api/config`, `POST /api/reload`.
     static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer? {
         switch (request.path, request.method) {

@@ -29,10 +29,12 @@ package enum AdminServer {
         control.watchTraffic()
         let server = try JSONServer(socket, loop: control.loop) { [weak control] request in
             guard let control else { return .problem(503, "The node has ended") }
-            let gate = AdminGate(token: control.adminToken ?? made?.text, isLoopback: isLoopback)
-            if let refusal = gate.refusal(of: request) { return refusal }
             if request.path == "/api/events", request.method == "GET" { return streams.answer(request) }
             return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control, lifecycle)
+        } admit: { [weak control] request in
+            let gate = AdminGate(token: control?.adminToken ?? made?.text, isLoopback: isLoopback)
+            if let refusal = gate.refusal(of: request) { return .refused(refusal) }
+            return AdminConfiguration.wantsBody(request) ? .withBody : .withoutBody
         }
         control.whenHandingOver { server.leave() }
         return { [unowned control, made] in

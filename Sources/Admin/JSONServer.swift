@@ -1,5 +1,5 @@
 // A small HTTP server for answers that are made at once: the admin listener and the demo backend. Bodies of requests are
-// read and dropped. An answer may also be a stream that goes on until either side ends it.
+// read and dropped, but where one is wanted. An answer may also be a stream that goes on until either side ends it.
 
 package import EventLoop
 import HTTP1
@@ -20,7 +20,7 @@ package struct SmallRequest: Sendable {
     package var host = ""
     package var origin = ""
     package var fetchSite = ""
-    /// Up to `JSONServer.bodyBytesMax`; more is cut off.
+    /// Where one is wanted, up to `JSONServer.bodyBytesMax`; more is cut off.
     package var body: [UInt8] = []
 }
 
@@ -47,6 +47,14 @@ package struct SmallAnswer {
     }
 }
 
+/// What is to be done about a request whose head is known.
+package enum Admission {
+    /// It is answered so, whatever its body may be.
+    case refused(SmallAnswer)
+    case withoutBody
+    case withBody
+}
+
 /// An answer that goes on. Who reads it more slowly than it is written is let go: nothing piles up here.
 final class AnswerStream {
     private weak var stream: Stream?
@@ -64,7 +72,8 @@ final class AnswerStream {
         if case .failed = stream.send(Array(text.utf8).span) { return false }
         guard stream.pendingOutput <= Self.pendingBytesMax else {
             stream.abortOnClose()
-            stream.wakeSoon()
+            // Its owner ends it: nothing is read while there is something to send, so that no other event would.
+            stream.deadline = stream.loop.now
             self.stream = nil
             return false
         }
@@ -72,22 +81,43 @@ final class AnswerStream {
     }
 }
 
+/// What the connections of a server share.
+private final class JSONDesk {
+    let admit: (SmallRequest) -> Admission
+    let answer: (SmallRequest) -> SmallAnswer
+    var open = 0
+    /// Bodies that are kept until they are whole.
+    var bodies = 0
+
+    init(admit: @escaping (SmallRequest) -> Admission, answer: @escaping (SmallRequest) -> SmallAnswer) {
+        self.admit = admit
+        self.answer = answer
+    }
+}
+
 package final class JSONServer: ListenerHandler {
     private let loop: Loop
-    private let answer: (SmallRequest) -> SmallAnswer
-    private var open = 0
+    private let desk: JSONDesk
     private var listener: Listener?
+
+    /// Connections.
+    var open: Int { desk.open }
 
     /// As much as a configuration may hold.
     package static let bodyBytesMax = 1 << 20
     /// Operators, monitors and a few demo clients; more at once is a mistake or an attack.
     private static let connectionsMax = 1024
 
-    package init(_ socket: ListeningSocket, loop: Loop, answer: @escaping (SmallRequest) -> SmallAnswer)
-        throws(SystemError)
-    {
+    /// Operators who push a configuration in the same moment; together their bodies take 8 MiB.
+    static let bodiesMax = 8
+
+    /// - Parameter admit: asked when the head of a request is there, before anything is done about its body.
+    package init(
+        _ socket: ListeningSocket, loop: Loop, answer: @escaping (SmallRequest) -> SmallAnswer,
+        admit: @escaping (SmallRequest) -> Admission = { _ in .withoutBody }
+    ) throws(SystemError) {
         self.loop = loop
-        self.answer = answer
+        desk = JSONDesk(admit: admit, answer: answer)
         listener = try loop.listen(on: socket, handler: self)
     }
 
@@ -103,13 +133,12 @@ package final class JSONServer: ListenerHandler {
         listener = nil
     }
 
-    package func takePlace(_ listener: Listener, certain: Bool) -> Bool { open < Self.connectionsMax }
+    package func takePlace(_ listener: Listener, certain: Bool) -> Bool { desk.open < Self.connectionsMax }
 
     package func accepted(_ connection: consuming Accepted, by listener: Listener) {
         Socket.setNoDelay(connection.descriptor)
-        let handler = JSONConnection(answer) { [weak self] in self?.open -= 1 }
-        guard let stream = try? loop.adopt(connection.take(), handler: handler) else { return }
-        open += 1
+        guard let stream = try? loop.adopt(connection.take(), handler: JSONConnection(desk)) else { return }
+        desk.open += 1
         stream.deadline = loop.now + JSONConnection.idleTime
     }
 
@@ -117,37 +146,43 @@ package final class JSONServer: ListenerHandler {
 }
 
 private final class JSONConnection: StreamHandler {
-    private let answer: (SmallRequest) -> SmallAnswer
-    private let closed: () -> Void
+    private let desk: JSONDesk
     private var input = ByteBuffer()
     private var output = ByteBuffer()
     private var head = RequestHead()
     private var body = BodyDecoder(RequestFraming.none, limits: HeadLimits())
     /// The request whose body is being read.
     private var pending: SmallRequest?
+    /// What it is answered in any case.
+    private var refusal: SmallAnswer?
+    private var keepsBody = false
     private var keepAlive = true
     private var withBody = true
     private var closing = false
     /// Whether the last answer is one that goes on.
     private var streaming = false
+    /// Bytes that came behind the last answer and were dropped; `nil` while there is none.
+    private var dropped: Int?
 
     static let idleTime = TimeSpan.seconds(60)
+    /// How long a client that was refused may go on sending, to find the answer when it has done so.
+    private static let lingerTime = TimeSpan.seconds(2)
     private static let readSize = 16 << 10
 
-    init(_ answer: @escaping (SmallRequest) -> SmallAnswer, closed: @escaping () -> Void) {
-        self.answer = answer
-        self.closed = closed
-    }
+    init(_ desk: JSONDesk) { self.desk = desk }
 
     func streamConnected(_ stream: Stream) {}
 
     func streamReadable(_ stream: Stream) {
+        // What is here already comes first.
+        if take(stream) { return }
         while stream.isOpen, stream.mayHaveBytes, stream.pendingOutput == 0 {
             switch stream.receive(into: &input, room: Self.readSize) {
             case .bytes where streaming: input.clear()
+            case .bytes(let count) where dropped != nil: drop(count, stream)
             case .bytes:
                 stream.deadline = stream.loop.now + Self.idleTime
-                take(stream)
+                if take(stream) { return }
             case .wouldBlock: return
             case .endOfFile, .failed:
                 close(stream)
@@ -156,26 +191,64 @@ private final class JSONConnection: StreamHandler {
         }
     }
 
-    /// Takes requests as long as whole ones are there.
-    private func take(_ stream: Stream) {
-        var follow: ((AnswerStream) -> Void)?
-        while !closing, !streaming {
+    /// Answers the next request where it is there; whether anything was done. One a turn, and none before the client has
+    /// taken the last answer: who sends many at once keeps neither the loop from others nor answers in memory.
+    private func take(_ stream: Stream) -> Bool {
+        guard !closing, !streaming, stream.pendingOutput == 0 else { return false }
+        var made: SmallAnswer?
+        var isCutShort = false
+        while !closing, made == nil {
             let consumed = pending == nil ? takeHead(input) : takeBody(input)
             input.consume(consumed)
-            if consumed == 0, pending == nil || !body.isComplete { break }
-            if let pending, body.isComplete {
-                let made = answer(pending)
-                write(made)
-                follow = made.follow
+            guard let request = pending, !closing else { break }
+            if let refusal {
+                made = refusal
+                isCutShort = !body.isComplete
+                if isCutShort { keepAlive = false }
+            } else if body.isComplete {
+                made = desk.answer(request)
+            } else if consumed == 0 {
+                break
             }
         }
+        if let made { write(made) }
+        guard !output.isEmpty || closing else { return false }
         send(output, stream)
         output.clear()
-        if let follow, streaming, !closing {
+        if isCutShort { dropped = 0 }
+        if let follow = made?.follow, streaming, !closing {
             stream.deadline = .distantFuture
             follow(AnswerStream(stream))
         }
-        if closing, stream.pendingOutput == 0 { close(stream) }
+        if closing {
+            if stream.pendingOutput == 0 { end(stream) }
+            return true
+        }
+        guard made != nil else { return false }
+        if !streaming {
+            stream.deadline = stream.loop.now + Self.idleTime
+            if stream.pendingOutput == 0 { stream.wakeSoon() }
+        }
+        return true
+    }
+
+    /// The last answer is with the kernel. Closing while bytes of the client's are unread sends a reset that may destroy
+    /// it on its way (RFC 9112 §9.6).
+    private func end(_ stream: Stream) {
+        guard dropped != nil else {
+            close(stream)
+            return
+        }
+        stream.shutdownWriting()
+        input.clear()
+        stream.deadline = stream.loop.now + Self.lingerTime
+        stream.resumeReading()
+    }
+
+    private func drop(_ count: Int, _ stream: Stream) {
+        input.clear()
+        dropped = (dropped ?? 0) + count
+        if dropped ?? 0 > JSONServer.bodyBytesMax { close(stream) }
     }
 
     private func takeHead(_ buffer: borrowing ByteBuffer) -> Int {
@@ -191,16 +264,38 @@ private final class JSONConnection: StreamHandler {
             keepAlive = head.keepAlive
             withBody = head.method != .head
             body = BodyDecoder(head.framing, limits: HeadLimits())
-            if head.expectsContinue, !body.isComplete { output.append("HTTP/1.1 100 Continue\r\n\r\n") }
             let query = head.path.upperBound..<max(head.path.upperBound, head.pathAndQuery.upperBound)
-            pending = SmallRequest(
+            let request = SmallRequest(
                 method: text(bytes, head.methodBytes), path: text(bytes, head.path),
                 query: String(text(bytes, query).drop { $0 == "?" }),
                 authorization: text(bytes, value(of: .authorization)), host: text(bytes, value(of: .host)),
                 origin: text(bytes, value(of: "origin", bytes)),
                 fetchSite: text(bytes, value(of: "sec-fetch-site", bytes)))
+            pending = request
+            admit(request)
             return length
         }
+    }
+
+    private func admit(_ request: SmallRequest) {
+        switch desk.admit(request) {
+        case .refused(let answer): refusal = answer
+        case .withoutBody: break
+        case .withBody where body.isComplete: break
+        case .withBody where desk.bodies >= JSONServer.bodiesMax:
+            refusal = .problem(503, "Others send bodies just now: try again")
+        case .withBody:
+            keepsBody = true
+            desk.bodies += 1
+        }
+        if refusal == nil, head.expectsContinue, !body.isComplete { output.append("HTTP/1.1 100 Continue\r\n\r\n") }
+    }
+
+    private func forgetRequest() {
+        pending = nil
+        refusal = nil
+        if keepsBody { desk.bodies -= 1 }
+        keepsBody = false
     }
 
     private func value(of name: FieldName) -> Range<Int> {
@@ -235,6 +330,7 @@ private final class JSONConnection: StreamHandler {
         var offset = 0
         while offset < bytes.count, !body.isComplete {
             switch body.next(bytes, at: offset) {
+            case .data(let range) where !keepsBody: offset = range.upperBound
             case .data(let range):
                 let room = JSONServer.bodyBytesMax - (pending?.body.count ?? 0)
                 for i in range.prefix(max(0, room)) { pending?.body.append(bytes[i]) }
@@ -250,7 +346,7 @@ private final class JSONConnection: StreamHandler {
     }
 
     private func write(_ answer: SmallAnswer) {
-        pending = nil
+        forgetRequest()
         var fields = ByteBuffer()
         fields.append("Content-Type: \(answer.contentType)\r\nCache-Control: no-store\r\n")
         // A browser shows what was meant to be shown, and in nobody else's frame.
@@ -284,10 +380,11 @@ private final class JSONConnection: StreamHandler {
     private func close(_ stream: Stream) {
         guard stream.state != .closed else { return }
         stream.close()
-        closed()
+        forgetRequest()
+        desk.open -= 1
     }
 
-    func streamDrained(_ stream: Stream) { if closing { close(stream) } else { stream.resumeReading() } }
+    func streamDrained(_ stream: Stream) { if closing { end(stream) } else { stream.wakeSoon() } }
     func streamFailed(_ stream: Stream, _ error: SystemError) { close(stream) }
     func streamDeadlinePassed(_ stream: Stream) { close(stream) }
 }
