@@ -38,8 +38,8 @@ package struct CredentialAnswer: Sendable {
 /// What a service tells others. Called on its thread.
 package protocol CredentialListener: AnyObject, Sendable {
     func credentialAnswered(_ answer: CredentialAnswer, worker: Int)
-    /// Nothing that was answered before holds any more.
-    func credentialsChanged()
+    /// What was answered before of these holds no more.
+    func credentialsChanged(_ which: CredentialChange)
     /// For the log.
     func credentialNote(_ message: String, _ fields: [String: String])
 }
@@ -160,8 +160,8 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     private var news: RedisConnection?
     private var hearsNews = false
     private var isOnCluster = false
-    /// Who waits for Redis to say what a key is, by the key's hash, and by the number of the question.
-    private var asking: [String: [CredentialQuestion]] = [:]
+    private var asking = KeyQuestions<CredentialQuestion>()
+    /// Keys that Redis was asked for, by the number of the question.
     private var hashes: [UInt64: String] = [:]
     private var nextToken: UInt64 = 0
 
@@ -270,24 +270,23 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
         case .known(let record): answer(question, outcome(hash, record), for: KeyDirectory.freshness)
         case .absent: answer(question, .refused(.unknownAPIKey), for: Self.faultMemory)
         case .ask(let known):
-            if asking[hash] != nil {
-                asking[hash]?.append(question)
-                return
-            }
-            guard commands.isReady else {
+            guard asking.isAsked(hash) || commands.isReady else {
                 answerWithout(question, hash, known)
                 return
             }
-            asking[hash] = [question]
-            nextToken += 1
-            hashes[nextToken] = hash
-            commands.write { writer in
-                writer.add("HGET")
-                writer.add(APIKeys.redisKey(onCluster: isOnCluster))
-                writer.add(hash)
-            }
-            commands.sendCommand(self, token: nextToken)
+            if asking.add(question, hash) { ask(commands, hash) }
         }
+    }
+
+    private func ask(_ commands: RedisConnection, _ hash: String) {
+        nextToken += 1
+        hashes[nextToken] = hash
+        commands.write { writer in
+            writer.add("HGET")
+            writer.add(APIKeys.redisKey(onCluster: isOnCluster))
+            writer.add(hash)
+        }
+        commands.sendCommand(self, token: nextToken)
     }
 
     private func outcome(_ hash: String, _ record: APIKeyRecord) -> CredentialOutcome {
@@ -306,7 +305,10 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
 
     func redisReplied(_ reply: Reply, token: UInt64) {
         guard let hash = hashes.removeValue(forKey: token) else { return }
-        let questions = asking.removeValue(forKey: hash) ?? []
+        guard let questions = asking.answered(hash) else {
+            if let commands, commands.isReady { ask(commands, hash) } else { failed(hash, asking.failed(hash)) }
+            return
+        }
         switch reply.kind(0) {
         case .bulk:
             let record = APIKeyRecord(json: reply.text(0))
@@ -325,16 +327,16 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
         case .null:
             directory.learn(hash, nil, at: loop.now)
             for question in questions { answer(question, .refused(.unknownAPIKey), for: Self.faultMemory) }
-        case .status, .error, .integer, .array: failed(hash, questions, "an answer of another shape")
+        case .status, .error, .integer, .array: failed(hash, questions)
         }
     }
 
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
         guard let hash = hashes.removeValue(forKey: token) else { return }
-        failed(hash, asking.removeValue(forKey: hash) ?? [], "\(failure)")
+        failed(hash, asking.failed(hash))
     }
 
-    private func failed(_ hash: String, _ questions: [CredentialQuestion], _ reason: String) {
+    private func failed(_ hash: String, _ questions: [CredentialQuestion]) {
         var known: APIKeyRecord?
         if case .ask(let record) = directory.look(hash, at: loop.now) { known = record }
         for question in questions { answerWithout(question, hash, known) }
@@ -347,8 +349,13 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     func redisSubscribed(_ connection: RedisConnection) {
         hearsNews = true
         // What changed while nobody listened is not known.
+        doubtKeys()
+    }
+
+    private func doubtKeys() {
         directory.doubtAll(at: loop.now)
-        listener.credentialsChanged()
+        asking.doubtAll()
+        listener.credentialsChanged(.keys)
     }
 
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
@@ -359,8 +366,10 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     }
 
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
-        if payload == "*" { directory.doubtAll(at: loop.now) } else { directory.forget(payload) }
-        listener.credentialsChanged()
+        guard payload != "*" else { return doubtKeys() }
+        directory.forget(payload)
+        asking.doubt(payload)
+        listener.credentialsChanged(.key(id: APIKeys.id(ofHash: payload)))
     }
 
     // MARK: Files
@@ -390,7 +399,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
         files = latest
         complained = false
         listener.credentialNote("signing keys read anew", ["files": latest.keys.sorted().joined(separator: " ")])
-        listener.credentialsChanged()
+        listener.credentialsChanged(.all)
     }
 
     private func complain(_ reason: String) {

@@ -55,3 +55,38 @@ struct KeyDirectory {
         }
     }
 }
+
+/// Who waits for Redis to say what a key is, by the key's hash.
+struct KeyQuestions<Question> {
+    private struct Asked {
+        var questions: [Question]
+        /// News of the key came since Redis was asked: its answer may be of the time before.
+        var isDoubted = false
+    }
+
+    private var asked: [String: Asked] = [:]
+
+    /// Returns whether Redis is to be asked.
+    mutating func add(_ question: Question, _ hash: String) -> Bool {
+        if asked[hash] != nil {
+            asked[hash]?.questions.append(question)
+            return false
+        }
+        asked[hash] = Asked(questions: [question])
+        return true
+    }
+
+    func isAsked(_ hash: String) -> Bool { asked[hash] != nil }
+    mutating func doubt(_ hash: String) { asked[hash]?.isDoubted = true }
+    mutating func doubtAll() { for hash in asked.keys { asked[hash]?.isDoubted = true } }
+
+    /// Redis has answered: who waits for it; `nil`: it is to be asked again.
+    mutating func answered(_ hash: String) -> [Question]? {
+        guard asked[hash]?.isDoubted == true else { return failed(hash) }
+        asked[hash]?.isDoubted = false
+        return nil
+    }
+
+    /// Nobody can tell: who waited.
+    mutating func failed(_ hash: String) -> [Question] { asked.removeValue(forKey: hash)?.questions ?? [] }
+}

@@ -156,8 +156,8 @@ final class CredentialLine: CredentialListener {
         workers[worker].post(.credential(answer))
     }
 
-    func credentialsChanged() {
-        for worker in workers { worker.post(.forgetCredentials) }
+    func credentialsChanged(_ which: CredentialChange) {
+        for worker in workers { worker.post(.forgetCredentials(which)) }
     }
 
     func credentialNote(_ message: String, _ fields: [String: String]) { control.post(.note(message, fields)) }

@@ -74,7 +74,7 @@ final class Callers {
         waiting.removeAll()
     }
 
-    func forget() { cache.removeAll() }
+    func forget(_ which: CredentialChange) { cache.remove(which) }
 }
 
 /// A request whose credential is looked at.

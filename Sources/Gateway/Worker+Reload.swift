@@ -124,7 +124,7 @@ extension Worker {
             callers = makeCallers()
             former?.abandon()
         } else {
-            callers?.forget()
+            callers?.forget(.all)
         }
         accessLog?.turnEnded()
         accessLog = AccessLog(of: self)

@@ -23,7 +23,7 @@ enum WorkerMessage: Sendable {
     /// A credential was looked at.
     case credential(CredentialAnswer)
     /// Keys were revoked or renewed: what is remembered of credentials does not hold any more.
-    case forgetCredentials
+    case forgetCredentials(CredentialChange)
     /// From here on another configuration counts.
     case reload(WorkerSuccession)
     /// Another worker lacks places or descriptors, and this one may have some to spare.
@@ -203,7 +203,7 @@ final class Worker: ListenerHandler, WakeHandler {
             if !draining { tunnels.viewChanged(lane.service, at: loop.now) { snapshot.isAvailable($0) } }
         case .trial(let key, let granted): trialDecided(key, granted)
         case .credential(let answer): callers?.answered(answer, at: loop.now)
-        case .forgetCredentials: callers?.forget()
+        case .forgetCredentials(let which): callers?.forget(which)
         case .reload(let succession): reload(succession)
         case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
         case .drain(let handingOver):

@@ -6,6 +6,16 @@
 
 package import Primitives
 
+/// Which credentials are to be looked at anew.
+package enum CredentialChange: Equatable, Sendable {
+    /// Other keys sign now.
+    case all
+    /// API keys; which of them is not known.
+    case keys
+    /// An API key was added, revoked or changed.
+    case key(id: String)
+}
+
 package struct CallerCache: ~Copyable {
     private struct Slot {
         var low: UInt64 = 0
@@ -62,9 +72,19 @@ package struct CallerCache: ~Copyable {
         }
     }
 
-    /// Forgets everything: a key was revoked, or other keys sign now.
-    package mutating func removeAll() {
-        for place in good.indices { good[place] = Slot() }
+    /// Forgets what a change concerns. Refused credentials go with any: one of them may be good now.
+    package mutating func remove(_ which: CredentialChange) {
+        let id = if case .key(let id) = which { Array(id.utf8) } else { [UInt8]() }
+        for place in good.indices {
+            guard let caller = good[place].caller else { continue }
+            let isMeant =
+                switch which {
+                case .all: true
+                case .keys: !caller.names.key.isEmpty
+                case .key: !id.isEmpty && caller.names.key == id
+                }
+            if isMeant { good[place] = Slot() }
+        }
         for place in bad.indices { bad[place] = Slot() }
     }
 

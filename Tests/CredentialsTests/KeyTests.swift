@@ -48,6 +48,30 @@ struct KeyTests {
         #expect(directory.look("h", at: end) == .ask(known: nil))
     }
 
+    @Test("an answer that news has overtaken is not believed, and Redis is asked again for all who wait")
+    func overtaken() {
+        var questions = KeyQuestions<Int>()
+        func asks(_ number: Int, _ hash: String) -> Bool { questions.add(number, hash) }
+        func answered(_ hash: String) -> [Int]? { questions.answered(hash) }
+        #expect([asks(1, "h"), asks(2, "h"), asks(3, "other")] == [true, false, true])
+        questions.doubt("h")
+        questions.doubt("never asked")
+        #expect([answered("other"), answered("h")] == [[3], nil])
+        #expect(questions.isAsked("h"))
+        #expect(!asks(4, "h"))
+        #expect(answered("h") == [1, 2, 4])
+        #expect(!questions.isAsked("h"))
+        // News of something that nobody has named.
+        #expect(asks(5, "h") && asks(6, "other"))
+        questions.doubtAll()
+        #expect([answered("h"), answered("other"), answered("h")] == [nil, nil, [5]])
+        // Where nobody can tell, doubt ends with the question.
+        questions.doubt("other")
+        let failed = questions.failed("other")
+        #expect(failed == [6])
+        #expect(asks(7, "other") && answered("other") == [7])
+    }
+
     @Test("when news may have been lost, nothing is believed and nothing that was good is forgotten")
     func doubt() {
         var directory = KeyDirectory()

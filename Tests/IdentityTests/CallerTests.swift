@@ -96,8 +96,30 @@ struct CallerTests {
         #expect(cache.find(Self.digest("c"), at: Self.start) == nil)
         #expect(cache.find(Self.digest("d"), at: Self.start) == nil)
         #expect(cache.count == 2)
-        cache.removeAll()
+        cache.remove(.all)
         #expect(cache.find(Self.digest("a"), at: Self.start) == nil && cache.count == 0)
+    }
+
+    @Test(
+        "a change of API keys concerns their callers alone, and whoever was refused",
+        arguments: [
+            (CredentialChange.key(id: "ab"), ["token", "other"]), (.key(id: "none"), ["token", "key", "other"]),
+            (.key(id: ""), ["token", "key", "other"]), (.keys, ["token"]), (.all, []),
+        ])
+    func changes(_ which: CredentialChange, _ kept: [String]) {
+        var cache = CallerCache(goodMax: 64, badMax: 64)
+        let end = Self.start + .seconds(10)
+        func key(_ id: String) -> CredentialOutcome {
+            let claims = CallerClaims(user: "7", keyID: id)
+            return .verified(Caller(claims, tiers: [], forward: ForwardNames()))
+        }
+        cache.insert(Self.digest("token"), Self.caller("1"), until: end, at: Self.start)
+        cache.insert(Self.digest("key"), key("ab"), until: end, at: Self.start)
+        cache.insert(Self.digest("other"), key("abc"), until: end, at: Self.start)
+        cache.insert(Self.digest("bad"), .refused(.unknownAPIKey), until: end, at: Self.start)
+        cache.remove(which)
+        #expect(
+            ["token", "key", "other", "bad"].filter { cache.find(Self.digest($0), at: Self.start) != nil } == kept)
     }
 
     @Test("it is bounded, and a flood of bad tokens pushes out no good one")
