@@ -261,6 +261,11 @@ struct Limits: ParsableCommand {
                 (LimitKey($0, subject: subject.description), $0.tier, $0.tier == nil && subject.isOwn(of: $0.key))
             }
         }
+        return try known(of: subject, name, store).map { ($0, nil, true) }
+    }
+
+    /// The windows that Redis has of a subject.
+    private static func known(of subject: LimitSubject, _ name: String?, _ store: LimitStore) throws -> [LimitKey] {
         var found: Set<LimitKey> = []
         let pattern = LimitKey.pattern(policy: name, subject: subject, onCluster: store.servers.isCluster)
         try told {
@@ -268,15 +273,24 @@ struct Limits: ParsableCommand {
                 found.formUnion(keys.filter { $0.subject == subject.description && (name == nil || $0.policy == name) })
             }
         }
-        return found.sorted { ($0.policy, $0.limit) < ($1.policy, $1.limit) }.map { ($0, nil, true) }
+        return found.sorted { ($0.policy, $0.limit) < ($1.policy, $1.limit) }
+    }
+
+    /// Windows of limits that these policies had before: nodes take them along, so they fill a new window again.
+    private static func former(
+        _ current: [LimitKey], of subject: LimitSubject, _ name: String?, _ store: LimitStore
+    ) throws -> [LimitKey] {
+        let names = Set(current.map(\.policy))
+        return try known(of: subject, name, store).filter { names.contains($0.policy) && !current.contains($0) }
     }
 
     struct Reset: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Give a subject new windows.",
             discussion: """
-                Deletes its keys in Redis. Nodes that remember a window as full find out within a second. Requests that \
-                run just now count again as soon as their leases are renewed.
+                Deletes its keys in Redis, those of limits that a policy had before among them, which are looked for \
+                among all keys, step by step. Nodes that remember a window as full find out within a second. Requests \
+                that run just now count again as soon as their leases are renewed.
                 """)
 
         @Argument(help: "Whom: ip:203.0.113.7, user:42, global, …") var subject: String
@@ -300,7 +314,10 @@ struct Limits: ParsableCommand {
             let policies = try Limits.policies(configuration, named: policy)
             let store = try place.store(configuration)
             var answer = Answer(subject: subject.description, deleted: [])
-            for (key, _, _) in try Limits.keys(of: subject, policies, policy, configuration, store) {
+            var keys = try Limits.keys(of: subject, policies, policy, configuration, store).map(\.key)
+            // First, so that no request takes them along in between.
+            if policies != nil { keys = try Limits.former(keys, of: subject, policy, store) + keys }
+            for key in keys {
                 let (usage, _) = try told { try store.usage(of: key) }
                 guard try told({ try store.delete(key) }) else { continue }
                 answer.deleted.append(

@@ -217,6 +217,16 @@ struct LimitsCommandTests {
             #expect(said == "deleted rate_limit:login:5/1m:ip:192.0.2.1 (5 of 5 used)\n")
             try eventually("it passes again") { try Self.burst(1, "/auth", to: node, as: "192.0.2.1") == 1 }
             #expect(try Self.burst(1, "/auth", to: node, as: "192.0.2.2") == 0)
+            // What a policy counted under another limit goes too, and nothing of others.
+            let client = try redis.client()
+            for key in ["login:9/1m", "login:9/1m/buckets", "logins:9/1m"] {
+                _ = try client("ZADD", "rate_limit:\(key):ip:192.0.2.1", "9000000000000000", "a")
+            }
+            let former = try Self.output(["reset", "192.0.2.1", "-c", node.file, "--policy", "login"])
+            for key in ["login:9/1m", "login:9/1m/buckets", "login:5/1m"] {
+                #expect(former.contains("deleted rate_limit:\(key):ip:192.0.2.1 ("), "\(former)")
+            }
+            #expect(try client("KEYS", "rate_limit:log*192.0.2.1") == "['rate_limit:logins:9/1m:ip:192.0.2.1']")
             let deleted = try Self.rows(["reset", "192.0.2.2", "--redis", Self.url(redis)], "deleted")
             #expect(Set(deleted.compactMap { $0["policy"] as? String }) == ["login", "day", "user"])
             #expect(try redis.client()("KEYS", "*192.0.2.2") == "[]")
