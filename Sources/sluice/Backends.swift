@@ -133,7 +133,7 @@ struct SharedOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Ask Redis itself, and no node. Services are those of --config, or the one of --service.",
+            "Ask Redis itself, and no node. Services are those of --config, or of the version in force where it follows the cluster's; or the one of --service.",
             valueName: "url"))
     var redis: String?
 
@@ -143,14 +143,14 @@ struct SharedOptions: ParsableArguments {
             do throws(Invalid) { url = try RedisURL(parsing: redis) } catch {
                 throw ValidationError("--redis: \(error)")
             }
-            return .redis(SharedView(session: try session(url), configuration: try admin.configuration()))
+            return .redis(SharedView(session: try session(url), configuration: try Limits.loaded(admin.config, [])))
         }
         if admin.admin == nil, let configuration = try admin.configuration(), configuration.gateway.admin == nil {
             guard let url = configuration.rateLimit?.redisURL else {
                 throw ValidationError(
                     "\(admin.config ?? "") has neither gateway.admin nor rateLimit.redisURL: give --admin HOST:PORT")
             }
-            return .redis(SharedView(session: try session(url), configuration: configuration))
+            return .redis(SharedView(session: try session(url), configuration: try Limits.loaded(admin.config, [])))
         }
         return .admin(try admin.client())
     }

@@ -18,7 +18,7 @@ struct SharedView {
     }
 
     let session: RedisSession
-    /// Names the services; without it a service has to be named.
+    /// That in force names the services; without one a service has to be named.
     let configuration: Configuration?
 
     private typealias Fields = [(field: String, value: [UInt8])]

@@ -273,8 +273,14 @@ struct LimitsCommandTests {
             let directory = try TemporaryDirectory()
             let path = try directory.write(yaml + "config: {from: redis}\n", to: "gateway.yaml")
             #expect(Self.cells(try Self.output(["-c", path]))["login"]?[1] == "5")
-            let pushed = yaml.replacing("limit: 5,", with: "limit: 7,").replacing("\\", with: "\\\\")
-                .replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+            func services() throws -> String {
+                let result = try runSluice(["backends", "--redis", Self.url(redis), "-c", path])
+                #expect(result.exit == 0, "\(result.errors)")
+                return result.output
+            }
+            #expect(try services().contains("main "))
+            let pushed = yaml.replacing("limit: 5,", with: "limit: 7,").replacing("name: main", with: "name: shop")
+                .replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
             let client = try redis.client()
             _ = try client("SET", "sluice:config:current", "3")
             let missing = try runSluice(["limits", "-c", path])
@@ -286,6 +292,8 @@ struct LimitsCommandTests {
             #expect(Self.cells(try Self.output(["-c", path]))["login"]?[1] == "7")
             let login = try Self.rows(["get", "192.0.2.1", "-c", path, "--policy", "login"])
             #expect(login.first?["key"] as? String == "rate_limit:login:7/1m:ip:192.0.2.1")
+            let now = try services()
+            #expect(now.contains("shop ") && !now.contains("main "))
         }
     }
 
