@@ -255,10 +255,11 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         }
         if machine.hasEvents {
             for event in machine.takeEvents() {
-                if event == .dataLost || event == .restored { leasesForgotten() }
+                if event == .dataLost { leasesForgotten() }
                 report(event)
             }
         }
+        if machine.takeIsBehind() { leasesForgotten() }
         if machine.wantsToSend { askTurn() }
         if !isDeadlineSet, let deadline = machine.nextDeadline { setDeadline(deadline) }
         let due = loop.now + machine.probePause

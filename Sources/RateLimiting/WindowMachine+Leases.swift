@@ -20,12 +20,21 @@ extension WindowMachine {
         return lease
     }
 
-    /// The request goes on: so must its lease. While nobody is asked there is nothing to renew: all are, when Redis is
-    /// back.
+    /// The request goes on: so must its lease. While nobody is asked that is only noted.
     package mutating func renew(_ place: Int32, _ lease: LeaseKeeper.Lease, at now: MonotonicTime) {
-        guard breaker.mayAsk else { return }
+        guard breaker.mayAsk else {
+            isBehind = true
+            return
+        }
         putRight(
             Entries(subject: lease.subject, first: lease.name, count: 1, at: now, isCharged: true, renewal: place))
+    }
+
+    /// Whether leases were not renewed that can be now; once.
+    package mutating func takeIsBehind() -> Bool {
+        guard isBehind, breaker.mayAsk else { return false }
+        isBehind = false
+        return true
     }
 
     /// What became of a renewal. A lease that is not there any more was lost with Redis's data, or was not renewed in

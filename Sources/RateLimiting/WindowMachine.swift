@@ -159,6 +159,8 @@ package struct WindowMachine: ~Copyable {
     var countsKnownSince = MonotonicTime(nanoseconds: .min)
     /// Entries that were not put right, for lack of room.
     package internal(set) var entriesDropped = 0
+    /// Whether leases were due that could not be renewed.
+    var isBehind = false
     /// New runs until the list of them may be gone through for what is worth nothing.
     var untilSifted = 0
 
