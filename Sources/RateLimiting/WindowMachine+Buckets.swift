@@ -62,6 +62,7 @@ extension WindowMachine {
     /// until its bucket leaves where they are not lost.
     mutating func reservationsForgotten(at now: MonotonicTime) {
         countsKnownSince = now
+        takeUpReturned()
         var kept = Queue<Entries>()
         while let run = entries.popFirst() {
             if !isReservation(run) { kept.append(run) }

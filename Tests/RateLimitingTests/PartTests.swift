@@ -47,6 +47,9 @@ private final class PartBench {
     func next() -> Transmission? { machine.next(at: now) }
     func send() throws -> Transmission { try #require(next()) }
     func probe() -> Transmission? { machine.probe(at: now) }
+    func refuse(_ transmission: Transmission, _ text: String) {
+        machine.failed(transmission.token, .refused(text), at: now)
+    }
 
     func answer(_ transmission: Transmission) throws {
         let reply: Reply
@@ -110,7 +113,7 @@ struct PartTests {
 
     @Test(
         "what was reserved in a count is taken off no more when the count may be another's: after a loss, or elsewhere",
-        arguments: [0, 1, 2, 3])
+        arguments: [0, 1, 2, 3, 4])
     func lostCount(way: Int) throws {
         let bench = try PartBench(form: .buckets)
         defer { bench.server.kill() }
@@ -132,6 +135,11 @@ struct PartTests {
             try bench.redis("FLUSHALL")
             bench.ahead = .seconds(1)
             try bench.answer(try #require(bench.probe()))
+        case 3:
+            // It was on its way, to a server that takes no writes any more.
+            bench.refuse(try bench.send(), "READONLY x")
+            bench.machine.disconnected(.lost("x"), at: bench.now)
+            try bench.connect()
         default:
             let misplaced = bench.machine.takeMisplaced { _ in false }
             #expect(misplaced.count == 1)
