@@ -60,6 +60,9 @@ extension ClientConnection {
         case .xForwardedFor: believed = .xForwardedFor
         case .forwarded: believed = .forwarded
         }
+        if believed == .xForwardedFor, !head.fields.repeated.contains(.xForwardedProto) {
+            clientScheme = head.fields.first(.xForwardedProto).flatMap { ForwardedScheme(bytes.extracting($0.value)) }
+        }
         guard head.fields.contains(believed) else { return }
         var walk = ForwardedWalk(peer: peer, trusted: trusted)
         var index = head.fields.count
@@ -75,6 +78,6 @@ extension ClientConnection {
             }
         }
         client = walk.client
-        clientScheme = walk.scheme
+        if believed == .forwarded { clientScheme = walk.scheme }
     }
 }

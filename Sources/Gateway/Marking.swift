@@ -58,6 +58,8 @@ final class Marking: Sendable {
         case field([UInt8])
         case authority
         case path
+        /// The method, where it is none of those that are known.
+        case unknownMethod
     }
 
     let id: ID?
@@ -70,15 +72,17 @@ final class Marking: Sendable {
     let authorityPlace: Int
     let pathPlace: Int
     let userAgentPlace: Int
+    let methodPlace: Int
 
     /// `nil` where nothing is wanted.
     init?(id: Configuration.RequestID?, traces: Configuration.Tracing?, noted: [Noted]) {
         if id == nil, traces == nil, noted.isEmpty { return nil }
         self.id = id.map { ID($0) }
         self.traces = traces.map { Traces($0) }
-        let spans: [Noted] = traces?.otlp == nil ? [] : [.authority, .path, .field(Array("user-agent".utf8))]
-        (authorityPlace, pathPlace, userAgentPlace) = (noted.count, noted.count + 1, noted.count + 2)
-        self.noted = noted + spans
+        let spans: [Noted] = [.authority, .path, .field(Array("user-agent".utf8)), .unknownMethod]
+        (authorityPlace, pathPlace) = (noted.count, noted.count + 1)
+        (userAgentPlace, methodPlace) = (noted.count + 2, noted.count + 3)
+        self.noted = noted + (traces?.otlp == nil ? [] : spans)
     }
 
     static func believes(_ whom: Configuration.Believed, isTrusted: Bool) -> Bool {
@@ -130,6 +134,7 @@ final class Marks {
         for wanted in marking.noted {
             switch wanted {
             case .authority: buffer.append(bytes.extracting(head.authority))
+            case .unknownMethod: if head.method == .other { buffer.append(bytes.extracting(head.methodBytes)) }
             case .path:
                 let path = bytes.extracting(head.path)
                 buffer.append(path.extracting(first: min(path.count, DataPathLimits.notedBytesMax)))
@@ -297,6 +302,39 @@ final class Marks {
     func appendNoted(_ index: Int, to output: inout ByteBuffer) {
         guard index < ends.count else { return }
         output.appendEscaped(noted, start(index)..<ends[index])
+    }
+
+    /// The host of an authority, without its port and without the brackets of an address.
+    func appendNotedHost(_ index: Int, to output: inout ByteBuffer) {
+        guard hasNoted(index) else { return }
+        output.appendEscaped(noted, Self.host(noted, start(index)..<ends[index]))
+    }
+
+    /// The port that an authority names.
+    func notedPort(_ index: Int) -> Int? {
+        guard hasNoted(index) else { return nil }
+        return Self.port(noted, start(index)..<ends[index])
+    }
+
+    private static func host(_ noted: borrowing ByteBuffer, _ range: Range<Int>) -> Range<Int> {
+        let bytes = noted.bytes
+        let end = portStart(noted, range).map { $0 - 1 } ?? range.upperBound
+        guard bytes[range.lowerBound] == UInt8(ascii: "[") else { return range.lowerBound..<end }
+        return range.lowerBound + 1..<end - 1
+    }
+
+    private static func port(_ noted: borrowing ByteBuffer, _ range: Range<Int>) -> Int? {
+        guard let start = portStart(noted, range), start < range.upperBound else { return nil }
+        let bytes = noted.bytes
+        return (start..<range.upperBound).reduce(0) { $0 * 10 + Int(bytes[$1] - 0x30) }
+    }
+
+    /// What stands behind the last colon, where only digits do; the parser has seen to the rest.
+    private static func portStart(_ noted: borrowing ByteBuffer, _ range: Range<Int>) -> Int? {
+        let bytes = noted.bytes
+        var start = range.upperBound
+        while start > range.lowerBound, bytes[start - 1] >= 0x30, bytes[start - 1] <= 0x39 { start -= 1 }
+        return start > range.lowerBound && bytes[start - 1] == UInt8(ascii: ":") ? start : nil
     }
 
     private func start(_ index: Int) -> Int { index == 0 ? 0 : ends[index - 1] }

@@ -146,9 +146,10 @@ final class SpanDesk: WakeHandler, StreamHandler {
             next(after: exporter.hasBatch || isStopping ? .zero : settings.interval)
         case .refused(let reason):
             exporter.counts.failed()
+            // Before its spans are lost: they are part of what the log says is lost.
+            troubled(reason)
             exporter.counts.drop(batch.count, .refused)
             batch = SpanExporter.Batch()
-            troubled(reason)
             next(after: isStopping ? .zero : settings.interval)
         case .later(let reason, let wanted):
             exporter.counts.failed()

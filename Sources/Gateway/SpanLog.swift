@@ -38,7 +38,7 @@ final class SpanLog: EndOfTurnHandler {
         count += 1
         if client.usedBackend {
             let asked = OpenSpan(trace: trace, start: max(time(client.sentAt), span.start), end: span.end)
-            writeClient(client, asked, &out)
+            writeClient(client, marks, asked, &out)
             count += 1
         }
         swap(&out, &spans)
@@ -102,7 +102,7 @@ final class SpanLog: EndOfTurnHandler {
             out.append(service.settings.path)
         }
         out.append("\",\"attributes\":[")
-        text("{\"key\":\"http.request.method\"", &out) { $0.append(Self.name(client.method)) }
+        writeMethod(client, marks, &out)
         if marks.hasNoted(marks.marking.pathPlace) {
             text(",{\"key\":\"url.path\"", &out) { marks.appendNoted(marks.marking.pathPlace, to: &$0) }
         }
@@ -112,8 +112,9 @@ final class SpanLog: EndOfTurnHandler {
             text(",{\"key\":\"sluice.service\"", &out) { $0.append(service.nameBytes) }
         }
         if marks.hasNoted(marks.marking.authorityPlace) {
-            text(",{\"key\":\"server.address\"", &out) { marks.appendNoted(marks.marking.authorityPlace, to: &$0) }
+            text(",{\"key\":\"server.address\"", &out) { marks.appendNotedHost(marks.marking.authorityPlace, to: &$0) }
         }
+        if let port = marks.notedPort(marks.marking.authorityPlace) { number(",{\"key\":\"server.port\"", port, &out) }
         text(",{\"key\":\"client.address\"", &out) { $0.append(client.client) }
         text(",{\"key\":\"network.peer.address\"", &out) { $0.append(client.peer) }
         text(",{\"key\":\"network.protocol.version\"", &out) { $0.append(client.version == .http11 ? "1.1" : "1.0") }
@@ -125,19 +126,27 @@ final class SpanLog: EndOfTurnHandler {
         writeStatus(client, errorsFrom: 500, &out)
     }
 
-    private func writeClient(_ client: ClientConnection, _ span: OpenSpan, _ out: inout ByteBuffer) {
+    private func writeClient(_ client: ClientConnection, _ marks: Marks, _ span: OpenSpan, _ out: inout ByteBuffer) {
         guard let service = client.service else { return }
         let backend = service.backends[client.backendIndex]
         open(span, .client, &out)
         appendTitle(client.method, &out)
         out.append("\",\"attributes\":[")
-        text("{\"key\":\"http.request.method\"", &out) { $0.append(Self.name(client.method)) }
+        writeMethod(client, marks, &out)
         text(",{\"key\":\"server.address\"", &out) { $0.append(backend.host) }
         number(",{\"key\":\"server.port\"", Int(backend.port), &out)
         text(",{\"key\":\"network.protocol.version\"", &out) { $0.append("1.1") }
         text(",{\"key\":\"sluice.service\"", &out) { $0.append(service.nameBytes) }
         if client.resent > 0 { number(",{\"key\":\"http.request.resend_count\"", client.resent, &out) }
         writeStatus(client, errorsFrom: 400, &out)
+    }
+
+    private func writeMethod(_ client: ClientConnection, _ marks: Marks, _ out: inout ByteBuffer) {
+        text("{\"key\":\"http.request.method\"", &out) { $0.append(Self.name(client.method)) }
+        guard marks.hasNoted(marks.marking.methodPlace) else { return }
+        text(",{\"key\":\"http.request.method_original\"", &out) {
+            marks.appendNoted(marks.marking.methodPlace, to: &$0)
+        }
     }
 
     /// What became of it, and the end of the span. Of a client's own mistakes a server is not to blame, and whoever asks is.

@@ -4,7 +4,23 @@
 import Primitives
 
 /// The scheme by which a client asked a proxy in front.
-package enum ForwardedScheme: Hashable, Sendable { case http, https }
+package enum ForwardedScheme: Hashable, Sendable {
+    case http, https
+
+    private static let httpName = Array("http".utf8)
+    private static let httpsName = Array("https".utf8)
+
+    /// `nil` where it is neither.
+    package init?(_ bytes: Span<UInt8>) {
+        if equalsInLowerCase(bytes, Self.httpsName) {
+            self = .https
+        } else if equalsInLowerCase(bytes, Self.httpName) {
+            self = .http
+        } else {
+            return nil
+        }
+    }
+}
 
 struct ForwardedElement: Equatable {
     /// From `for`; `nil` where that is absent, `unknown`, obfuscated (`_x`) or anything else than an address.
@@ -15,8 +31,6 @@ struct ForwardedElement: Equatable {
     private static let parameterBy = Array("by".utf8)
     private static let parameterHost = Array("host".utf8)
     private static let parameterProto = Array("proto".utf8)
-    private static let http = Array("http".utf8)
-    private static let https = Array("https".utf8)
 
     /// Longer than any address in brackets with its port.
     private static let nodeBytesMax = 64
@@ -38,10 +52,7 @@ struct ForwardedElement: Equatable {
                 } else if pair.isNamed(Self.parameterProto, bytes) {
                     if seen.proto { return nil }
                     seen.proto = true
-                    let value = bytes.extracting(pair.value)
-                    scheme =
-                        equalsInLowerCase(value, Self.https)
-                        ? .https : equalsInLowerCase(value, Self.http) ? .http : nil
+                    scheme = ForwardedScheme(bytes.extracting(pair.value))
                 } else if pair.isNamed(Self.parameterBy, bytes) {
                     if seen.by { return nil }
                     seen.by = true

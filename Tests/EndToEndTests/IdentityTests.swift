@@ -162,6 +162,36 @@ struct IdentityTests {
         }
     }
 
+    @Test("by which scheme a client asked is what a trusted proxy says, in the header that is believed")
+    func scheme() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            let stranger = try #require(IPAddress("127.0.0.9"))
+            for (header, fields, source, expected) in [
+                ("x-forwarded-for", "X-Forwarded-Proto: HTTPS\r\n", nil, "https"),
+                ("x-forwarded-for", "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n", nil, "https"),
+                ("x-forwarded-for", "X-Forwarded-Proto: http\r\n", nil, "http"),
+                ("x-forwarded-for", "X-Forwarded-Proto: https, http\r\n", nil, "http"),
+                ("x-forwarded-for", "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: https\r\n", nil, "http"),
+                ("x-forwarded-for", "Forwarded: for=203.0.113.7;proto=https\r\n", nil, "http"),
+                ("x-forwarded-for", "X-Forwarded-Proto: https\r\n", stranger, "http"),
+                ("forwarded", "Forwarded: for=203.0.113.7;proto=https\r\n", nil, "https"),
+                ("forwarded", "X-Forwarded-Proto: https\r\n", nil, "http"),
+            ] as [(String, String, IPAddress?, String)] {
+                var file = File([
+                    File.Service(
+                        path: "/", urls: [backend.url],
+                        more: "transforms: {request: {set: {X-Scheme: \"{scheme}\"}}}")
+                ])
+                file.gateway = Self.file(backend, "forwardedHeader: \(header)").gateway
+                let node = try scene.node(file)
+                #expect(try node.ask(fields: fields, from: source).status == 200)
+                #expect(backend.requests.last?.values("X-Scheme") == [expected], "\(header), \(fields)")
+                #expect(try node.terminate() == 0)
+            }
+        }
+    }
+
     @Test("a client's limit on connections goes by the client that a PROXY header names; proxies have none")
     func connectionsPerClient() throws {
         try Scene.play { scene in

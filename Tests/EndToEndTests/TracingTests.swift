@@ -322,7 +322,34 @@ struct SpanExportTests {
             #expect(asked.attributes["http.response.status_code"] == nil)
             let unknown = try #require(spans.first { $0.attributes["url.path"] == "/none" })
             #expect(unknown["name"] == "HTTP" && unknown.attributes["http.request.method"] == "_OTHER")
+            #expect(unknown.attributes["http.request.method_original"] == "FROB")
+            #expect(failed.attributes["http.request.method_original"] == nil)
             #expect(unknown.code == nil && unknown.attributes["http.route"] == nil)
+        }
+    }
+
+    @Test("whom a client asked is a host, and a port where it names one")
+    func authority() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            let collector = try Collector(scene)
+            let node = try scene.node(File([backend]), Self.tracing(collector))
+            let rows =
+                [
+                    ("shop.example:8080", "shop.example", "8080"), ("shop.example", "shop.example", nil),
+                    ("shop.example:", "shop.example", nil), ("192.0.2.10", "192.0.2.10", nil),
+                    ("[::1]:81", "::1", "81"),
+                    ("[2001:db8::2]", "2001:db8::2", nil), ("8080", "8080", nil),
+                ] as [(String, String, String?)]
+            let wire = try node.connect()
+            for (authority, _, _) in rows {
+                try wire.send("GET / HTTP/1.1\r\nHost: \(authority)\r\n\r\n")
+                #expect(try wire.readResponse().status == 200)
+            }
+            #expect(try node.terminate() == 0)
+            let spans = try collector.spans().filter { $0.kind == 2 }
+            #expect(spans.map { $0.attributes["server.address"] } == rows.map(\.1))
+            #expect(spans.map { $0.attributes["server.port"] } == rows.map(\.2))
         }
     }
 
@@ -385,6 +412,7 @@ struct SpanExportTests {
             _ = try node.ask()
             try eventually("one is taken") { try node.metrics().value("sluice_trace_spans_exported_total") == 1 }
             #expect(try dropped() == 3)
+            #expect(node.log.contains("spans are exported again") && node.log.contains("lost=3"))
         }
     }
 
