@@ -15,7 +15,7 @@ extension Node {
     package func reload(_ reason: ReloadReason) -> Int { board.ask(reason) }
 
     /// Called when a reload has ended, one way or the other.
-    package func whenReloaded(_ body: @escaping @Sendable () -> Void) { whenReloaded.withLock { $0 = body } }
+    package func whenReloaded(_ body: @escaping @Sendable () -> Void) { whenReloaded.set(body) }
 
     /// Answers questions for reloads, one after the other.
     func startReloading(from text: String) {
@@ -27,7 +27,7 @@ extension Node {
                 let (ticket, jobs) = board.next()
                 for job in jobs { perform(job, source, ticket) }
                 board.update { $0.answered = ticket }
-                whenReloaded.withLock { $0 }?()
+                whenReloaded.body?()
             }
         }
     }

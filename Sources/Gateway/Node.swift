@@ -52,7 +52,7 @@ package final class Node: Sendable {
     /// The admin listener's.
     let admin: Mutex<ListeningSocket?>
     /// Who is told when a reload has ended, one way or the other.
-    let whenReloaded = Mutex<(@Sendable () -> Void)?>(nil)
+    let whenReloaded = Callback()
     let controlMailbox: Mailbox<ControlMessage>
     private let controlWaker: Waker
     private let workerWakers: [Waker]

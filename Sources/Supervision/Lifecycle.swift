@@ -21,7 +21,7 @@ package final class Lifecycle: Sendable {
     package let inheritsAdmin: Bool
 
     private let state = Mutex(Upgrade.none)
-    private let start = Mutex<(@Sendable () -> Void)?>(nil)
+    private let start = Callback()
 
     package init(version: String, parent: ParentLink?, environment: [String: String]) {
         self.version = version
@@ -35,12 +35,12 @@ package final class Lifecycle: Sendable {
     package var upgrade: Upgrade { state.withLock { $0 } }
 
     /// Who starts the new process.
-    package func whenUpgradeIsWanted(_ body: @escaping @Sendable () -> Void) { start.withLock { $0 = body } }
+    package func whenUpgradeIsWanted(_ body: @escaping @Sendable () -> Void) { start.set(body) }
 
     /// Asks for a new process in this one's place; `false` where that is under way, or this one has only begun.
     @discardableResult
     package func askForUpgrade() -> Bool {
-        guard let start = start.withLock({ $0 }) else { return false }
+        guard let start = start.body else { return false }
         let begins = state.withLock { state in
             if state == .starting { return false }
             state = .starting
