@@ -340,7 +340,8 @@ static void pace(struct queue *q, long long now) {
     }
     return;
   }
-  long long due = (now - start) * q->rate / 1e9;
+  // The first at once.
+  long long due = (now - start) * q->rate / 1e9 + 1;
   long long late = due - q->begun - (long long)q->rate;
   if (late > 0 && q == &requests) {
     skipped += late;
