@@ -41,6 +41,8 @@ package final class Loop {
     /// Counts turns. What a turn's events tell had happened before anything that is done in it.
     package var turns: UInt64 { turnCount }
     private var turnCount: UInt64 = 0
+    /// Whether this turn found nothing to do but what is due.
+    package private(set) var wasQuiet = false
 
     private let epoll: Epoll
     private var slots: [Slot] = []
@@ -53,6 +55,7 @@ package final class Loop {
     private var turnHandlersNow: [any EndOfTurnHandler] = []
     private var postponed: [any EndOfTurnHandler] = []
     private var postponedUntil = MonotonicTime.distantFuture
+    private var lull = TimeSpan.max
     private var stopping = false
 
     package init(waker: Waker) throws(SystemError) {
@@ -125,9 +128,12 @@ package final class Loop {
 
     /// Asks for `turnEnded` at the end of the first turn that ends after `time`: finer than the timer wheel, for fractions
     /// of a millisecond. Whoever else has postponed until an earlier time brings this one up as well.
-    package func atEndOfTurn(_ handler: any EndOfTurnHandler, after time: MonotonicTime) {
-        postponed.append(handler)
+    ///
+    /// - Parameter lull: ends the wait early where no event comes for so long. The kernel adds its timer slack, 50 µs.
+    package func atEndOfTurn(_ handler: any EndOfTurnHandler, after time: MonotonicTime, orLull lull: TimeSpan = .max) {
+        if !postponed.contains(where: { $0 === handler }) { postponed.append(handler) }
         postponedUntil = min(postponedUntil, time)
+        self.lull = min(self.lull, lull)
     }
 
     /// Reads the clock anew.
@@ -147,6 +153,7 @@ package final class Loop {
         let count = epoll.wait(atMost: wait(waitMax))
         time = SystemClock.monotonic()
         turnCount &+= 1
+        wasQuiet = count == 0 && resuming.isEmpty
         var woken = false
         for index in 0..<count {
             let (cookie, events) = epoll.event(index)
@@ -178,15 +185,16 @@ package final class Loop {
 
     private func wait(_ waitMax: TimeSpan) -> TimeSpan? {
         if !resuming.isEmpty { return .zero }
-        var wait = waitMax
+        var wait = min(waitMax, lull)
         let next = min(wheel.next ?? .distantFuture, postponedUntil)
         if next < .distantFuture { wait = min(wait, max(.zero, next - SystemClock.monotonic())) }
         return wait == .max ? nil : wait
     }
 
     private func takeUpPostponed() {
-        guard postponedUntil <= time else { return }
+        guard postponedUntil <= time || (lull < .max && wasQuiet) else { return }
         postponedUntil = .distantFuture
+        lull = .max
         turnHandlers.append(contentsOf: postponed)
         postponed.removeAll(keepingCapacity: true)
     }

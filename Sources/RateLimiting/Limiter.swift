@@ -29,7 +29,6 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var isDeadlineSet = false
     private var probeDue = MonotonicTime.distantFuture
     private var isTurnAsked = false
-    private var postponedUntil = MonotonicTime(nanoseconds: .min)
     /// Requests since the last batch, when that was sent, and whether it carried many.
     private var asked = 0
     private var batchAt = MonotonicTime(nanoseconds: 0)
@@ -50,8 +49,10 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private let impatience: TimeSpan
 
     /// Under load, batches leave no more often than this: what a round trip costs, here and at the server, is then shared
-    /// by more requests, which wait for half a millisecond more on average.
+    /// by more requests.
     private static let batchPause = TimeSpan.milliseconds(1)
+    /// Where nothing arrives for so long, nobody is waited for: all clients that there are may wait for this batch.
+    private static let batchLull = TimeSpan.microseconds(30)
     /// So many requests wait no longer: their share of a round trip is small.
     private static let batchLarge = 32
     /// The longest wait for a batch that is under way: where Redis is far, or slow for a moment, the next one follows
@@ -191,14 +192,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     package func turnEnded() {
         isTurnAsked = false
-        let due = batchDue
-        guard loop.now >= due else {
-            if loop.now >= postponedUntil {
-                postponedUntil = due
-                loop.atEndOfTurn(self, after: due)
-            }
-            return
-        }
+        guard asked > 0 || machine.wantsToSend, !waitsForMore else { return }
         // Scores and clock samples count from here: the turn may have taken a while.
         loop.updateTime()
         batchAt = loop.now
@@ -208,11 +202,19 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         afterwards()
     }
 
-    /// When the next batch may leave. Requests gather while one is under way: one write and one read for all of them,
-    /// here and at the server; docs/decisions/gathering.md has the figures.
-    private var batchDue: MonotonicTime {
-        if let connection, connection.outstanding > 0 { return batchAt + Self.gatheringMax }
-        return busy && asked < Self.batchLarge ? batchAt + Self.batchPause : batchAt
+    /// Whether the next batch stays for a while; the loop will ask again. Requests gather while a batch is under way, and
+    /// under load as long as more arrive: one write and one read for all of them, here and at the server;
+    /// docs/decisions/gathering.md has the figures.
+    private var waitsForMore: Bool {
+        if let connection, connection.outstanding > 0 {
+            let due = batchAt + Self.gatheringMax
+            if loop.now < due { loop.atEndOfTurn(self, after: due) }
+            return loop.now < due
+        }
+        let due = batchAt + Self.batchPause
+        guard busy, asked < Self.batchLarge, loop.now < due, !loop.wasQuiet else { return false }
+        loop.atEndOfTurn(self, after: due, orLull: Self.batchLull)
+        return true
     }
 
     private func send(_ transmission: Transmission) {

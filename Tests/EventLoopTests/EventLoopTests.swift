@@ -191,6 +191,31 @@ struct LoopTests {
         #expect(counter.turnsEnded > 0)
     }
 
+    @Test("what is postponed waits for its time, or for a moment in which nothing happens, whichever is first")
+    func postponed() throws {
+        let loop = try Loop(waker: Waker())
+        let counter = Counter(loop)
+        loop.addWakeHandler(counter)
+        loop.atEndOfTurn(counter, after: loop.now + .seconds(3600))
+        loop.turn(waitMax: .milliseconds(1))
+        #expect(counter.turnsEnded == 0)
+        // An event, and the call that it asks for; it is no lull.
+        counter.mailbox.post(1)
+        loop.atEndOfTurn(counter, after: loop.now + .seconds(3600), orLull: .milliseconds(1))
+        loop.turn()
+        #expect(!loop.wasQuiet)
+        #expect(counter.turnsEnded == 1)
+        // Nothing comes: called once, though it had asked twice.
+        loop.turn()
+        #expect(loop.wasQuiet)
+        #expect(counter.turnsEnded == 2)
+        loop.turn(waitMax: .milliseconds(1))
+        #expect(counter.turnsEnded == 2)
+        loop.atEndOfTurn(counter, after: loop.now + .milliseconds(1))
+        loop.turn()
+        #expect(counter.turnsEnded == 3)
+    }
+
     @Test("a timer can be scheduled again from its own call, and cancelled")
     func timer() throws {
         let loop = try Loop(waker: Waker())
