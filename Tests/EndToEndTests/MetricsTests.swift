@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Primitives
 import TestSupport
@@ -271,6 +272,35 @@ struct MetricsUseTests {
         let file = "\(sourceTree())/configs/prometheus/\(words[2])"
         let check = try ChildProcess("/usr/bin/promtool", [words[0], words[1], file])
         #expect(try check.waitForExit() == 0, "\(check.errors)\(check.output)")
+    }
+
+    @Test(
+        "promtool accepts every query of the dashboard, and none counts processes that are not nodes",
+        .enabled(if: isInstalled("/usr/bin/promtool")))
+    func queries() throws {
+        let text = readFile("\(sourceTree())/configs/grafana/sluice.json")
+        let dashboard = try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
+        let panels = try #require(dashboard?["panels"] as? [[String: Any]])
+        let targets = panels.flatMap { $0["targets"] as? [[String: Any]] ?? [] }
+        let queries = targets.compactMap { $0["expr"] as? String }
+        #expect(queries.count == targets.count && queries.count > panels.count)
+        // Every program that Prometheus knows has metrics named `process_…`.
+        #expect(queries.filter { !$0.contains("sluice_") } == [])
+        // As Grafana fills in what stands for all.
+        let rules = queries.enumerated().map { index, query in
+            [
+                "record": "query_\(index)",
+                "expr": query.replacing("$__rate_interval", with: "20s").replacing("$__range", with: "30m")
+                    .replacing("$service", with: ".*").replacing("$instance", with: ".*"),
+            ]
+        }
+        let file: [String: Any] = ["groups": [["name": "dashboard", "rules": rules] as [String: Any]]]
+        let directory = try TemporaryDirectory()
+        let json = try JSONSerialization.data(withJSONObject: file, options: .withoutEscapingSlashes)
+        let path = try directory.write(String(decoding: json, as: UTF8.self), to: "rules.yml")
+        let check = try ChildProcess("/usr/bin/promtool", ["check", "rules", path])
+        #expect(try check.waitForExit() == 0, "\(check.errors)\(check.output)")
+        #expect(check.output.contains("\(queries.count) rules found"), "\(check.output)")
     }
 
     @Test("every alert is explained to who is on call")
