@@ -21,6 +21,7 @@ struct ClusterJoin {
 struct ClusterPart {
     let join: Int
     let subject: SubjectKey
+    let cost: UInt16
     /// The next part of the same request; -1 for none.
     let next: Int
     /// Who has taken something for it, and what.
@@ -38,10 +39,12 @@ extension LimiterCluster {
         if flooded.isRefused { return .decided(flooded) }
         let index = joins.insert(ClusterJoin(requester: requester, token: token, waiting: subjects.count))
         for (number, subject) in subjects.enumerated() {
-            let place = parts.insert(ClusterPart(join: index, subject: subject, next: joins[index].firstPart))
+            let cost = costs.cost(number)
+            let place = parts.insert(
+                ClusterPart(join: index, subject: subject, cost: cost, next: joins[index].firstPart))
             joins[index].firstPart = place
             let shard = owner(of: subject)
-            switch shard.check(part: subject, cost: costs.cost(number), token: UInt64(place)) {
+            switch shard.check(part: subject, cost: cost, token: UInt64(place)) {
             case .pending: break
             case .decided(let answer): note(answer, by: shard)
             }
@@ -65,7 +68,8 @@ extension LimiterCluster {
         parts[place].part = answer.part
         let policy = parts[place].subject.policy
         joins[parts[place].join].report.add(
-            answer.verdict, of: policy, isShadow: context.policies[Int(policy)].mode == .shadow)
+            answer.verdict, of: policy, isShadow: context.policies[Int(policy)].mode == .shadow,
+            cost: parts[place].cost)
         joins[parts[place].join].waiting -= 1
     }
 

@@ -14,9 +14,12 @@ extension LimiterContext {
         guard let localPass else { return report }
         for (place, subject) in subjects.enumerated() {
             let policy = policies[Int(subject.policy)]
-            guard policy.isLocalFirst, policy.mode == .enforce else { continue }
-            let cost = costs.cost(place)
-            guard case .refuse(let wait) = localPass.take(subject, cost: cost, at: now) else { continue }
+            guard policy.isLocalFirst, policy.mode == .enforce,
+                case .refuse(let wait) = localPass.take(subject, cost: costs.cost(place), at: now)
+            else {
+                report.mention(subject.policy, isShadow: policy.mode == .shadow)
+                continue
+            }
             // Of the window nobody has heard: it may have been filled just now.
             note(.refuse(retryAfter: max(wait, policy.wholeWait)), subject, by: .bucket, in: &report)
         }

@@ -186,12 +186,12 @@ package struct RateLimitFields: Sendable {
         guard count > 0 else { return }
         output.append("\r\n")
         count = 0
-        for index in 0..<report.count where !report[index].isShadow && report[index].remaining >= 0 {
+        for index in 0..<report.count where !report[index].isShadow {
+            guard let remaining = report.remaining(index) else { continue }
             let item = report[index]
             output.append(count == 0 ? "RateLimit: " : ", ")
             appendItem(
-                Int(item.policy), remaining: Int(item.remaining), seconds: item.isRefused ? Int(item.seconds) : nil,
-                to: &output)
+                Int(item.policy), remaining: remaining, seconds: item.isRefused ? Int(item.seconds) : nil, to: &output)
             count += 1
         }
         if count > 0 { output.append("\r\n") }
@@ -202,25 +202,26 @@ package struct RateLimitFields: Sendable {
     /// One policy is all that these fields can name: of those that refused the one to wait longest for, else the one
     /// with the least left. `X-RateLimit-Reset` is in seconds from now, and only known of a refusal.
     private func appendLegacy(_ report: PolicyReport, to output: inout ByteBuffer) {
-        var chosen: PolicyReport.Item?
-        for index in 0..<report.count where !report[index].isShadow && report[index].remaining >= 0 {
+        var chosen: (item: PolicyReport.Item, remaining: Int)?
+        for index in 0..<report.count where !report[index].isShadow {
+            guard let remaining = report.remaining(index) else { continue }
             let item = report[index]
             guard let best = chosen else {
-                chosen = item
+                chosen = (item, remaining)
                 continue
             }
             if item.isRefused
-                ? !best.isRefused || item.seconds > best.seconds
-                : !best.isRefused && item.remaining < best.remaining
+                ? !best.item.isRefused || item.seconds > best.item.seconds
+                : !best.item.isRefused && remaining < best.remaining
             {
-                chosen = item
+                chosen = (item, remaining)
             }
         }
-        guard let chosen else { return }
+        guard let (chosen, remaining) = chosen else { return }
         output.append("X-RateLimit-Limit: ")
         output.append(decimal: limits[Int(chosen.policy)])
         output.append("\r\nX-RateLimit-Remaining: ")
-        output.append(decimal: Int(chosen.remaining))
+        output.append(decimal: remaining)
         if chosen.isRefused {
             output.append("\r\nX-RateLimit-Reset: ")
             output.append(decimal: Int(chosen.seconds))

@@ -7,6 +7,8 @@ package struct PolicyReport: Sendable {
         package var policy: UInt8 = 0
         package var isRefused = false
         package var isShadow = false
+        /// What the request took of it, and gets back where another policy refuses.
+        var cost: UInt16 = 1
         /// How many more would pass now; -1 where nobody knows.
         package var remaining: Int32 = -1
         /// Whole seconds until a slot frees, rounded up: a client that waits as told must not come too early.
@@ -37,9 +39,23 @@ package struct PolicyReport: Sendable {
         return .admit(remaining: nil)
     }
 
-    package mutating func add(_ verdict: Verdict, of policy: UInt8, isShadow: Bool) {
+    /// How many more of a policy would pass now; `nil` where nobody knows.
+    package func remaining(_ index: Int) -> Int? {
+        let item = items[index]
+        guard item.remaining >= 0 else { return nil }
+        return Int(item.remaining) + (isRefused && !item.isRefused ? Int(item.cost) : 0)
+    }
+
+    /// A policy that covers the request and was not asked, since another has refused.
+    mutating func mention(_ policy: UInt8, isShadow: Bool) {
         guard count < Self.countMax else { return }
-        var item = Item(policy: policy, isShadow: isShadow)
+        items[count] = Item(policy: policy, isShadow: isShadow)
+        count += 1
+    }
+
+    package mutating func add(_ verdict: Verdict, of policy: UInt8, isShadow: Bool, cost: UInt16 = 1) {
+        guard count < Self.countMax else { return }
+        var item = Item(policy: policy, isShadow: isShadow, cost: cost)
         switch verdict {
         case .admit(let remaining): if let remaining { item.remaining = Int32(clamping: remaining) }
         case .refuse(let wait):

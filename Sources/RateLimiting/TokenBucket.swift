@@ -141,8 +141,9 @@ package final class TokenBucketStore: Sendable {
         for index in subjects.indices {
             let subject = subjects[index]
             let isShadow = policies[Int(subject.policy)].mode == .shadow
-            let verdict = take(anyOf: subject, cost: costs.cost(index), at: now)
-            report.add(verdict, of: subject.policy, isShadow: isShadow)
+            let cost = costs.cost(index)
+            let verdict = take(anyOf: subject, cost: cost, at: now)
+            report.add(verdict, of: subject.policy, isShadow: isShadow, cost: cost)
         }
         for index in 0..<report.count {
             if !report[index].isRefused {

@@ -112,7 +112,8 @@ extension WindowMachine {
             partDecided(part, verdict, by: source)
             return
         }
-        context.note(verdict, subject, by: source, in: &joins[Int(join)].report)
+        let cost = parts[Int(part)].cost
+        context.note(verdict, subject, cost: cost, by: source, in: &joins[Int(join)].report)
         joins[Int(join)].waiting -= 1
         if joins[Int(join)].waiting == 0 { complete(join, at: now) }
     }
@@ -177,7 +178,8 @@ extension WindowMachine {
         _ subject: SubjectKey, _ cost: UInt16, in report: inout PolicyReport, at now: MonotonicTime
     ) {
         let verdict = lossVerdict(subject, cost: cost, at: now, charging: false, isFinal: false)
-        report.add(verdict, of: subject.policy, isShadow: context.policies[Int(subject.policy)].mode == .shadow)
+        let isShadow = context.policies[Int(subject.policy)].mode == .shadow
+        report.add(verdict, of: subject.policy, isShadow: isShadow, cost: cost)
     }
 
     var lossSource: VerdictSource {
@@ -264,14 +266,18 @@ extension WindowMachine {
 }
 
 extension LimiterContext {
-    /// Which windows of a request are known to be full; nothing where none is. Nobody else is asked then.
+    /// Which windows of a request are known to be full. Where one is, nobody else is asked.
     func knownFull(_ subjects: [SubjectKey], _ costs: [UInt16], at now: MonotonicTime) -> PolicyReport {
         var report = PolicyReport()
-        for (place, subject) in subjects.enumerated() where policies[Int(subject.policy)].mode == .enforce {
+        for (place, subject) in subjects.enumerated() {
+            let policy = policies[Int(subject.policy)]
             let cost = costs.cost(place)
-            let wholeWait = policies[Int(subject.policy)].wholeWait
-            if case .full(let retryAfter) = fullWindows.peek(subject, cost: cost, wholeWait: wholeWait, at: now) {
+            if policy.mode == .enforce,
+                case .full(let retryAfter) = fullWindows.peek(subject, cost: cost, wholeWait: policy.wholeWait, at: now)
+            {
                 note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
+            } else {
+                report.mention(subject.policy, isShadow: policy.mode == .shadow)
             }
         }
         return report
@@ -279,9 +285,10 @@ extension LimiterContext {
 
     /// Notes what one policy said of a request.
     func note(
-        _ verdict: Verdict, _ subject: SubjectKey, by source: VerdictSource, in report: inout PolicyReport
+        _ verdict: Verdict, _ subject: SubjectKey, cost: UInt16 = 1, by source: VerdictSource,
+        in report: inout PolicyReport
     ) {
         count(verdict, of: subject, by: source)
-        report.add(verdict, of: subject.policy, isShadow: policies[Int(subject.policy)].mode == .shadow)
+        report.add(verdict, of: subject.policy, isShadow: policies[Int(subject.policy)].mode == .shadow, cost: cost)
     }
 }

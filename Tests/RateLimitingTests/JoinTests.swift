@@ -315,6 +315,23 @@ struct PolicyFieldTests {
                 + "Retry-After: 42\r\n")
         #expect(Self.text { fields.writeViolated(report, to: &$0) } == ",\"violated-policies\":[\"a\",\"b\"]")
         #expect(report.verdict == .refuse(retryAfter: .milliseconds(41_001)))
+
+        // What is given back is there again, and who was not asked is named.
+        var other = PolicyReport()
+        other.add(.refuse(retryAfter: .seconds(1)), of: 0, isShadow: false)
+        other.add(.admit(remaining: 3), of: 1, isShadow: false, cost: 2)
+        #expect(
+            Self.text { fields.write(other, to: &$0) }
+                == "RateLimit-Policy: \"a\";q=5;w=60, \"b\";q=7;w=1\r\nRateLimit: \"a\";r=0;t=1, \"b\";r=5\r\n"
+                + "Retry-After: 1\r\n")
+        var short = PolicyReport()
+        short.mention(0, isShadow: false)
+        short.add(.refuse(retryAfter: .seconds(1)), of: 1, isShadow: false)
+        short.mention(2, isShadow: true)
+        #expect(
+            Self.text { fields.write(short, to: &$0) }
+                == "RateLimit-Policy: \"a\";q=5;w=60, \"b\";q=7;w=1\r\nRateLimit: \"b\";r=0;t=1\r\n"
+                + "Retry-After: 1\r\n")
     }
 }
 
