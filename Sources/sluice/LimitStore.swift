@@ -22,6 +22,9 @@ struct LimitStore {
     /// How long requests at once count that nobody renews, by policy: the key does not say it.
     var leases: [String: TimeSpan] = [:]
 
+    /// By policy, which the key does not say either; empty where no configuration is known.
+    var modes: [String: PolicyMode] = [:]
+
     /// Keys of one step of `SCAN`: less than a millisecond of the server's time.
     private static let stepSize = 500
 

@@ -61,8 +61,9 @@ struct Limits: ParsableCommand {
                         + "its admin listener counts them (GET /api/limits)")
             }
             var store = LimitStore(servers: try told { try RedisServers(url) })
-            for policy in configuration?.rateLimit?.policies ?? [] where policy.concurrent {
-                store.leases[policy.name] = policy.window
+            for policy in configuration?.rateLimit?.policies ?? [] {
+                if policy.concurrent { store.leases[policy.name] = policy.window }
+                store.modes[policy.name] = policy.mode == .shadow ? .shadow : .enforce
             }
             return store
         }

@@ -14,8 +14,9 @@ extension Limits {
             abstract: "Show who uses most of a limit, and who is refused.",
             discussion: """
                 Looks through all windows in Redis, step by step (SCAN), and tells the subjects with the largest part of \
-                their limit in use. Whose window is full is refused until a slot frees. How often somebody was \
-                refused, only nodes know: --admin asks them, each for whom it refused most lately.
+                their limit in use. Whose window is full is refused until a slot frees, unless the policy is in \
+                shadow mode, which --config tells. How often somebody was refused, only nodes know: \
+                --admin asks them, each for whom it refused most lately.
                 """)
 
         @OptionGroup var place: Place
@@ -44,8 +45,9 @@ extension Limits {
                 var used: Int
                 /// Of the limit, 0...1.
                 var share: Double
-                /// Whether whoever asks now is refused.
                 var isFull: Bool
+                /// Whether whoever asks is refused while it is full; absent where no configuration is known.
+                var mode: String?
                 var nextSlotFrees: String?
                 var key: String
             }
@@ -80,7 +82,7 @@ extension Limits {
             if most.rows.isEmpty {
                 print("nobody has used anything of \(policy.map { "the limit \($0)" } ?? "a limit") lately")
             } else {
-                print(table([Self.heads] + most.rows.map(Self.cells)))
+                print(table([Self.heads] + most.rows.map { Self.cells($0, store.modes[$0.usage.key.policy]) }))
             }
             guard let refused else { return }
             print("")
@@ -97,6 +99,7 @@ extension Limits {
                         subject: key.subject, policy: key.policy, limit: key.limit,
                         window: key.window.map { "\($0)" }, used: row.usage.used, share: row.usage.share,
                         isFull: row.usage.isFull,
+                        mode: store.modes[key.policy].map { $0 == .shadow ? "shadow" : "enforce" },
                         nextSlotFrees: row.usage.freesAt.map {
                             SystemClock.timestamp(microseconds: $0.microseconds)
                         }, key: store.text(key))
@@ -105,13 +108,13 @@ extension Limits {
 
         private static let heads = ["SUBJECT", "POLICY", "LIMIT", "WINDOW", "USED", "SHARE", "STATE"]
 
-        private static func cells(_ row: Leaders.Row) -> [String] {
+        private static func cells(_ row: Leaders.Row, _ mode: PolicyMode?) -> [String] {
             let key = row.usage.key
             let frees = row.usage.freesAt.map { "next slot in \(seconds($0 - row.time))" } ?? "until one ends"
             return [
                 key.subject, key.policy, "\(key.limit)", key.window.map { "\($0)" } ?? "at once",
                 "\(row.usage.used)", "\(row.usage.used * 100 / max(1, key.limit)) %",
-                row.usage.isFull ? "refused, \(frees)" : "passes",
+                !row.usage.isFull ? "passes" : mode == .shadow ? "full (shadow), \(frees)" : "refused, \(frees)",
             ]
         }
 
