@@ -82,8 +82,11 @@ extension ClientConnection {
                 refuse(.unidentified(.invalid(kind == .token ? .malformed : .unknownAPIKey)))
                 return false
             }
-            guard let outcome = outcome(kind, bytes.extracting(range)) else { return false }
-            return accept(outcome, service, authentication)
+            let decoded = range == parameter?.value ? RequestHead.decodedParameter(bytes, range) : nil
+            let looked =
+                if let decoded { outcome(kind, decoded.span) } else { outcome(kind, bytes.extracting(range)) }
+            guard let looked else { return false }
+            return accept(looked, service, authentication)
         }
     }
 

@@ -1,6 +1,7 @@
 // Fields that the gateway sets itself under names of the configuration's choice, and therefore never passes on as they came.
 
 import LinuxIO
+import Primitives
 
 /// Field names, to be compared as backends may read them: CGI, WSGI and PHP know no case and give `X_User`, `X.User` and
 /// `X-User` to the application under one name, so whoever checks one of them must look for all.
@@ -55,7 +56,7 @@ package struct QueryParameter: Equatable, Sendable {
 }
 
 extension RequestHead {
-    /// The first parameter of that name, compared byte for byte.
+    /// The first parameter of that name. Names are compared decoded: `api%5Fkey` is `api_key` to a backend.
     package func parameter(_ name: [UInt8], in bytes: Span<UInt8>) -> QueryParameter? {
         let end = pathAndQuery.upperBound
         var start = path.upperBound + 1
@@ -79,8 +80,32 @@ extension RequestHead {
     }
 
     private static func value(of name: [UInt8], _ bytes: Span<UInt8>, _ pair: Range<Int>) -> Range<Int>? {
-        guard pair.count > name.count, bytes[pair.lowerBound + name.count] == UInt8(ascii: "=") else { return nil }
-        for i in name.indices where bytes[pair.lowerBound + i] != name[i] { return nil }
-        return (pair.lowerBound + name.count + 1)..<pair.upperBound
+        var place = pair.lowerBound
+        for wanted in name {
+            guard place < pair.upperBound, decodedByte(bytes, &place, pair.upperBound) == wanted else { return nil }
+        }
+        guard place < pair.upperBound, bytes[place] == UInt8(ascii: "=") else { return nil }
+        return (place + 1)..<pair.upperBound
+    }
+
+    /// A parameter's value without its escapes; `nil` where it has none. A `+` stays: keys in base64 have them, and spaces
+    /// none has.
+    package static func decodedParameter(_ bytes: Span<UInt8>, _ value: Range<Int>) -> [UInt8]? {
+        guard value.contains(where: { bytes[$0] == UInt8(ascii: "%") }) else { return nil }
+        var decoded: [UInt8] = []
+        var place = value.lowerBound
+        while place < value.upperBound { decoded.append(decodedByte(bytes, &place, value.upperBound)) }
+        return decoded
+    }
+
+    /// The byte that stands at `place`, and moves behind it. What is no escape stands for itself, as it does to backends.
+    private static func decodedByte(_ bytes: Span<UInt8>, _ place: inout Int, _ end: Int) -> UInt8 {
+        let byte = bytes[place]
+        place += 1
+        guard byte == UInt8(ascii: "%"), place + 1 < end, let high = hexValue(bytes[place]),
+            let low = hexValue(bytes[place + 1])
+        else { return byte }
+        place += 2
+        return high << 4 | low
     }
 }

@@ -22,4 +22,21 @@ struct KeptBackTests {
         copyTrailers(bytes("\(name): admin\r\n").span, without: Self.names, to: &output)
         #expect(output.isEmpty == isKept)
     }
+
+    @Test(
+        "a parameter is found by its name in every spelling that means the same, with its value as it stands",
+        arguments: [
+            ("k_y=v", "v", nil), ("k%5Fy=v", "v", nil), ("a=1&%6b_%79=a%2Bb+c%zz%", "a%2Bb+c%zz%", "a+b+c%zz%"),
+            ("k_y=", "", nil), ("k_y", nil, nil), ("k_yy=v", nil, nil), ("k%5=v", nil, nil), ("k_y%3Dv", nil, nil),
+            ("K_Y=v", nil, nil),
+        ] as [(String, String?, String?)])
+    func parameters(_ query: String, _ value: String?, _ decoded: String?) throws {
+        let input = bytes("GET /a?\(query) HTTP/1.1\r\nHost: h\r\n\r\n")
+        let head = parse(input, as: RequestHead.self).0
+        let found = head.parameter(Array("k_y".utf8), in: input.span)
+        #expect(found.map { String(decoding: input[$0.value], as: UTF8.self) } == value)
+        guard let found else { return }
+        let text = RequestHead.decodedParameter(input.span, found.value)
+        #expect(text.map { String(decoding: $0, as: UTF8.self) } == decoded)
+    }
 }
