@@ -203,7 +203,8 @@ struct LimitsCommandTests {
             // A shadow refuses nobody, however full it is.
             let shadow = ["top", "-c", node.file, "--policy", "total"]
             try Self.burst(50, "/", to: node, as: "192.0.2.5")
-            #expect(try Self.output(shadow).contains("full (shadow), next slot in "))
+            let full = try Self.output(shadow)
+            #expect(full.contains("full (shadow), next slot in "), "\(full)")
             #expect(try Self.rows(shadow, "subjects").map { $0["mode"] as? String } == ["shadow"])
             let refused = try Self.rows(["top", "-c", node.file, "--admin", "\(admin)"], "refused")
             #expect(refused.first?["count"] as? Int == 4)

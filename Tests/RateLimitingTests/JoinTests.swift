@@ -360,7 +360,8 @@ struct LocalPassTests {
         }
         #expect(decided.count == 15)
         for report in decided {
-            #expect(report.count == 1 && report[0].policy == 0 && report[0].seconds >= 10)
+            #expect(report.count == 2 && report[0].policy == 0 && report[0].seconds >= 10)
+            #expect(!report[1].isRefused && report.remaining(1) == nil)
         }
         // Another client is none of it.
         let other = [SubjectKey(IPAddress(v4: 7), policy: 0), SubjectKey(globalOf: 1)]
