@@ -136,7 +136,7 @@ let package = Package(
         tests(of: "ProxyProtocol", ["Primitives"]),
         tests(of: "Transforms", ["Primitives", "LinuxIO"]),
         tests(of: "Tracing", ["Primitives", "LinuxIO"]),
-        tests(of: "EventLoop", ["Primitives", "LinuxIO"]),
+        tests(of: "EventLoop", ["Primitives", "LinuxIO", "TestSupport"]),
         tests(of: "Supervision", ["Primitives", "LinuxIO"]),
         tests(of: "RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS", "TestSupport"]),
         tests(of: "Balancing", ["Primitives"]),

@@ -55,10 +55,10 @@ struct ClusterProofTests {
         try Scene.play { scene in
             let redis = try scene.redis()
             let steady = try scene.backend(named: "steady")
-            let port = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false).address.port
-            let process = try ChildProcess(try SluiceNode.binary(), ["backend", "--port", "\(port)"])
+            let held = try scene.freePort()
+            let process = try ChildProcess(try SluiceNode.binary(), ["backend", "--port", "\(held.port)"])
             defer { process.kill() }
-            let url = "http://127.0.0.1:\(port)"
+            let url = held.url
             let nodes = try cluster(
                 scene, 3, [url, steady.url], redis,
                 "timeouts: {response: 300ms, connect: 300ms}, circuitBreaker: {failures: 1000}")

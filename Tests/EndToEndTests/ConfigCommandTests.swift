@@ -47,7 +47,8 @@ struct ConfigCommandTests {
             #expect(good.output.contains("ok   redis redis://"))
             #expect(good.output.contains("ok   backend main \(backend.url)\n"))
             let wrong = try folder.write(
-                fine.replacing("hunter22", with: "wrong").replacing("\(port)\"]", with: "\(try freePort())\"]"),
+                fine.replacing("hunter22", with: "wrong").replacing(
+                    "\(port)\"]", with: "\(try scene.freePort().port)\"]"),
                 to: "wrong.yaml")
             #expect(try runSluice(["check", "--config", wrong]).exit == 0)
             let bad = try runSluice(["check", "--config", wrong, "--network"])

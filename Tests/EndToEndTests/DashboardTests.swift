@@ -107,15 +107,9 @@ struct DashboardTests {
     @Test("it shows the cluster, fits a desk and a phone, and what it shows of a node that is gone looks like the past")
     func page() throws {
         try Scene.play { scene in
-            let redis = try scene.redis()
-            let backend = try scene.backend()
-            let dead = try scene.backend()
-            dead.stop()
-            var file = File([backend, dead])
-            file.services[0].health = "interval: 50ms, warningInterval: 50ms, timeout: 1s, failures: 2"
+            let (_, backend, dead, standing) = try scene.halfDead("policies: [{name: few, limit: 3, window: 1h}]")
+            var file = standing
             file.gateway = "heartbeat: 100ms"
-            file.rateLimit =
-                "redisURL: \"redis://127.0.0.1:\(redis.port)\", policies: [{name: few, limit: 3, window: 1h}]"
             let nodes = try ["node-a", "node-b"].map { try scene.node(file, ["--node-id", $0]) }
             try LimitTests.reached(nodes)
             for _ in 0..<5 { _ = try nodes[0].ask() }

@@ -6,8 +6,6 @@ import Testing
 
 @Suite("Metrics")
 struct MetricsTests {
-    private static let fast = "interval: 50ms, warningInterval: 50ms, downInterval: 50ms, timeout: 1s, failures: 2"
-
     @Test("requests are counted where they end, by service, class and outcome")
     func requests() throws {
         try Scene.play { scene in
@@ -93,15 +91,8 @@ struct MetricsTests {
     @Test("decisions, Redis and the cluster show in the metrics of a node that has them")
     func cluster() throws {
         try Scene.play { scene in
-            let redis = try scene.redis()
-            let backend = try scene.backend()
-            let dead = try scene.backend()
-            dead.stop()
-            var file = File([backend, dead])
-            file.services[0].health = Self.fast
-            file.rateLimit =
-                "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 3, "
-                + "policies: [{name: all, limit: 1, window: 1h, key: global, mode: shadow}]"
+            let (redis, _, _, file) = try scene.halfDead(
+                "requestsPerSecond: 3, policies: [{name: all, limit: 1, window: 1h, key: global, mode: shadow}]")
             let node = try scene.node(file)
             try LimitTests.reached([node])
             var refused = 0
@@ -186,14 +177,7 @@ struct MetricsTests {
     @Test("every metric is documented, and every documented metric exists")
     func documented() throws {
         try Scene.play { scene in
-            let redis = try scene.redis()
-            let backend = try scene.backend()
-            let dead = try scene.backend()
-            dead.stop()
-            var file = File([backend, dead])
-            file.services[0].health = Self.fast
-            file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\", requestsPerSecond: 100"
-            let node = try scene.node(file)
+            let node = try scene.node(try scene.halfDead("requestsPerSecond: 100").file)
             try LimitTests.reached([node])
             #expect(try node.ask().status == 200)
             try eventually("news is heard") {

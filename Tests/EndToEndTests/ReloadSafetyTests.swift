@@ -10,7 +10,7 @@ struct ReloadSafetyTests {
     func grows() throws {
         try Scene.play { scene in
             let one = try scene.backend(named: "one")
-            let dead = "http://127.0.0.1:\(try freePort())"
+            let dead = try scene.freePort().url
             let health = "active: false, failures: 1"
             let node = try scene.node(File([File.Service(urls: [dead], health: health)]))
             #expect(try node.ask().status == 502)

@@ -178,7 +178,7 @@ struct ReloadTests {
             let waiting = try node.connect()
             try waiting.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             var moved = file([File.Service(urls: [one.url])])
-            moved.listen = "127.0.0.1:\(try freePort())"
+            moved.listen = "\(try scene.freePort().address)"
             try node.write(moved.yaml)
             node.process.signal(SIGHUP)
             node.process.signal(SIGCONT)

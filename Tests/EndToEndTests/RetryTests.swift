@@ -70,10 +70,11 @@ struct RetryTests {
     @Test("refused connections lead on to the next backend until one accepts")
     func refused() throws {
         try Scene.play { scene in
-            let dead = try (0..<4).map { _ in try scene.backend() }
-            for backend in dead { backend.stop() }
+            let dead = try (0..<4).map { _ in try scene.freePort().url }
             let well = try scene.backend(named: "well")
-            let node = try scene.node(Self.file(dead + [well], "retries: {minimum: 100}"))
+            var file = Self.file([well], "retries: {minimum: 100}")
+            file.services[0].urls = dead + file.services[0].urls
+            let node = try scene.node(file)
             for _ in 0..<5 { #expect(try node.ask("POST / HTTP/1.1").text == "well") }
         }
     }

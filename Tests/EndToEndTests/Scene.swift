@@ -8,6 +8,7 @@ final class Scene {
     private(set) var backends: [RecordingBackend] = []
     private(set) var nodes: [SluiceNode] = []
     private var redisServers: [RedisServer] = []
+    private var heldPorts: [HeldPort] = []
 
     static func play(_ body: (Scene) throws -> Void) throws {
         let scene = Scene()
@@ -47,10 +48,31 @@ final class Scene {
         add(try RecordingBackend(script))
     }
 
+    /// A port on which nobody listens, or only whoever is told its number.
+    func freePort() throws -> HeldPort {
+        let port = try HeldPort()
+        heldPorts.append(port)
+        return port
+    }
+
     func redis(_ arguments: [String] = []) throws -> RedisServer {
         let server = try RedisServer(arguments)
         redisServers.append(server)
         return server
+    }
+
+    /// A Redis, and a file with two backends, one of which nobody answers for.
+    ///
+    /// - Parameter rateLimit: what else the section says.
+    func halfDead(
+        _ rateLimit: String
+    ) throws -> (redis: RedisServer, backend: RecordingBackend, dead: HeldPort, file: File) {
+        let (redis, backend, dead) = (try self.redis(), try self.backend(), try freePort())
+        var file = File([backend])
+        file.services[0].urls.append(dead.url)
+        file.services[0].health = "interval: 50ms, warningInterval: 50ms, downInterval: 50ms, timeout: 1s, failures: 2"
+        file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\", \(rateLimit)"
+        return (redis, backend, dead, file)
     }
 
     @discardableResult

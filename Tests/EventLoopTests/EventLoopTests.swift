@@ -2,6 +2,7 @@ import EventLoop
 import LinuxIO
 import Primitives
 import Synchronization
+import TestSupport
 import Testing
 
 /// Accepts connections and sends back what they send, never holding more than one read of them.
@@ -111,9 +112,10 @@ struct StreamTests {
     @Test("a refused connection is told as a failure")
     func refused() throws {
         let loop = try Loop(waker: Waker())
-        let unused = try ListeningSocket(loopback, reusePort: false).address
+        let unused = try HeldPort()
+        defer { withExtendedLifetime(unused) {} }
         let client = EchoClient(total: 1)
-        _ = try loop.connect(to: .tcp(unused), handler: client)
+        _ = try loop.connect(to: .tcp(unused.address), handler: client)
         turns(loop) { client.failure != nil }
         #expect(client.failure?.reason == "Connection refused")
     }

@@ -247,8 +247,9 @@ struct RedisConnectionTests {
     func unreachable() throws {
         let unknown = try Client(RedisEndpoint(.tcp(host: "no-such-host.invalid", port: 1)))
         #expect(unknown.run(until: "lost connection lost: no-such-host.invalid"))
-        let closed = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false).address.port
-        let nobody = try Client(RedisEndpoint(.tcp(host: "127.0.0.1", port: closed)))
+        let closed = try HeldPort()
+        defer { withExtendedLifetime(closed) {} }
+        let nobody = try Client(RedisEndpoint(.tcp(host: "127.0.0.1", port: closed.port)))
         #expect(nobody.run(until: "lost connection lost: Connection refused"))
         nobody.log = []
         #expect(nobody.run(until: "lost"))

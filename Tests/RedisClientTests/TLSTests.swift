@@ -11,7 +11,9 @@ struct TLSTests {
     @Test("a server that proves who it is serves, a thousand commands and a large answer in one go")
     func serves() throws {
         let certificates = try Certificates()
-        let port = try freePort()
+        let held = try HeldPort()
+        defer { withExtendedLifetime(held) {} }
+        let port = held.port
         let server = try RedisServer(certificates.arguments(port: port))
         let tls = try TLSClient(authorities: certificates.authority)
         for (host, name) in [("127.0.0.1", nil), ("localhost", nil), ("127.0.0.1", "redis.test")] as [(String, String?)]
@@ -40,7 +42,9 @@ struct TLSTests {
         ] as [(Bool, String, String?, String)])
     func refuses(trusted: Bool, host: String, name: String?, reason: String) throws {
         let certificates = try Certificates()
-        let port = try freePort()
+        let held = try HeldPort()
+        defer { withExtendedLifetime(held) {} }
+        let port = held.port
         let server = try RedisServer(certificates.arguments(port: port))
         let tls = try TLSClient(authorities: trusted ? certificates.authority : certificates.stranger)
         let client = try Client(
@@ -58,7 +62,9 @@ struct TLSTests {
     @Test("a server that asks for a certificate is shown one, and refuses who has none")
     func clientCertificate() throws {
         let certificates = try Certificates()
-        let port = try freePort()
+        let held = try HeldPort()
+        defer { withExtendedLifetime(held) {} }
+        let port = held.port
         let server = try RedisServer(certificates.arguments(port: port, asksClients: true))
         let endpoint = RedisEndpoint(.tcp(host: "localhost", port: port))
         var known = endpoint
@@ -80,7 +86,9 @@ struct TLSTests {
     @Test("messages arrive, and a server that comes back is found again")
     func messages() throws {
         let certificates = try Certificates()
-        let port = try freePort()
+        let held = try HeldPort()
+        defer { withExtendedLifetime(held) {} }
+        let port = held.port
         let server = try RedisServer(certificates.arguments(port: port))
         let tls = try TLSClient(authorities: certificates.authority)
         let client = try Client(RedisEndpoint(.tcp(host: "localhost", port: port), tls: tls), channels: ["a"])

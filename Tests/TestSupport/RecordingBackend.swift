@@ -35,6 +35,8 @@ package final class RecordingBackend: Sendable {
 
     package let address: SocketAddress
     private let listener: Listening
+    /// Its own when it has stopped, too: whoever comes then is refused, and meets no other test's backend.
+    private let held: HeldPort?
     private let state = Mutex(State())
 
     /// A listening descriptor that can be shut down from another thread.
@@ -56,19 +58,12 @@ package final class RecordingBackend: Sendable {
         let raw = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw WireError.system("socket", errno: errno) }
         listener = Listening(raw)
-        var on: Int32 = 1
-        _ = unsafe setsockopt(raw, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
-        let wanted = SocketAddress(ip: ip, port: port)
-        guard unsafe withSocketAddress(wanted, { unsafe bind(raw, $0, $1) }) == 0, listen(raw, 1024) == 0 else {
+        HeldPort.shareAddress(raw)
+        held = try port == 0 ? HeldPort(on: ip) : nil
+        address = held?.address ?? SocketAddress(ip: ip, port: port)
+        guard unsafe withSocketAddress(address, { unsafe bind(raw, $0, $1) }) == 0, listen(raw, 1024) == 0 else {
             throw WireError.system("listen", errno: errno)
         }
-        // The port lies at the same place in an address of either family.
-        var bound = sockaddr_in6()
-        var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
-        _ = unsafe withUnsafeMutablePointer(to: &bound) {
-            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe getsockname(raw, $0, &length) }
-        }
-        address = SocketAddress(ip: ip, port: UInt16(bigEndian: bound.sin6_port))
         let thread = OSThread(name: "accept") { [self, listener] in
             while true {
                 let accepted = accept(listener.raw, nil, nil)

@@ -4,14 +4,11 @@ import Glibc
 import LinuxIO
 import Primitives
 
-package func freePort() throws -> UInt16 {
-    try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false).address.port
-}
-
 /// A primary, a replica, and three sentinels that watch them under the name `main`.
 package final class SentinelGroup {
     package let servers: [RedisServer]
-    package let sentinelPorts: [UInt16]
+    private let held: [HeldPort]
+    package var sentinelPorts: [UInt16] { held.map(\.port) }
     private var sentinels: [ChildProcess] = []
     private let directory: TemporaryDirectory
 
@@ -21,7 +18,7 @@ package final class SentinelGroup {
         let replica = try RedisServer(["--replicaof", "127.0.0.1", "\(primary.port)"] + quick)
         servers = [primary, replica]
         directory = try TemporaryDirectory()
-        sentinelPorts = try (0..<3).map { _ in try freePort() }
+        held = try (0..<3).map { _ in try HeldPort() }
         for port in sentinelPorts {
             let file = try directory.write(
                 """
@@ -71,23 +68,23 @@ package final class SentinelGroup {
     }
 }
 
-/// Three servers that share the slots, and as many replicas as are wanted.
+/// Three servers that share the slots, as many others that have none yet, and as many replicas as are wanted.
 package final class RedisCluster {
     package private(set) var servers: [RedisServer] = []
     package private(set) var replicas: [RedisServer] = []
+    private var busPorts: [HeldPort] = []
 
-    package init(replicas replicaCount: Int = 0) throws {
-        var busPorts: [UInt16] = []
+    package init(spares: Int = 0, replicas replicaCount: Int = 0) throws {
         func make() throws -> RedisServer {
-            let bus = try freePort()
+            let bus = try HeldPort()
             busPorts.append(bus)
             return try RedisServer([
-                "--cluster-enabled", "yes", "--cluster-port", "\(bus)", "--cluster-node-timeout", "600",
+                "--cluster-enabled", "yes", "--cluster-port", "\(bus.port)", "--cluster-node-timeout", "600",
                 "--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no",
                 "--repl-diskless-sync-delay", "0",
             ])
         }
-        for _ in 0..<3 { servers.append(try make()) }
+        for _ in 0..<(3 + spares) { servers.append(try make()) }
         for _ in 0..<replicaCount { replicas.append(try make()) }
         let all = servers + replicas
         for (index, range) in [(0, 5_460), (5_461, 10_922), (10_923, 16_383)].enumerated() {
@@ -97,7 +94,7 @@ package final class RedisCluster {
             try server.client()("CLUSTER", "SET-CONFIG-EPOCH", "\(index + 1)")
         }
         for (index, server) in all.enumerated().dropFirst() {
-            try all[0].client()("CLUSTER", "MEET", "127.0.0.1", "\(server.port)", "\(busPorts[index])")
+            try all[0].client()("CLUSTER", "MEET", "127.0.0.1", "\(server.port)", "\(busPorts[index].port)")
         }
         try eventually("the servers know each other") {
             try all.allSatisfy { try $0.client()("CLUSTER", "INFO").contains("cluster_known_nodes:\(all.count)") }

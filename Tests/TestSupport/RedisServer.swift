@@ -11,7 +11,8 @@ package struct RedisServerError: Error, CustomStringConvertible {
 
 package final class RedisServer {
     package let directory: String
-    package let port: UInt16
+    private let held: HeldPort
+    package var port: UInt16 { held.port }
     package private(set) var pid: pid_t = 0
     private let arguments: [String]
 
@@ -22,8 +23,7 @@ package final class RedisServer {
     /// - Parameter arguments: more options, such as `["--requirepass", "secret"]`.
     package init(_ arguments: [String] = []) throws {
         directory = try Self.temporaryDirectory()
-        // The port was free a moment ago; where somebody was faster, the server does not come up and the test says so.
-        port = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false).address.port
+        held = try HeldPort()
         self.arguments = arguments
         try start()
     }
