@@ -26,7 +26,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var leaseDue = MonotonicTime.distantFuture
     private var deadlineTimer: LoopTimer!
     private var probeTimer: LoopTimer!
-    private var isDeadlineSet = false
+    private var deadlineDue = MonotonicTime.distantFuture
     private var probeDue = MonotonicTime.distantFuture
     private var isTurnAsked = false
     /// Requests since the last batch, when that was sent, and whether it carried many.
@@ -94,6 +94,8 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         self.init(context, worker: worker, shard: shard, leases: shards.leases, loop: loop, report: report)
         self.shards = shards
         guard let endpoint else { return }
+        machine.connecting(at: loop.now)
+        setDeadline(loop.now + context.timeout)
         connect(
             RedisConnection(
                 endpoint, name: name, silenceMax: Self.silenceMax(context), loop: loop, resolver: resolver,
@@ -263,7 +265,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         }
         if machine.takeIsBehind() { leasesForgotten() }
         if machine.wantsToSend { askTurn() }
-        if !isDeadlineSet, let deadline = machine.nextDeadline { setDeadline(deadline) }
+        if deadlineDue == .distantFuture, let deadline = machine.nextDeadline { setDeadline(deadline) }
         let due = loop.now + machine.probePause
         if due < probeDue {
             probeDue = due
@@ -272,13 +274,14 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     }
 
     private func setDeadline(_ deadline: MonotonicTime) {
-        guard !isDeadlineSet else { return }
-        isDeadlineSet = true
+        // What is handed over has waited elsewhere already.
+        guard deadline < deadlineDue else { return }
+        deadlineDue = deadline
         deadlineTimer.schedule(at: deadline - impatience)
     }
 
     private func expire() {
-        isDeadlineSet = false
+        deadlineDue = .distantFuture
         machine.expire(through: loop.now + impatience, at: loop.now)
         afterwards()
     }

@@ -6,6 +6,8 @@ package import Primitives
 /// costing each request that deadline.
 package struct LossBreaker: Sendable {
     package enum State: Equatable, Sendable {
+        /// The first connection is being made. Until then requests wait for it; nothing is sent yet.
+        case connecting(until: MonotonicTime)
         /// No connection that has logged in: nobody waits.
         case disconnected
         /// Questions are asked; `lossesInARow` of the last ones were not answered in time.
@@ -33,8 +35,31 @@ package struct LossBreaker: Sendable {
     package var mayAsk: Bool {
         switch state {
         case .asking: true
+        case .connecting, .disconnected, .suspended: false
+        }
+    }
+
+    package var isConnecting: Bool {
+        switch state {
+        case .connecting: true
+        case .asking, .disconnected, .suspended: false
+        }
+    }
+
+    /// Whether a request may wait for an answer, or for a server that can be asked.
+    package var mayWait: Bool {
+        switch state {
+        case .connecting, .asking: true
         case .disconnected, .suspended: false
         }
+    }
+
+    /// Nothing is known of the server yet, and it is being connected to.
+    package mutating func connecting(until: MonotonicTime) { state = .connecting(until: until) }
+
+    /// Nobody waits longer for that connection.
+    package mutating func waited(until now: MonotonicTime) {
+        if case .connecting(let until) = state, until <= now { state = .disconnected }
     }
 
     /// - Parameter isInTime: whether the server has said what time it is within the time that a request waits. A server that

@@ -56,7 +56,7 @@ extension WindowMachine {
         all subjects: [SubjectKey], costs: [UInt16] = [], _ requester: any LimitRequester, token: UInt64,
         at now: MonotonicTime
     ) -> JointDecision {
-        guard breaker.mayAsk else { return .decided(lossReport(subjects, costs, at: now)) }
+        guard breaker.mayWait else { return .decided(lossReport(subjects, costs, at: now)) }
         let known = context.knownFull(subjects, costs, at: now)
         if known.isRefused { return .decided(known) }
         let flooded = context.localRefusal(subjects, costs, at: now)

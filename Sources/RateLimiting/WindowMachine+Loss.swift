@@ -11,6 +11,10 @@ package import RedisClient
 extension WindowMachine {
     // MARK: The connection
 
+    /// A server that nobody has asked yet is being connected to, as a slot has moved there: requests wait for that for as
+    /// long as one request waits for an answer. Call `expire` then.
+    package mutating func connecting(at now: MonotonicTime) { breaker.connecting(until: now + context.timeout) }
+
     /// Logged in. What was known of another server's clock does not count any more.
     package mutating func connected(_ sample: ServerTimeSample) {
         for index in clocks.indices { clocks[index].reconnected(sample) }
@@ -103,6 +107,7 @@ extension WindowMachine {
 
     /// Answers by the loss rule whoever may wait no longer than until `deadline`.
     package mutating func expire(through deadline: MonotonicTime, at now: MonotonicTime) {
+        let isConnecting = breaker.isConnecting
         var silentSince: MonotonicTime?
         while true {
             dropStaleDeadlines()
@@ -112,8 +117,9 @@ extension WindowMachine {
             if !expire(index, at: now) { silentSince = askedAt }
         }
         // Who waited behind others and heard nothing of them lost one question too.
-        if let silentSince, lastHeardAt < silentSince { noteLoss() }
-        if !breaker.mayAsk { releaseGathered(at: now) }
+        if !isConnecting, let silentSince, lastHeardAt < silentSince { noteLoss() }
+        breaker.waited(until: deadline)
+        if !breaker.mayWait { releaseGathered(at: now) }
     }
 
     /// Returns whether the request was under way.
@@ -161,7 +167,7 @@ extension WindowMachine {
         guard !probeUnderWay else { return nil }
         while let oldest = recent.first, now - oldest.at >= context.window(of: oldest.subject) { _ = recent.popFirst() }
         switch breaker.state {
-        case .disconnected: return nil
+        case .connecting, .disconnected: return nil
         case .asking:
             let isDue = lossReported != nil || epoch.isEmpty || now - lastHeardAt >= LossBreaker.idlePause
             if !isDue, recent.isEmpty || now - lastProbeAt < LossBreaker.markerPause { return nil }
@@ -177,7 +183,7 @@ extension WindowMachine {
     /// When `probe` should be called again.
     package var probePause: TimeSpan {
         switch breaker.state {
-        case .disconnected: LossBreaker.idlePause
+        case .connecting, .disconnected: LossBreaker.idlePause
         case .asking: recent.isEmpty ? LossBreaker.idlePause : LossBreaker.markerPause
         case .suspended: LossBreaker.probePause
         }

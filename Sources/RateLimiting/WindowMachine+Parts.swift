@@ -23,7 +23,7 @@ extension WindowMachine {
     package mutating func ask(
         part subject: SubjectKey, cost: UInt16 = 1, token: UInt64, at now: MonotonicTime
     ) -> PartDecision {
-        guard breaker.mayAsk else { return .decided(lostPart(subject, cost, token, at: now)) }
+        guard breaker.mayWait else { return .decided(lostPart(subject, cost, token, at: now)) }
         let part = Int32(
             clamping: parts.insert(
                 Part(join: -1, subject: subject, cost: cost, state: .refused, next: -1, token: token)))

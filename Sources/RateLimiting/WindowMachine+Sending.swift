@@ -13,7 +13,7 @@ extension WindowMachine {
     /// - Parameter now: read just before; survivors are scored by it.
     package mutating func next(at now: MonotonicTime) -> Transmission? {
         guard breaker.mayAsk else {
-            releaseGathered(at: now)
+            if !breaker.isConnecting { releaseGathered(at: now) }
             return nil
         }
         while let flight = ready.popFirst() {

@@ -175,6 +175,8 @@ package struct WindowMachine: ~Copyable {
 
     /// Requests that wait at once. More than that means that Redis is far too slow; they are decided by the loss rule.
     static let requestsMax = 1 << 17
+    /// The same while a server is connected to for the first time, which takes a few milliseconds where it lives.
+    static let connectingMax = 1 << 12
     static let subjectsMax = 1 << 16
     /// Runs of entries that wait to be put right, and how many of them are sent at once, so that coming back does not
     /// keep Redis from answering requests.
@@ -228,7 +230,9 @@ package struct WindowMachine: ~Copyable {
 
     /// Whether `next` has something to send.
     package var wantsToSend: Bool {
-        !gathered.isEmpty || breaker.mayAsk && (!ready.isEmpty || canSendEntries)
+        if breaker.mayAsk { return !gathered.isEmpty || !ready.isEmpty || canSendEntries }
+        // Who gathers for a server that is not asked is let go.
+        return !gathered.isEmpty && !breaker.isConnecting
     }
 
     var canSendEntries: Bool { !(entries.isEmpty && returned.isEmpty) && entriesUnderWay < Self.entriesUnderWayMax }
@@ -292,7 +296,7 @@ package struct WindowMachine: ~Copyable {
     package mutating func ask(
         _ subject: SubjectKey, _ requester: any LimitRequester, token: UInt64, at now: MonotonicTime
     ) -> LimitDecision {
-        guard breaker.mayAsk else { return .decided(lossVerdict(subject, at: now, charging: true)) }
+        guard breaker.mayWait else { return .decided(lossVerdict(subject, at: now, charging: true)) }
         switch enter(subject, requester, token: token, part: -1, at: now) {
         case .pending: return .pending
         case .full(let retryAfter):
@@ -317,6 +321,7 @@ package struct WindowMachine: ~Copyable {
     ) -> Entered {
         var isAsker = false
         let place: Int
+        let hasRoom = requests.count < (breaker.isConnecting ? Self.connectingMax : Self.requestsMax)
         if let found = subjects.find(subject), subjects[found].flights > 0 || subjects[found].waiting > 0 {
             // Gathers with the others, whatever is known of the window: its transaction is under way, or about to be.
             place = found
@@ -327,12 +332,12 @@ package struct WindowMachine: ~Copyable {
             case .mayAsk: isAsker = true
             case .unknown: break
             }
-            guard let found = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
+            guard hasRoom, let found = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
                 return .noRoom
             }
             place = found
         }
-        guard requests.count < Self.requestsMax else { return .noRoom }
+        guard hasRoom else { return .noRoom }
         nextSerial &+= 1
         let waiter = requester.map { Int32(clamping: requesters.insert($0)) } ?? -1
         let index = Int32(

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxIO
 import Primitives
 import TestSupport
 import Testing
@@ -95,6 +96,56 @@ struct RedisClusterTests {
             #expect(try cluster.servers[target].client()("EXISTS", key) == "1")
             #expect(try cluster.servers[source].client()("ZCARD", key).hasPrefix("-MOVED"))
             #expect(!node.log.contains("Redis lost"), "\(node.log)")
+        }
+    }
+
+    @Test("whoever is the first to be led to a server waits for the connection, and the window there decides")
+    func firstRedirection() throws {
+        try Scene.play { scene in
+            let cluster = try RedisCluster(spares: 2)
+            defer { cluster.stop() }
+            var file = Self.file(try scene.backend(), cluster.url, rate: 100)
+            file.rateLimit += ", onRedisLoss: closed"
+            let node = try scene.node(file)
+            try Self.reached(node)
+            // By ASK to the one, and by MOVED to the other.
+            for (client, target) in [("203.0.113.7", 3), ("203.0.113.8", 4)] {
+                #expect(try Self.burst(5, to: node, as: client) == 5)
+                let slot = try Self.slot(cluster, Self.key(client, rate: 100))
+                try cluster.move(slot: slot, from: Self.owner(slot), to: target) { keysMoved in
+                    guard target == 3, keysMoved else { return }
+                    let admitted = try Self.burst(5, to: node, as: client)
+                    #expect(admitted == 5)
+                }
+                #expect(try Self.burst(5, to: node, as: client) == 5)
+            }
+            #expect(!node.log.contains("Redis lost"), "\(node.log)")
+        }
+    }
+
+    @Test("whoever is led to a server that hangs waits no longer than for any answer, and then nobody waits")
+    func redirectionToSilence() throws {
+        try Scene.play { scene in
+            let cluster = try RedisCluster(spares: 1)
+            defer { cluster.stop() }
+            var file = Self.file(try scene.backend(), cluster.url, rate: 100, "300ms")
+            file.rateLimit += ", onRedisLoss: closed"
+            let node = try scene.node(file)
+            try Self.reached(node)
+            let client = "203.0.113.7"
+            let slot = try Self.slot(cluster, Self.key(client, rate: 100))
+            try cluster.move(slot: slot, from: Self.owner(slot), to: 3) { keysMoved in
+                guard keysMoved else { return }
+                cluster.servers[3].pause()
+                defer { cluster.servers[3].resume() }
+                let begin = SystemClock.monotonic()
+                let first = try Self.burst(5, to: node, as: client)
+                let then = SystemClock.monotonic()
+                let second = try Self.burst(5, to: node, as: client)
+                #expect(first == 0 && second == 0)
+                #expect(then - begin >= .milliseconds(200))
+                #expect(SystemClock.monotonic() - then < .milliseconds(300))
+            }
         }
     }
 
