@@ -194,9 +194,16 @@ package struct ServerClock: Sendable {
 
     /// When `lower` will have passed a server time, if no further sample came.
     package func moment(after time: RedisTime) -> MonotonicTime {
+        let moment = moment(after: time, by: low)
+        // For a while `lower` goes by what was known before, too.
+        guard let floor, moment < floorEndsAt else { return moment }
+        return max(moment, min(floorEndsAt, self.moment(after: time, by: floor)))
+    }
+
+    private func moment(after time: RedisTime, by bound: Bound) -> MonotonicTime {
         let target = saturatingMultiply(saturatingAdd(time.microseconds, 1), 1_000)
-        let early = saturatingSubtract(target, saturatingSubtract(low.offset, Self.lowerMargin + wariness))
-        let age = max(0, saturatingSubtract(early, low.since.nanoseconds))
+        let early = saturatingSubtract(target, saturatingSubtract(bound.offset, Self.lowerMargin + wariness))
+        let age = max(0, saturatingSubtract(early, bound.since.nanoseconds))
         // The bound goes on widening until then; the last term is the widening during the widening. Over hours, clocks do
         // not part at the pace of a correction.
         let drift = min(age / Self.driftDivisor, saturatingAdd(age / Self.quartzDivisor, Self.slewMost))

@@ -210,6 +210,27 @@ struct ServerClockTests {
         #expect(clock.upper(at: mono(later)) - (usual + (mono(later) - mono(base))) < widened)
     }
 
+    @Test(
+        "after an answer that says much more than was known, that moment is still the one from which on the bound is behind it",
+        arguments: [1, 50, 99, 100, 101, 300] as [Int64])
+    func momentAfterVagueness(milliseconds: Int64) {
+        let window = TimeSpan.milliseconds(100)
+        var clock = ServerClock(window: window)
+        func observe(_ sent: Int64, _ received: Int64) {
+            clock.observe(
+                ServerTimeSample(
+                    sentAt: mono(sent), receivedAt: mono(received), time: RedisTime(microseconds: 1_000 + sent / 1_000))
+            )
+        }
+        // The node was kept waiting for its first answer, and not for the next.
+        observe(0, 20_000_000)
+        observe(30_000_000, 30_100_000)
+        let target = RedisTime(microseconds: 31_000) + .milliseconds(milliseconds)
+        let moment = clock.moment(after: target)
+        #expect(clock.lower(at: moment) > target)
+        #expect(clock.lower(at: moment - .milliseconds(1)) <= target)
+    }
+
     @Test("the moment at which a server time has surely passed is neither early nor much too late")
     func moment() {
         var world = World(
