@@ -63,8 +63,8 @@ private final class JointSimulation {
 
     enum Event {
         case request
-        case execute(node: Int, life: Int, token: UInt64, bytes: [UInt8], parts: Int)
-        case answer(node: Int, life: Int, token: UInt64, bytes: [UInt8], parts: Int)
+        case execute(node: Int, life: Int, Sent)
+        case answer(node: Int, life: Int, Sent, received: [UInt8])
         case restart(node: Int)
         case end(node: Int, life: Int, lease: Int32)
         case renew(node: Int, life: Int)
@@ -87,7 +87,7 @@ private final class JointSimulation {
     let dead: BlockingSocket
     var random: SplitMix64
     var nodes: [Node] = []
-    var schedule: [(at: MonotonicTime, event: Event)] = []
+    var schedule = Schedule<Event>()
     var asked = 0
 
     init(_ conditions: JointConditions, seed: UInt64) throws {
@@ -151,25 +151,19 @@ private final class JointSimulation {
         MonotonicTime(nanoseconds: server.now.nanoseconds + node.clockOffset)
     }
 
-    private func add(_ at: MonotonicTime, _ event: Event) {
-        var place = schedule.count
-        while place > 0, schedule[place - 1].at <= at { place -= 1 }
-        schedule.insert((at, event), at: place)
-    }
+    private func add(_ at: MonotonicTime, _ event: Event) { schedule.add(at, event) }
 
     func run() throws {
         let begin = server.now
         let end = begin + conditions.duration
         add(begin, .request)
         if conditions.restartEvery < .max { add(begin + conditions.restartEvery, .restart(node: 0)) }
-        while let (at, event) = schedule.popLast() {
+        while let (at, event) = schedule.next() {
             server.advance(to: at)
             switch event {
             case .request: if at < end { try request() }
-            case .execute(let index, let life, let token, let bytes, let parts):
-                try execute(index, life, token, bytes, parts)
-            case .answer(let index, let life, let token, let bytes, let parts):
-                try answer(index, life, token, bytes, parts)
+            case .execute(let index, let life, let sent): try execute(index, life, sent)
+            case .answer(let index, let life, let sent, let received): try answer(index, life, sent, received)
             case .restart(let index):
                 guard at < end else { continue }
                 for lease in nodes[index].running { try self.end(lease, on: nodes[index], isReleased: false) }
@@ -223,58 +217,41 @@ private final class JointSimulation {
 
     private func flush(_ index: Int) throws {
         while let transmission = nodes[index].machine.next(at: now(of: nodes[index])) {
-            var writer = CommandWriter()
-            var parts = 1
-            switch transmission.form {
-            case .command: nodes[index].machine.write(transmission, to: &writer)
-            case .transaction(let commands):
-                writer.add("MULTI")
-                writer.end()
-                nodes[index].machine.write(transmission, to: &writer)
-                writer.add("EXEC")
-                writer.end()
-                parts = commands + 2
-            }
+            let sent = Sent(transmission, of: nodes[index].machine)
             var delay = TimeSpan.nanoseconds(Int64.random(in: 50_000...400_000, using: &random))
             if Int.random(in: 0..<1_000, using: &random) < conditions.latePerMille {
                 delay = delay + .nanoseconds(Int64.random(in: 0...conditions.lateMax.nanoseconds, using: &random))
             }
             let due = max(nodes[index].lastDue, server.now + delay)
             nodes[index].lastDue = due
-            add(
-                due,
-                .execute(
-                    node: index, life: nodes[index].life, token: transmission.token, bytes: writer.output.array,
-                    parts: parts))
+            add(due, .execute(node: index, life: nodes[index].life, sent))
         }
     }
 
-    private func execute(_ index: Int, _ life: Int, _ token: UInt64, _ bytes: [UInt8], _ parts: Int) throws {
+    private func execute(_ index: Int, _ life: Int, _ sent: Sent) throws {
         // A killed node's bytes may still be in the server's socket.
         let socket = nodes[index].life == life ? nodes[index].socket : dead
-        let received = try server.execute(bytes, parts: parts, on: socket)
+        let received = try server.execute(sent, on: socket)
         guard nodes[index].life == life else { return }
         let transit = TimeSpan.nanoseconds(Int64.random(in: 50_000...400_000, using: &random))
         let due = max(nodes[index].lastReturn, server.now + transit)
         nodes[index].lastReturn = due
-        add(due, .answer(node: index, life: life, token: token, bytes: received, parts: parts))
+        add(due, .answer(node: index, life: life, sent, received: received))
     }
 
-    private func answer(_ index: Int, _ life: Int, _ token: UInt64, _ bytes: [UInt8], _ parts: Int) throws {
+    private func answer(_ index: Int, _ life: Int, _ sent: Sent, _ received: [UInt8]) throws {
         guard nodes[index].life == life else { return }
-        var reader = ReplyReader()
-        reader.feed(bytes.span)
-        for _ in 0..<parts { _ = try reader.next() }
-        switch nodes[index].machine.flights[Int(token)] {
+        let reply = try sent.reply(received)
+        switch nodes[index].machine.flights[Int(sent.token)] {
         case .window(let flight):
             let time = RedisTime(
-                microseconds: (reader.reply.integer(2) ?? 0) * 1_000_000 + (reader.reply.integer(3) ?? 0))
+                microseconds: (reply.integer(2) ?? 0) * 1_000_000 + (reply.integer(3) ?? 0))
             for offset in 0..<UInt64(flight.transaction.count) {
                 nodes[index].acquired[flight.transaction.first + offset] = time
             }
         case .confirmation, .entries, .cleanup, .sweep, .carrying, .probe: break
         }
-        nodes[index].machine.replied(token, reader.reply, at: now(of: nodes[index]))
+        nodes[index].machine.replied(sent.token, reply, at: now(of: nodes[index]))
         var answers: [LimitAnswer] = []
         nodes[index].machine.takeAnswers(into: &answers)
         for answer in answers {

@@ -9,6 +9,55 @@ import Primitives
 import TestSupport
 import Testing
 
+@testable import RateLimiting
+
+/// What is still to happen, in the order of its times. Little is pending at any time: a list is quick enough.
+struct Schedule<Event> {
+    private var events: [(at: MonotonicTime, event: Event)] = []
+
+    mutating func add(_ at: MonotonicTime, _ event: Event) {
+        var place = events.count
+        while place > 0, events[place - 1].at <= at { place -= 1 }
+        events.insert((at, event), at: place)
+    }
+
+    mutating func next() -> (at: MonotonicTime, event: Event)? { events.popLast() }
+}
+
+/// What a machine sends, as a server receives it.
+struct Sent: Sendable {
+    let token: UInt64
+    let bytes: [UInt8]
+    /// Answers that will come.
+    let answers: Int
+
+    init(_ transmission: Transmission, of machine: borrowing WindowMachine) {
+        token = transmission.token
+        var writer = CommandWriter()
+        switch transmission.form {
+        case .command:
+            machine.write(transmission, to: &writer)
+            answers = 1
+        case .transaction(let commands):
+            writer.add("MULTI")
+            writer.end()
+            machine.write(transmission, to: &writer)
+            writer.add("EXEC")
+            writer.end()
+            answers = commands + 2
+        }
+        bytes = writer.output.array
+    }
+
+    /// The last of its answers, which counts.
+    func reply(_ received: [UInt8]) throws -> Reply {
+        var reader = ReplyReader()
+        reader.feed(received.span)
+        for _ in 0..<answers { _ = try reader.next() }
+        return reader.reply
+    }
+}
+
 final class SimulatedServer {
     let server: RedisServer
     /// Since the simulation began.
@@ -46,14 +95,14 @@ final class SimulatedServer {
         return socket
     }
 
-    /// Executes commands that have `parts` answers.
-    func execute(_ bytes: [UInt8], parts: Int, on socket: BlockingSocket) throws -> [UInt8] {
+    /// Executes what was sent; returns all answers.
+    func execute(_ sent: Sent, on socket: BlockingSocket) throws -> [UInt8] {
         // A thousand times as long.
-        let text = String(decoding: bytes, as: UTF8.self).replacing("$7\r\nPEXPIRE\r\n", with: "$6\r\nEXPIRE\r\n")
+        let text = String(decoding: sent.bytes, as: UTF8.self).replacing("$7\r\nPEXPIRE\r\n", with: "$6\r\nEXPIRE\r\n")
         try socket.send(Array(text.utf8).span)
         var reader = ReplyReader()
         var received: [UInt8] = []
-        var left = parts
+        var left = sent.answers
         while left > 0 {
             let piece = try socket.receive()
             try #require(!piece.isEmpty, "the server closed the connection")

@@ -136,8 +136,8 @@ private final class Simulation {
 
     enum Event {
         case request(subject: Int)
-        case execute(Line, token: UInt64, bytes: [UInt8], parts: Int, subject: SubjectKey?, isAsking: Bool)
-        case answer(Line, token: UInt64, bytes: [UInt8], parts: Int)
+        case execute(Line, Sent, subject: SubjectKey?, isAsking: Bool)
+        case answer(Line, Sent, received: [UInt8])
         case redirection(Line, token: UInt64, isMoved: Bool)
         case restart(node: Int)
         case disconnect(node: Int)
@@ -153,7 +153,7 @@ private final class Simulation {
     let subjects: [SubjectKey]
     var random: SplitMix64
     var nodes: [Node] = []
-    var schedule: [(at: MonotonicTime, event: Event)] = []
+    var schedule = Schedule<Event>()
     var asked = 0
     var answered = 0
     var late = 0
@@ -226,12 +226,7 @@ private final class Simulation {
 
     private func add(after pause: TimeSpan, _ event: Event) { add(server.now + pause, event) }
 
-    private func add(_ at: MonotonicTime, _ event: Event) {
-        // Few are pending at any time: an ordered list is quick enough.
-        var place = schedule.count
-        while place > 0, schedule[place - 1].at <= at { place -= 1 }
-        schedule.insert((at, event), at: place)
-    }
+    private func add(_ at: MonotonicTime, _ event: Event) { schedule.add(at, event) }
 
     private func side(_ line: Line) -> Side? {
         guard nodes[line.node].life == line.life else { return nil }
@@ -249,13 +244,12 @@ private final class Simulation {
         if conditions.breakEvery < .max { add(after: pause(conditions.breakEvery), .disconnect(node: 0)) }
         if conditions.stepEvery < .max { add(after: pause(conditions.stepEvery), .step) }
         if conditions.timeout < .seconds(60) { add(server.now, .tick) }
-        while let (at, event) = schedule.popLast() {
+        while let (at, event) = schedule.next() {
             server.advance(to: at)
             switch event {
             case .request(let subject): if at < end { try request(subject) }
-            case .execute(let line, let token, let bytes, let parts, let subject, let isAsking):
-                try execute(line, token, bytes, parts, subject, isAsking)
-            case .answer(let line, let token, let bytes, let parts): try answer(line, token, bytes, parts)
+            case .execute(let line, let sent, let subject, let isAsking): try execute(line, sent, subject, isAsking)
+            case .answer(let line, let sent, let received): try answer(line, sent, received)
             case .redirection(let line, let token, let isMoved): try redirect(line, token, isMoved)
             case .restart(let index):
                 guard at < end else { continue }
@@ -321,18 +315,6 @@ private final class Simulation {
     private func send(_ transmission: Transmission, _ index: Int, _ number: Int) {
         let node = nodes[index]
         let side = node.sides[number]
-        var writer = CommandWriter()
-        var parts = 1
-        switch transmission.form {
-        case .command: side.machine.write(transmission, to: &writer)
-        case .transaction(let commands):
-            writer.add("MULTI")
-            writer.end()
-            side.machine.write(transmission, to: &writer)
-            writer.add("EXEC")
-            writer.end()
-            parts = commands + 2
-        }
         if case .confirmation = side.machine.flights[Int(transmission.token)] { late += 1 }
         let subject = side.machine.subject(of: transmission)
         let isAsking = subject.map { side.asked[$0].map { server.now < $0 } ?? false } ?? false
@@ -343,20 +325,15 @@ private final class Simulation {
         side.lastDue = max(side.lastDue, server.now + delay)
         side.underWay.insert(transmission.token)
         let line = Line(node: index, life: node.life, side: number, sideLife: side.life)
-        add(
-            side.lastDue,
-            .execute(
-                line, token: transmission.token, bytes: writer.output.array, parts: parts, subject: subject,
-                isAsking: isAsking))
+        let sent = Sent(transmission, of: side.machine)
+        add(side.lastDue, .execute(line, sent, subject: subject, isAsking: isAsking))
     }
 
-    private func answer(_ line: Line, _ token: UInt64, _ bytes: [UInt8], _ parts: Int) throws {
+    private func answer(_ line: Line, _ sent: Sent, _ received: [UInt8]) throws {
         guard let side = side(line) else { return }
-        var reader = ReplyReader()
-        reader.feed(bytes.span)
-        for _ in 0..<parts { _ = try reader.next() }
-        side.underWay.remove(token)
-        side.machine.replied(token, reader.reply, at: now(of: nodes[line.node]))
+        let reply = try sent.reply(received)
+        side.underWay.remove(sent.token)
+        side.machine.replied(sent.token, reply, at: now(of: nodes[line.node]))
         #expect(side.machine.takeMistrust() == nil)
         try flush(line.node)
     }
@@ -385,22 +362,20 @@ private final class Simulation {
 
     private func key(_ subject: Int) -> String { "\(policy.keyPrefix)\(subjects[subject])" }
 
-    private func execute(
-        _ line: Line, _ token: UInt64, _ bytes: [UInt8], _ parts: Int, _ subject: SubjectKey?, _ isAsking: Bool
-    ) throws {
+    private func execute(_ line: Line, _ sent: Sent, _ subject: SubjectKey?, _ isAsking: Bool) throws {
         let side = side(line)
         let back = side.map { max($0.lastReturn, server.now + transit()) }
         if let back { side?.lastReturn = back }
         if onCluster, let subject, let isMoved = try redirection(place(subject), at: line.side, isAsking) {
             redirected += 1
-            if let back { add(back, .redirection(line, token: token, isMoved: isMoved)) }
+            if let back { add(back, .redirection(line, token: sent.token, isMoved: isMoved)) }
             return
         }
         // What a connection carried that is gone may still be in the server's socket: it is executed, and nobody hears of
         // it.
         let socket = side?.socket ?? dead[line.side]
-        let received = try server.execute(bytes, parts: parts, on: socket)
-        if let back { add(back, .answer(line, token: token, bytes: received, parts: parts)) }
+        let received = try server.execute(sent, on: socket)
+        if let back { add(back, .answer(line, sent, received: received)) }
     }
 
     /// What a server says to whoever asks for a subject: `nil` where it serves, else whether it is `MOVED` or `ASK`.
