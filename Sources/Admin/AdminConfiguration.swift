@@ -21,7 +21,8 @@ enum AdminConfiguration {
         case ("/api/config/rollout", "GET"): return following(control) { AdminServer.encode(Rolling($0)) }
         case ("/api/config/history", "GET"):
             return following(control) { _ in
-                AdminServer.encode(Versions(versions: control.configurationHistory.map { .init($0) }))
+                if let refusal = control.configurationHistoryRefusal { return .problem(503, refusal) }
+                return AdminServer.encode(Versions(versions: control.configurationHistory.map { .init($0) }))
             }
         case ("/api/config/push", "POST"), ("/api/config/rollback", "POST"): return roll(request, control)
         case ("/api/config/push", _), ("/api/config/rollback", _):

@@ -43,7 +43,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         case claim(BackendKey, number: UInt64)
         /// Into this key.
         case write(String)
-        case call((Reply?) -> Void)
+        case call((Result<Reply, RedisFailure>) -> Void)
     }
 
     let loop: Loop
@@ -59,6 +59,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private var subscriber: RedisConnection!
     private var subscribed = false
     private(set) var isReached = false
+    /// Why it was not reached last.
+    private(set) var lastFailure = RedisFailure.notConnected
     private var purposes: [UInt64: Purpose] = [:]
     private var nextToken: UInt64 = 0
     private(set) var timer: LoopTimer!
@@ -147,6 +149,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     }
 
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
+        lastFailure = failure
         if connection === subscriber { subscribed = false }
         let wasReached = isReached
         isReached = false
@@ -217,10 +220,10 @@ final class ClusterLink: RedisRequester, RedisObserver {
         commands.endTransaction(self, token: token(purpose))
     }
 
-    /// One command, or a transaction of several; `nil` where there is no answer.
-    func ask(_ words: [[String]], _ then: @escaping (Reply?) -> Void) {
+    /// One command, or a transaction of several, none of which may be answered by an error.
+    func ask(_ words: [[String]], _ then: @escaping (Result<Reply, RedisFailure>) -> Void) {
         guard commands.isReady else {
-            then(nil)
+            then(.failure(lastFailure))
             return
         }
         if words.count == 1, let only = words.first {
@@ -246,7 +249,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         switch purpose {
         case .heartbeat: heartbeatReplied(reply)
         case .write(let key): written(key, reply)
-        case .call(let then): then(reply)
+        case .call(let then):
+            if let error = Self.error(in: reply) { then(.failure(.refused(error))) } else { then(.success(reply)) }
         case .probes(let service): probesReplied(reply, service: service)
         case .breakers(let service): breakersReplied(reply, service: service)
         case .words: wordsReplied(reply)
@@ -258,11 +262,15 @@ final class ClusterLink: RedisRequester, RedisObserver {
 
     /// An error of a single command hides in the answer to its transaction.
     private func written(_ key: String, _ reply: Reply) {
-        if let index = (0..<reply.count).first(where: { reply.kind($0) == .error }) {
-            complain(of: key, "\(key) cannot be written: \(reply.text(index))")
+        if let error = Self.error(in: reply) {
+            complain(of: key, "\(key) cannot be written: \(error)")
         } else {
             isWell(key)
         }
+    }
+
+    private static func error(in reply: Reply) -> String? {
+        (0..<reply.count).first { reply.kind($0) == .error }.map { reply.text($0) }
     }
 
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
@@ -279,7 +287,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
                 owner?.healthSnapshotFailed()
             }
         case .claim(let key, let number): owner?.claimAnswered(key, number, won: nil)
-        case .call(let then): then(nil)
+        case .call(let then): then(.failure(failure))
         case .write, .probes, .words, .breakers: break
         }
     }

@@ -20,6 +20,7 @@ import LinuxIO
 import Logging
 import Membership
 import Primitives
+import RedisClient
 
 /// How a proposal stands.
 package struct Rollout: Sendable {
@@ -41,6 +42,9 @@ final class ConfigurationFollower {
     private(set) var rollout = Rollout()
     /// Everything that has been proposed, the latest first; without the texts.
     private(set) var history: [ConfigurationVersion] = []
+    /// Why Redis does not let it be read, and the version in force.
+    private(set) var historyRefusal: String?
+    private var currentRefusal: String?
     /// In force from the cluster; 0: this node's own file.
     private(set) var version = 0
     /// Of its text.
@@ -77,12 +81,36 @@ final class ConfigurationFollower {
         voteTimer?.cancel()
     }
 
-    private func ask(_ commands: [[String]], _ then: @escaping (Reply?) -> Void) {
+    private func ask(_ commands: [[String]], _ then: @escaping (Result<Reply, Unanswered>) -> Void) {
         guard let link = control.link, link.isReached else {
-            then(nil)
+            then(.failure(Unanswered(failure: control.link?.lastFailure ?? .notConnected, commands: [])))
             return
         }
-        link.ask(commands, then)
+        link.ask(commands) { then($0.mapError { Unanswered(failure: $0, commands: commands) }) }
+    }
+
+    /// Asks for what this node must know: a refusal is told once, and kept for those who ask.
+    private func read(
+        _ command: [String], _ refusal: ReferenceWritableKeyPath<ConfigurationFollower, String?>,
+        _ then: @escaping (Reply) -> Void
+    ) {
+        ask([command]) { [weak self] answer in
+            guard let self else { return }
+            switch answer {
+            case .success(let reply):
+                self[keyPath: refusal] = nil
+                then(reply)
+            // A Redis that is gone is told of elsewhere, and what was read before holds.
+            case .failure(let failure):
+                guard failure.isRefusal else { return }
+                let text = failure.description
+                if self[keyPath: refusal] != text {
+                    control.logger.warning(
+                        "the cluster's configurations cannot be read", metadata: ["reason": "\(text)"])
+                }
+                self[keyPath: refusal] = text
+            }
+        }
     }
 
     private func key(_ name: String) -> String { control.link?.placed("sluice:config:\(name)") ?? name }
@@ -102,7 +130,7 @@ final class ConfigurationFollower {
         let words = message.split(separator: " ")
         guard words.count == 2, let number = Int(words[1]) else { return }
         switch words[0] {
-        case "vote": fetch(number) { [weak self] in self?.check($0) }
+        case "vote": fetch(number) { [weak self] in if case .success(let found) = $0 { self?.check(found) } }
         case "voted": if rollout.state == .voting, rollout.version == number { count() }
         case "current": readCurrent()
         default: break
@@ -110,17 +138,23 @@ final class ConfigurationFollower {
     }
 
     private func readCurrent() {
-        ask([["GET", key("current")]]) { [weak self] reply in
-            guard let self, let reply, let current = reply.integer(0).map({ Int(clamping: $0) }), current > 0,
+        read(["GET", key("current")], \.currentRefusal) { [weak self] reply in
+            guard let self, let current = reply.integer(0).map({ Int(clamping: $0) }), current > 0,
                 current != version || isAnotherText, current != wanted,
                 current != failed || control.loop.now >= notBefore
             else { return }
             wanted = current
             wantedHash = ""
-            fetch(current) { found in
-                guard let found else {
+            fetch(current) { answer in
+                guard case .success(let found?) = answer else {
+                    let reason: String
+                    switch answer {
+                    case .success: reason = "it is not in Redis"
+                    case .failure(let failure): reason = failure.description
+                    }
                     self.control.logger.error(
-                        "the current configuration is not in Redis", metadata: ["version": "\(current)"])
+                        "the current configuration cannot be read",
+                        metadata: ["version": "\(current)", "reason": "\(reason)"])
                     self.wanted = 0
                     return
                 }
@@ -143,13 +177,9 @@ final class ConfigurationFollower {
         return max(version, history.first?.version ?? 0, announced.max() ?? 0)
     }
 
-    private func fetch(_ number: Int, _ then: @escaping (ConfigurationVersion?) -> Void) {
-        ask([["HGET", key("versions"), "\(number)"]]) { reply in
-            guard let reply, reply.kind(0) == .bulk else {
-                then(nil)
-                return
-            }
-            then(ConfigurationVersion(json: reply.bytes(0)))
+    private func fetch(_ number: Int, _ then: @escaping (Result<ConfigurationVersion?, Unanswered>) -> Void) {
+        ask([["HGET", key("versions"), "\(number)"]]) { answer in
+            then(answer.map { $0.kind(0) == .bulk ? ConfigurationVersion(json: $0.bytes(0)) : nil })
         }
     }
 
@@ -176,11 +206,17 @@ final class ConfigurationFollower {
 
     func checked(_ number: Int, _ errors: [String]?) {
         let vote = errors.map { $0.prefix(5).joined(separator: "\n") } ?? "ok"
-        ask([
+        let commands = [
             ["HSET", key("votes:\(number)"), control.nodeID.text, vote],
             ["PEXPIRE", key("votes:\(number)"), "60000"],
             ["PUBLISH", Self.channel, "voted \(number)"],
-        ]) { _ in }
+        ]
+        ask(commands) { [weak self] answer in
+            guard case .failure(let failure) = answer else { return }
+            self?.control.logger.warning(
+                "this node's vote is lost",
+                metadata: ["version": "\(number)", "reason": "\(failure)"])
+        }
     }
 
     static let channel = "sluice:config"
@@ -204,17 +240,21 @@ final class ConfigurationFollower {
 
     /// A number that no version has had.
     private func number(after floor: Int, _ then: @escaping (Int) -> Void) {
-        ask([["INCR", key("last")]]) { [weak self] reply in
+        propose([["INCR", key("last")]]) { [weak self] reply in
             guard let self else { return }
-            guard let number = reply?.integer(0).map({ Int(clamping: $0) }), number > 0 else {
-                refuse(["Redis does not answer"])
-                return
-            }
+            let number = Int(clamping: reply.integer(0) ?? 0)
             guard number <= floor else { return then(number) }
             // Two that do this at once get the same number, and only one of them a vote.
-            ask([["SET", key("last"), "\(floor + 1)"]]) { [weak self] reply in
-                guard let self else { return }
-                if reply?.kind(0) == .status { then(floor + 1) } else { refuse(["Redis does not answer"]) }
+            propose([["SET", key("last"), "\(floor + 1)"]]) { _ in then(floor + 1) }
+        }
+    }
+
+    /// A step of a proposal, which fails where Redis does not take it.
+    private func propose(_ commands: [[String]], _ then: @escaping (Reply) -> Void) {
+        ask(commands) { [weak self] answer in
+            switch answer {
+            case .success(let reply): then(reply)
+            case .failure(let failure): self?.refuse([failure.description])
             }
         }
     }
@@ -223,10 +263,13 @@ final class ConfigurationFollower {
         guard rollout.state != .proposing, rollout.state != .voting else { return nil }
         let ticket = rollout.ticket + 1
         rollout = Rollout(ticket: ticket, state: .proposing)
-        fetch(number) { [weak self] found in
+        fetch(number) { [weak self] answer in
             guard let self else { return }
-            guard let found else {
-                refuse(["there is no version \(number)"])
+            guard case .success(let found?) = answer else {
+                switch answer {
+                case .success: refuse(["there is no version \(number)"])
+                case .failure(let failure): refuse([failure.description])
+                }
                 return
             }
             rollout = Rollout(ticket: ticket - 1)
@@ -238,11 +281,11 @@ final class ConfigurationFollower {
     private func propose(_ proposed: ConfigurationVersion) {
         let number = proposed.version
         let end = control.loop.now + Self.ownTime
-        ask([
+        propose([
             ["SET", key("proposal"), "\(number)", "NX", "PX", "\(Self.ownTime.milliseconds)"]
         ]) { [weak self] reply in
             guard let self else { return }
-            guard let reply, reply.kind(0) == .status else {
+            guard reply.kind(0) == .status else {
                 refuse(["another configuration is being voted on"])
                 return
             }
@@ -259,14 +302,14 @@ final class ConfigurationFollower {
             expected = Set(control.followers.map(\.text)).union([control.nodeID.text])
             rollout.state = .voting
             voteTimer?.schedule(after: Self.voteTime)
-            ask(commands) { [weak self] reply in if reply == nil { self?.refuse(["Redis does not answer"]) } }
+            propose(commands) { _ in }
         }
     }
 
     private func count() {
         let number = rollout.version
-        ask([["HGETALL", key("votes:\(number)")]]) { [weak self] reply in
-            guard let self, let reply, rollout.state == .voting, rollout.version == number else { return }
+        propose([["HGETALL", key("votes:\(number)")]]) { [weak self] reply in
+            guard let self, rollout.state == .voting, rollout.version == number else { return }
             var index = 1
             while index + 1 < reply.count {
                 rollout.votes[reply.text(index)] = reply.text(index + 1)
@@ -292,13 +335,18 @@ final class ConfigurationFollower {
         ownsUntil = MonotonicTime(nanoseconds: .min)
         // No vote that comes now may do it again.
         rollout.state = .proposing
-        ask([
+        let commands = [
             ["SET", key("current"), "\(number)"], ["DEL", key("proposal")],
             ["PUBLISH", Self.channel, "current \(number)"],
-        ]) { [weak self] reply in
+        ]
+        ask(commands) { [weak self] answer in
             guard let self else { return }
-            guard let reply, reply.kind(1) == .status else {
-                refuse(["Redis did not answer when all had agreed: it may or may not be in force"])
+            if case .failure(let failure) = answer {
+                refuse([
+                    failure.isRefusal
+                        ? failure.description
+                        : "Redis did not answer when all had agreed: it may or may not be in force"
+                ])
                 return
             }
             rollout.state = .switched
@@ -322,8 +370,8 @@ final class ConfigurationFollower {
     }
 
     private func readHistory() {
-        ask([["HVALS", key("history")]]) { [weak self] reply in
-            guard let self, let reply, reply.kind(0) == .array else { return }
+        read(["HVALS", key("history")], \.historyRefusal) { [weak self] reply in
+            guard let self, reply.kind(0) == .array else { return }
             history = (1..<max(1, reply.count)).compactMap { ConfigurationVersion(json: reply.bytes($0)) }
                 .sorted { $0.version > $1.version }
         }

@@ -150,6 +150,8 @@ extension Control {
 
     /// How the last proposal made here stands; `nil` where this node follows nobody.
     package var rollout: Rollout? { follower?.rollout }
+    /// Why Redis does not let the history be read.
+    package var configurationHistoryRefusal: String? { follower?.historyRefusal }
     package var configurationHistory: [ConfigurationVersion] { follower?.history ?? [] }
 
     /// Proposes a configuration to all nodes; `nil` while another is under way.

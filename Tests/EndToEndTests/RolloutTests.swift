@@ -194,12 +194,58 @@ struct RolloutTests {
             let folder = try TemporaryDirectory()
             let push = try run(cluster.nodes[0], ["push", try pushed(folder, cluster.two.url)])
             #expect(push.exit == 1)
-            #expect(push.errors.contains("Redis does not answer"))
+            #expect(push.errors.contains("Redis refuses INCR sluice:config:last: ERR value is not an integer"))
             try eventually("it is told") { cluster.nodes[0].log.contains("a configuration is refused") }
             #expect(try redis("GET", "sluice:config:proposal").contains("99"))
             _ = try redis("DEL", "sluice:config:proposal", "sluice:config:last")
             #expect(try run(cluster.nodes[0], ["push", try pushed(folder, cluster.two.url)]).exit == 0)
             #expect(try redis("EXISTS", "sluice:config:proposal").contains("0"))
+        }
+    }
+
+    /// What is done to Redis, the command, and what it says then.
+    private static let refusals: [(redis: [String], command: [String], said: [String])] = [
+        (
+            ["ACL", "SETUSER", "default", "-incr"], ["push"],
+            ["Redis refuses INCR sluice:config:last: NOPERM", "ACL SETUSER … +incr,"]
+        ),
+        (
+            ["ACL", "SETUSER", "default", "resetkeys", "~rate_limit:*", "~sluice:nodes*", "~sluice:[^c]*"], ["push"],
+            ["NOPERM", "~sluice:config:"]
+        ),
+        (
+            ["ACL", "SETUSER", "default", "resetchannels", "&sluice:[^c]*"], ["push"],
+            ["NOPERM", "&sluice:*"]
+        ),
+        (["CONFIG", "SET", "maxmemory", "1"], ["push"], ["INCR sluice:config:last: OOM", "raise maxmemory"]),
+        (
+            ["LPUSH", "sluice:config:last", "x"], ["push"],
+            ["INCR sluice:config:last: WRONGTYPE", "see what sluice:config:last holds"]
+        ),
+        (
+            ["SET", "sluice:config:versions", "x"], ["push"],
+            ["HSET sluice:config:versions, HSET sluice:config:history", "WRONGTYPE"]
+        ),
+        (["SET", "sluice:config:versions", "x"], ["rollback", "1"], ["HGET sluice:config:versions: WRONGTYPE"]),
+        (["SET", "sluice:config:history", "x"], ["history"], ["HVALS sluice:config:history: WRONGTYPE"]),
+    ]
+
+    @Test("where Redis refuses, the commands say so in its words, and what to do", arguments: refusals.indices)
+    func refusedByRedis(index: Int) throws {
+        let row = Self.refusals[index]
+        try Scene.play { scene in
+            let cluster = try cluster(scene, 1)
+            let redis = try cluster.redis.client()
+            #expect(try !redis.ask(row.redis).hasPrefix("-"))
+            let folder = try TemporaryDirectory()
+            let file = row.command == ["push"] ? [try pushed(folder, cluster.two.url)] : []
+            var said = (exit: Int32(0), output: "", errors: "")
+            // The history is read every two seconds; a user who may read nothing is connected to anew all the time.
+            try eventually("it says so") {
+                said = try run(cluster.nodes[0], row.command + file)
+                return said.exit == 1 && row.said.allSatisfy { said.errors.contains($0) }
+            }
+            #expect(!said.errors.contains("does not answer"), "\(said.errors)")
         }
     }
 
