@@ -115,7 +115,7 @@ extension Configuration {
 
         /// As the file has it: the backend's identity for every node.
         package let url: String
-        package let scheme: Scheme
+        package let scheme = Scheme.http
         package let host: Host
         package let port: UInt16
         /// Joined before the forwarded path: empty, or starts with `/` and ends without one.
@@ -125,26 +125,11 @@ extension Configuration {
 
         /// Reads `http://host[:port][/base]`.
         init(parsing url: String, weight: Int) throws(Invalid) {
-            let parts = try URLParts(url)
-            // First, so that no other error shows the password.
-            if parts.userinfo != nil { throw Invalid("a backend's URL can not hold a user or a password; remove them") }
-            switch parts.scheme {
-            case "http": scheme = .http
-            case "https":
-                throw Invalid("\(quoted(url)): TLS to backends does not exist yet; write http://")
-            default:
-                throw Invalid("\(quoted(url)) has a scheme other than http; write http://host:port")
-            }
-            if parts.query != nil || parts.fragment != nil {
-                throw Invalid("\(quoted(url)) has a query or a fragment; remove it")
-            }
-            do throws(Invalid) {
-                host = try Host(parsing: parts.host)
-            } catch {
-                throw Invalid("\(quoted(url)): \(error.message)")
-            }
-            port = try parts.port(default: 80)
-            basePath = parts.path.isEmpty || parts.path == "/" ? "" : try pathPrefix(String(parts.path))
+            let server = try PlainHTTP(
+                parsing: url, port: 80, such: "http://host:port",
+                noUser: "a backend's URL can not hold a user or a password; remove them",
+                noTLS: "TLS to backends does not exist yet; write http://")
+            (host, port, basePath) = (server.host, server.port, server.path)
             self.url = url
             self.weight = weight
         }

@@ -124,31 +124,14 @@ extension Configuration.OTLP {
 
 extension Configuration.OTLPEndpoint {
     init(parsing url: String) throws(Invalid) {
-        let parts = try URLParts(url)
-        // First, so that no other error shows the password.
-        if parts.userinfo != nil {
-            throw Invalid("the endpoint can not hold a user or a password; write headers: {Authorization: \"Basic …\"}")
-        }
-        switch parts.scheme {
-        case "http": break
-        case "https":
-            throw Invalid(
-                "\(quoted(url)): spans are not sent over TLS; write http:// and the address of a collector on this machine, which passes them on"
-            )
-        default:
-            throw Invalid(
-                "\(quoted(url)) has a scheme other than http; write one such as http://localhost:4318/v1/traces")
-        }
-        if parts.query != nil || parts.fragment != nil {
-            throw Invalid("\(quoted(url)) has a query or a fragment; remove it")
-        }
-        do throws(Invalid) {
-            host = try Host(parsing: parts.host)
-        } catch {
-            throw Invalid("\(quoted(url)): \(error.message)")
-        }
-        port = try parts.port(default: 4318)
-        path = parts.path.isEmpty || parts.path == "/" ? "/v1/traces" : try pathPrefix(String(parts.path))
+        let server = try PlainHTTP(
+            parsing: url, port: 4318, such: "one such as http://localhost:4318/v1/traces",
+            noUser: "the endpoint can not hold a user or a password; write headers: {Authorization: \"Basic …\"}",
+            noTLS:
+                "spans are not sent over TLS; write http:// and the address of a collector on this machine, which passes them on"
+        )
+        (host, port) = (server.host, server.port)
+        path = server.path.isEmpty ? "/v1/traces" : server.path
         self.url = url
     }
 

@@ -66,6 +66,40 @@ struct URLParts {
     }
 }
 
+/// What a URL says of a server that is spoken to in plain HTTP: `http://host[:port][/path]`.
+struct PlainHTTP {
+    let host: Host
+    let port: UInt16
+    /// Empty, or starts with `/` and ends without one.
+    let path: String
+
+    /// - Parameters:
+    ///   - what: an example of what can be written.
+    ///   - noUser: what is said of a user or a password.
+    ///   - noTLS: what is said of `https`.
+    init(
+        parsing url: String, port standard: UInt16, such what: String, noUser: String, noTLS: String
+    ) throws(Invalid) {
+        let parts = try URLParts(url)
+        // First, so that no other error shows the password.
+        if parts.userinfo != nil { throw Invalid(noUser) }
+        if parts.scheme == "https" { throw Invalid("\(quoted(url)): \(noTLS)") }
+        guard parts.scheme == "http" else {
+            throw Invalid("\(quoted(url)) has a scheme other than http; write \(what)")
+        }
+        if parts.query != nil || parts.fragment != nil {
+            throw Invalid("\(quoted(url)) has a query or a fragment; remove it")
+        }
+        do throws(Invalid) {
+            host = try Host(parsing: parts.host)
+        } catch {
+            throw Invalid("\(quoted(url)): \(error.message)")
+        }
+        port = try parts.port(default: standard)
+        path = parts.path.isEmpty || parts.path == "/" ? "" : try pathPrefix(String(parts.path))
+    }
+}
+
 /// Decodes `%41`. `nil` where an encoding is cut short or the bytes are no UTF-8.
 func percentDecoded(_ text: Substring) -> String? {
     var bytes: [UInt8] = []
