@@ -36,19 +36,26 @@ struct AuthenticationTests {
         return file
     }
 
-    private static func bearer(_ token: String) -> String { "Authorization: Bearer \(token)\r\n" }
-
-    @Test("each service lets in whom it should, and tells others how to be let in")
-    func modes() async throws {
+    /// A node, who signs its tokens, and who signs with another secret.
+    private static func play(
+        _ body: (RecordingBackend, SluiceNode, TokenSigner, _ stranger: TokenSigner) throws -> Void
+    ) async throws {
         let signer = try await TokenSigner.make("HS256")
         let stranger = try await TokenSigner.make("HS256", secret: String(TokenSigner.secret.reversed()))
         try Scene.play { scene in
             let backend = try scene.backend()
-            let node = try scene.node(Self.file(backend))
+            try body(backend, try scene.node(file(backend)), signer, stranger)
+        }
+    }
+
+    private static func bearer(_ token: String) -> String { "Authorization: Bearer \(token)\r\n" }
+
+    @Test("each service lets in whom it should, and tells others how to be let in")
+    func modes() async throws {
+        try await Self.play { backend, node, signer, stranger in
             let good = Self.bearer(try signer.sign(Self.claims("42")))
             let expired = Self.bearer(try signer.sign(Self.claims("42", lives: -1)))
-            let forged = Self.bearer(
-                try stranger.sign(Self.claims("42")))
+            let forged = Self.bearer(try stranger.sign(Self.claims("42")))
             let key = "X-API-Key: \(Self.fileKey)\r\n"
             let rows: [(path: String, fields: String, status: Int, code: String?)] = [
                 ("/required", "", 401, "credentials-missing"), ("/required", good, 200, nil),
@@ -118,10 +125,7 @@ struct AuthenticationTests {
 
     @Test("backends learn who calls from the gateway alone")
     func forwarding() async throws {
-        let signer = try await TokenSigner.make("HS256")
-        try Scene.play { scene in
-            let backend = try scene.backend()
-            let node = try scene.node(Self.file(backend))
+        try await Self.play { backend, node, signer, _ in
             let token = try signer.sign(Self.claims("42", "\"org\":\"acme\",\"tier\":\"gold\""))
             let forged =
                 "X-User: root\r\nx_user: root\r\nX.User: root\r\nX-ORG: root\r\nX-Tier: root\r\nX_Key_ID: root\r\nX-Users: kept\r\n"
@@ -412,10 +416,7 @@ struct AuthenticationTests {
 
     @Test("a remembered token is refused when its time is over")
     func expiry() async throws {
-        let signer = try await TokenSigner.make("HS256")
-        try Scene.play { scene in
-            let backend = try scene.backend()
-            let node = try scene.node(Self.file(backend))
+        try await Self.play { _, node, signer, _ in
             let fields = Self.bearer(try signer.sign(Self.claims("1", lives: 3)))
             #expect(try node.ask("GET /required HTTP/1.1", fields: fields).status == 200)
             try eventually("it has expired") { try node.ask("GET /required HTTP/1.1", fields: fields).status == 401 }
@@ -468,11 +469,7 @@ struct AuthenticationTests {
 
     @Test("a flood of made-up tokens is answered, bounded, and leaves good ones alone")
     func flood() async throws {
-        let signer = try await TokenSigner.make("HS256")
-        let stranger = try await TokenSigner.make("HS256", secret: String(TokenSigner.secret.reversed()))
-        try Scene.play { scene in
-            let backend = try scene.backend()
-            let node = try scene.node(Self.file(backend))
+        try await Self.play { _, node, signer, stranger in
             let good = Self.bearer(try signer.sign(Self.claims("42")))
             #expect(try node.ask("GET /required HTTP/1.1", fields: good).status == 200)
             let before = node.process.residentBytes
