@@ -16,14 +16,11 @@ package enum AdminServer {
         throws(SystemError) -> () -> Void
     {
         // One that was made stays for the life of the listener, whatever is configured later.
-        var made: AdminToken?
+        var made: SecretFile?
         if control.adminToken == nil {
             made = AdminToken.leave(port: socket.address.port, inheriting: lifecycle.inheritsAdmin)
         }
-        control.whenStopped = { [unowned control, made] in
-            made?.processEnds(
-                isReplaced: control.readiness == .replaced, hasDrained: control.readiness == .draining)
-        }
+        control.whenStopped = { [made] in made?.leave() }
         let isLoopback = socket.address.ip.isLoopback
         let streams = EventStreams(control.events, loop: control.loop)
         control.watchTraffic()
@@ -36,10 +33,14 @@ package enum AdminServer {
             if let refusal = gate.refusal(of: request) { return .refused(refusal) }
             return AdminConfiguration.wantsBody(request) ? .withBody : .withoutBody
         }
-        control.whenHandingOver { server.leave() }
+        // From here on the process that has taken over answers, here or elsewhere.
+        control.whenHandingOver { [made] in
+            server.leave()
+            made?.leave()
+        }
         return { [unowned control, made] in
             server.close()
-            made?.remove()
+            made?.leave()
             control.whenStopped = nil
         }
     }
