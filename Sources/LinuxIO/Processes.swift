@@ -32,15 +32,18 @@ public enum Processes {
         return variables
     }
 
-    /// Starts a program with no signal blocked.
+    /// Starts a program.
     ///
     /// - Parameters:
     ///   - program: a path, or a name to look for in `PATH`.
     ///   - arguments: with the program's own name in front.
     ///   - keeping: descriptors that the new process gets under the same numbers; it gets no others but the first three.
+    ///   - blocking: the signals that it is started with blocked, and no others. One that comes before the program can take
+    ///     it then waits, and does not end it.
     ///   - ownGroup: whether signals of a terminal pass it by.
     public static func start(
-        _ program: String, _ arguments: [String], environment: [String: String], keeping: [Int32], ownGroup: Bool
+        _ program: String, _ arguments: [String], environment: [String: String], keeping: [Int32],
+        blocking: [Int32] = [], ownGroup: Bool
     ) throws(SystemError) -> Int32 {
         var actions = unsafe posix_spawn_file_actions_t()
         unsafe posix_spawn_file_actions_init(&actions)
@@ -50,9 +53,10 @@ public enum Processes {
         var attributes = posix_spawnattr_t()
         unsafe posix_spawnattr_init(&attributes)
         defer { unsafe posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        unsafe sigemptyset(&none)
-        unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        var blocked = sigset_t()
+        unsafe sigemptyset(&blocked)
+        for number in blocking { unsafe sigaddset(&blocked, number) }
+        unsafe posix_spawnattr_setsigmask(&attributes, &blocked)
         var flags = Int16(POSIX_SPAWN_SETSIGMASK)
         if ownGroup {
             unsafe posix_spawnattr_setpgroup(&attributes, 0)

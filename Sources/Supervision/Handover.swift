@@ -14,6 +14,14 @@ package enum SocketRole: String, Sendable {
     case admin
 }
 
+/// What a process of a node obeys. It is started with these blocked: between its start and the moment in which it can
+/// obey, a signal must neither end it nor be lost.
+package enum NodeSignals {
+    package static let all = [
+        Signals.terminate, Signals.interrupt, Signals.reopen, Signals.upgrade, Signals.hangUp,
+    ]
+}
+
 /// The environment variables by which processes of a node know of each other. None is for users to set.
 package enum HandoverKeys {
     package static let sockets = "SLUICE_SOCKETS"

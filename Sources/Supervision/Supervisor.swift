@@ -74,7 +74,7 @@ package final class Supervisor {
             let readable = awaitReadable(
                 [signals.descriptor.raw] + workers.map { $0.channel.descriptor.raw }, atMost: wait)
             // What a process said before it ended is heard before its end.
-            for (worker, isReadable) in zip(workers, readable.dropFirst()) where isReadable { hear(worker) }
+            for (worker, isReadable) in zip(workers, readable.dropFirst()) where isReadable { _ = hear(worker) }
             if readable[0] { while let signal = signals.next() { received(signal) } }
             lookAtTime(SystemClock.monotonic())
         }
@@ -93,7 +93,8 @@ package final class Supervisor {
         if !lastCrash.isEmpty { adding[HandoverKeys.lastCrash] = lastCrash }
         let id = try Processes.start(
             program, started.arguments, environment: HandoverKeys.environment(started.environment, adding: adding),
-            keeping: sockets.map { $0.socket.descriptor.raw } + [there.descriptor.raw], ownGroup: true)
+            keeping: sockets.map { $0.socket.descriptor.raw } + [there.descriptor.raw], blocking: NodeSignals.all,
+            ownGroup: true)
         there.descriptor.closeEarly()
         return Worker(id: id, channel: here)
     }
@@ -101,6 +102,7 @@ package final class Supervisor {
     /// The very program that this one is, even where another lies in its place by now.
     private func startWorker() {
         restartAt = .distantFuture
+        guard current == nil else { return }
         do throws(SystemError) {
             current = try start("/proc/self/exe")
         } catch {
@@ -109,8 +111,12 @@ package final class Supervisor {
         }
     }
 
-    private func hear(_ worker: Worker) {
-        guard let (text, descriptors) = worker.channel.receive() else { return close(worker) }
+    /// Takes one word of a process; `false` where it says no more.
+    private func hear(_ worker: Worker) -> Bool {
+        guard let (text, descriptors) = worker.channel.receive() else {
+            close(worker)
+            return false
+        }
         switch Word(text) {
         case .ready(let roles):
             var taken: [(role: SocketRole, socket: ListeningSocket)] = []
@@ -121,9 +127,26 @@ package final class Supervisor {
             ready(worker, taken)
         case .failed(let reason):
             if worker.id == candidate?.id { candidate?.failure = reason }
-        case .wantsUpgrade: upgrade()
-        case .reloaded: reloaded()
+        // One that is leaving has nothing more to ask for.
+        case .wantsUpgrade: if worker.id == current?.id { upgrade() }
+        case .reloaded: if worker.id == current?.id { reloaded() }
         case .upgrading, .handOver, .upgradeFailed, nil: break
+        }
+        return true
+    }
+
+    /// What a process said that has ended since. A new binary that has ended is not made the one that serves, even if it
+    /// said so with its last word.
+    private func hearLastWords(_ id: Int32) {
+        func worker() -> Worker? { current?.id == id ? current : candidate?.id == id ? candidate : nil }
+        while let worker = worker(), awaitReadable([worker.channel.descriptor.raw], atMost: 0)[0] {
+            if worker.id != candidate?.id {
+                if !hear(worker) { return }
+                continue
+            }
+            guard let (text, descriptors) = worker.channel.receive() else { return }
+            for raw in descriptors { Descriptor(adopting: raw).closeEarly() }
+            if case .failed(let reason) = Word(text), worker.failure == nil { candidate?.failure = reason }
         }
     }
 
@@ -143,13 +166,16 @@ package final class Supervisor {
 
     private func ready(_ worker: Worker, _ taken: [(role: SocketRole, socket: ListeningSocket)]) {
         // Who has been told to end must not become the one that serves.
-        guard worker.id == current?.id || worker.id == candidate?.id && !isStopping else { return }
+        let isNew = worker.id == candidate?.id && candidate?.failure == nil && !isStopping
+        guard worker.id == current?.id || isNew else { return }
         // It may tell again, when it listens elsewhere. What it listens on no more is let go of.
         sockets = taken
         if worker.id == candidate?.id {
             promote(worker)
         } else if worker.id == current?.id {
             current?.isReady = true
+            // It was started again in the middle of that.
+            if candidate != nil { worker.channel.send(Word.upgrading.text) }
         }
         if !hasServed {
             hasServed = true
@@ -165,13 +191,15 @@ package final class Supervisor {
         case Signals.childEnded: while let (id, end) = Processes.reap() { ended(id, end) }
         case Signals.terminate, Signals.interrupt: stop(signal)
         case Signals.hangUp:
-            guard let current, !isStopping else { return }
+            guard !isStopping else { return }
+            // Where no process serves, the next one reads the file.
             manager.reloading(at: SystemClock.monotonic())
             reloadedBy = SystemClock.monotonic() + Self.reloadTime
-            Processes.send(signal, to: current.id)
+            // A new binary may have read the file before it was changed: it reads it again as soon as it serves.
+            for worker in [current, candidate].compactMap({ $0 }) { Processes.send(signal, to: worker.id) }
         // Those who leave still write too.
         case Signals.reopen:
-            for worker in [current].compactMap({ $0 }) + leaving { Processes.send(signal, to: worker.id) }
+            for worker in [current, candidate].compactMap({ $0 }) + leaving { Processes.send(signal, to: worker.id) }
         case Signals.upgrade: upgrade()
         default: break
         }
@@ -202,6 +230,7 @@ package final class Supervisor {
     private var exitCode: Int32 = 0
 
     private func ended(_ id: Int32?, _ end: ProcessEnd) {
+        if let id { hearLastWords(id) }
         if let id, let index = leaving.firstIndex(where: { $0.id == id }) {
             leaving.remove(at: index)
             log(
@@ -245,8 +274,8 @@ package final class Supervisor {
             let text = "\(RestartPolicy.endsMax) ends within \(RestartPolicy.span): giving up"
             log(.critical, "the worker process crashes in a loop", ["end": "\(end)", "reason": text])
             manager.status("the worker process crashes in a loop: \(text)")
-            if let candidate { Processes.send(Signals.kill, to: candidate.id) }
-            outcome = Self.gaveUp
+            // A new binary that is being started may be the remedy: it has the last word.
+            if candidate == nil { outcome = Self.gaveUp }
         }
     }
 
@@ -263,10 +292,11 @@ package final class Supervisor {
     // MARK: Another binary
 
     private func upgrade() {
-        guard !isStopping, let running = current, running.isReady else { return }
-        guard candidate == nil else {
-            running.channel.send(Word.upgradeFailed("an upgrade is under way").text)
-            return
+        guard !isStopping else { return }
+        // Whoever has asked hears how that one ends.
+        guard candidate == nil else { return log(.notice, "a new worker process is being started already", [:]) }
+        guard let running = current, running.isReady else {
+            return log(.warning, "no upgrade: no worker process serves", [:])
         }
         log(.notice, "starting a new worker process", ["program": started.program])
         running.channel.send(Word.upgrading.text)
@@ -284,12 +314,15 @@ package final class Supervisor {
         guard !isStopping else { return }
         log(.error, "the upgrade has failed: the old process goes on", ["reason": reason])
         current?.channel.send(Word.upgradeFailed(reason).text)
+        // It had been given up.
+        if current == nil, restartAt == .distantFuture { outcome = Self.gaveUp }
     }
 
     /// The new process serves: the old one finishes, and this process becomes what the new binary has for it.
     private func promote(_ worker: Worker) {
         candidate = nil
         candidateLimit = .distantFuture
+        restartAt = .distantFuture
         if let old = current {
             old.channel.send(Word.handOver.text)
             leaving.append(old)

@@ -65,9 +65,7 @@ struct RunningNode: Sendable {
     let manager: ServiceManager
     let logger: Logger
 
-    static let signals = [
-        Signals.terminate, Signals.interrupt, Signals.reopen, Signals.upgrade, Signals.hangUp,
-    ]
+    private let successor = Successor()
 
     init(_ node: Node, _ parent: ParentLink?, _ lifecycle: Lifecycle, _ logger: Logger) {
         self.node = node
@@ -100,7 +98,7 @@ struct RunningNode: Sendable {
     private func obeySignals() {
         var isStopping = false
         while true {
-            let signal = Signals.wait(Self.signals)
+            let signal = Signals.wait(NodeSignals.all)
             if signal == Signals.upgrade {
                 lifecycle.askForUpgrade()
             } else if signal == Signals.hangUp {
@@ -113,6 +111,7 @@ struct RunningNode: Sendable {
                 node.stop()
             } else {
                 isStopping = true
+                successor.end()
                 logger.notice("stopping", metadata: ["signal": "\(Signals.name(signal))"])
                 manager.stopping()
                 node.drain()
@@ -149,7 +148,7 @@ struct RunningNode: Sendable {
             let started = StartedAs.thisProcess
             node.changeHands()
             logger.notice("starting a new process", metadata: ["program": "\(started.program)"])
-            let id = try Successor.start(started, sockets: node.sockets)
+            let id = try successor.start(started, sockets: node.sockets)
             logger.notice("a new process serves", metadata: ["process": "\(id)"])
             manager.main(is: id)
             node.handOver()

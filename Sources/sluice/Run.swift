@@ -65,7 +65,7 @@ struct Run: ParsableCommand {
         if isSupervisor(parent) { return try superviseNode() }
         // A supervisor starts it as /proc/self/exe, and `exe` is no name to look for.
         OSThread.nameThis("sluice")
-        Signals.block(RunningNode.signals)
+        Signals.block(NodeSignals.all)
         let (configuration, text) = try options.load { parent?.tell(.failed($0)) }
         let gateway = configuration.gateway
         let logger = LineLog.logger(gateway)

@@ -198,7 +198,7 @@ struct UpgradeTests {
                 #expect(readFile(path).count == 32)
             }
             // Where the listener moves, the file goes along.
-            let moved = try freePort()
+            let moved = try scene.freePort().port
             try node.write(file.yaml.replacing("admin: \"127.0.0.1:0\"", with: "admin: \"127.0.0.1:\(moved)\""))
             _ = kill(pid_t(try node.number("pid")), SIGHUP)
             try eventually("the new file is there") {
@@ -220,6 +220,38 @@ struct UpgradeTests {
         }
     }
 
+    @Test(
+        "where the successor listens elsewhere, or has a token of its own, the file that a node has left goes with it",
+        arguments: [(true, true), (true, false), (false, true), (false, false)])
+    func leftToken(isSupervised: Bool, moves: Bool) throws {
+        try Scene.play { scene in
+            let file = File([try scene.backend()])
+            let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
+            let old = "\(node.runtimeDirectory)/sluice-admin-\(try #require(node.admin).port).token"
+            #expect(readFile(old).count == 32)
+            let moved = try scene.freePort().port
+            let new = "\(node.runtimeDirectory)/sluice-admin-\(moved).token"
+            let admin = "admin: \"127.0.0.1:0\""
+            try node.write(
+                moves
+                    ? file.yaml.replacing(admin, with: "admin: \"127.0.0.1:\(moved)\"")
+                    : file.yaml.replacing(admin, with: admin + ", adminToken: a-secret-of-tests"))
+            if isSupervised { try eventually("it is supervised") { node.log.contains(" supervising ") } }
+            node.process.signal(SIGUSR2)
+            try eventually("the old one ends") { node.log.contains("reason=\"all connections are closed\"") }
+            try eventually("the old file is gone") { readFile(old).isEmpty }
+            #expect(readFile(new).count == (moves ? 32 : 0))
+            if isSupervised {
+                #expect(try node.terminate() == 0)
+            } else {
+                #expect(try node.process.waitForExit() == 0)
+                let told = try #require(node.log.firstRange(of: "a new process serves process=")?.upperBound)
+                _ = kill(try #require(pid_t(node.log[told...].prefix { $0.isNumber })), SIGTERM)
+            }
+            try eventually("the new file goes with its process") { readFile(new).isEmpty }
+        }
+    }
+
     @Test("without the token nobody upgrades")
     func token() throws {
         try Scene.play { scene in
@@ -231,6 +263,109 @@ struct UpgradeTests {
             #expect(said.exit == 1 && said.errors.contains("401"))
             #expect(try node.admin("/api/upgrade").status == 405)
         }
+    }
+}
+
+/// A new binary takes a second to start where Redis is silent: what happens in the meantime.
+@Suite("While a new binary starts")
+struct StartingTests {
+    private static func file(_ backend: RecordingBackend, _ redis: SilentListener) -> File {
+        var file = File([backend])
+        file.rateLimit = "requestsPerSecond: 1000, redisURL: \"redis://\(redis.address)\""
+        return file
+    }
+
+    /// Starts a node, and another binary, and waits until that has read the configuration.
+    private static func play(
+        isSupervised: Bool = true, _ body: (Scene, File, SluiceNode) throws -> Void
+    ) throws {
+        try Scene.play { scene in
+            let redis = try SilentListener()
+            let file = Self.file(try scene.backend(named: "one"), redis)
+            let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
+            // What a node says in its log its parent has not heard yet.
+            if isSupervised { try eventually("it is supervised") { node.log.contains(" supervising ") } }
+            node.process.signal(SIGUSR2)
+            try eventually("the new binary starts") { node.log.ranges(of: " starting ").count == 2 }
+            try body(scene, file, node)
+        }
+    }
+
+    private static func newOne(_ node: SluiceNode, after pid: Int) throws {
+        try eventually("the new one is asked") { (try? node.number("pid")) ?? pid != pid }
+    }
+
+    @Test("a reload reaches it too")
+    func reload() throws {
+        try Self.play { scene, file, node in
+            let pid = try node.number("pid")
+            let two = try scene.backend(named: "two")
+            try node.write(file.yaml.replacing(scene.backends[0].url, with: two.url))
+            node.process.signal(SIGHUP)
+            try Self.newOne(node, after: pid)
+            try eventually("it has read the new file") { try node.ask().text == "two" }
+            #expect(try node.terminate() == 0)
+        }
+    }
+
+    @Test("who asks for another changes nothing, and is told so by the log")
+    func again() throws {
+        try Self.play { _, _, node in
+            let pid = try node.number("pid")
+            node.process.signal(SIGUSR2)
+            try eventually("it is heard") { node.log.contains("is being started already") }
+            let state = try node.admin("/api/node").text
+            #expect(!state.contains("failed"), "\(state)")
+            try Self.newOne(node, after: pid)
+            #expect(try node.terminate() == 0)
+        }
+    }
+
+    @Test("a crash of the old one does not stop it, and whoever was started in between leaves")
+    func crash() throws {
+        try Self.play { _, _, node in
+            let pid = try node.number("pid")
+            _ = kill(pid_t(pid), SIGKILL)
+            try Self.newOne(node, after: pid)
+            try eventually("it has taken over") { node.log.contains("a new worker process serves") }
+            // Three were started, and one of them is left.
+            try eventually("the one in between ends") {
+                node.log.contains("the worker process that was replaced has ended")
+            }
+            #expect(try node.ask().status == 200)
+            #expect(try node.terminate() == 0)
+        }
+    }
+
+    @Test("whoever is told to end leaves none behind", arguments: [true, false])
+    func end(isSupervised: Bool) throws {
+        try Self.play(isSupervised: isSupervised) { _, _, node in
+            #expect(try node.terminate() == 0)
+            try eventually("nobody listens there") { (try? node.connect()) == nil }
+        }
+    }
+
+    @Test("a reload in the very first moments of a node does not end it")
+    func reloadAtOnce() throws {
+        try Scene.play { scene in
+            let directory = try TemporaryDirectory()
+            let redis = try SilentListener()
+            let path = try directory.write(Self.file(try scene.backend(), redis).yaml, to: "gateway.yaml")
+            let process = try ChildProcess(try SluiceNode.binary(), ["run", "--supervise", "--config", path])
+            // Before, within and after the time in which a process could not take it.
+            try eventually("it serves") {
+                if isSupervising(process) { process.signal(SIGHUP) }
+                return process.errors.contains(" serving ")
+            }
+            process.signal(SIGTERM)
+            #expect(try process.waitForExit() == 0)
+            #expect(!process.errors.contains("unasked"), "\(process.errors)")
+        }
+    }
+
+    /// Whether it takes the signal itself: it has a child.
+    private func isSupervising(_ process: ChildProcess) -> Bool {
+        !readFile("/proc/\(process.pid)/task/\(process.pid)/children").isEmpty
     }
 }
 
