@@ -89,16 +89,16 @@ package enum AdminServer {
             let now = SystemClock.timestamp(microseconds: SystemClock.wallMicroseconds())
             return Nodes(nodes: [
                 .init(
-                    id: control.nodeID.text, address: control.ownAddress, lastSeen: now,
+                    id: control.nodeID.text, address: control.ownAddress, lastSeen: now, state: .alive,
                     configuration: control.ownConfiguration)
             ])
         }
         return Nodes(
-            nodes: control.members.map { member in
+            nodes: control.runningMembers.map { member in
                 .init(
                     id: member.id.text, address: member.info?.address ?? "",
                     lastSeen: SystemClock.timestamp(microseconds: member.lastSeen.microseconds),
-                    configuration: member.info?.configuration)
+                    state: NodeState(member), configuration: member.info?.configuration)
             })
     }
 
@@ -206,6 +206,7 @@ package enum AdminServer {
             var id: String
             var address: String
             var lastSeen: String
+            var state: NodeState
             /// The cluster's version that it goes by, or a hash of its own file.
             var configuration: String?
         }

@@ -263,12 +263,13 @@ extension Dashboard {
           const box = make("div"), where = make("div", "mono muted", n.address);
           box.append(n.id);
           if (n.isSelf) box.append(" ", make("small", "", "this one"));
+          if (n.state === "cutOff") box.append(" ", make("small", "bad-text", "cut off from Redis"));
           box.append(where);
           return box;
         }
         function showNodes(o) {
           const same = o.nodes.every((n) => !n.configuration || n.configuration === o.node.configuration);
-          $("node-count").textContent = `${o.nodes.length} alive${same ? "" : " · configurations differ"}`;
+          $("node-count").textContent = `${o.nodes.filter((n) => n.state !== "cutOff").length} alive${same ? "" : " · configurations differ"}`;
           fill($("nodes"), grid(
             [["Node"], ["Requests /s", "number"], ["Errors /s", "number"], ["99 %", "number"],
               ["Version", "number"]],

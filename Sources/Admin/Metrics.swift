@@ -206,6 +206,11 @@ enum Metrics {
             Metric(name: "sluice_cluster_nodes", kind: .gauge, help: "Living nodes of the cluster, this one included.")
         ) { $0.add(control.isAlone ? 1 : control.members.count) }
         guard !control.isAlone else { return }
+        out.write(
+            Metric(
+                name: "sluice_cluster_cut_off_nodes", kind: .gauge,
+                help: "Nodes that run and are cut off from Redis, as this node sees it.")
+        ) { $0.add(control.cutOffCount) }
         out.write(Metric(name: "sluice_redis_up", kind: .gauge, help: "Whether the cluster's Redis is reached.")) {
             $0.add(control.clusterState == .reached)
         }

@@ -9,12 +9,23 @@ import Membership
 import Primitives
 import RateLimiting
 
+/// Whether a node that runs has Redis.
+package enum NodeState: String, Codable, Sendable {
+    case alive
+    /// Gone from Redis, and yet it takes connections.
+    case cutOff
+
+    init(_ member: Member) { self = member.isCutOff ? .cutOff : .alive }
+}
+
 package struct Overview: Codable, Sendable {
     package struct Node: Codable, Sendable {
         package var id: String
         package var address: String
         package var isSelf: Bool
         package var lastSeen: String
+        /// `nil` from nodes that do not say.
+        package var state: NodeState?
         package var requestsPerSecond: Double?
         package var errorsPerSecond: Double?
         package var p99: Double?
@@ -200,16 +211,17 @@ package struct Overview: Codable, Sendable {
         func own(_ lastSeen: String) -> Node {
             Node(
                 id: control.nodeID.text, address: control.ownAddress, isSelf: true, lastSeen: lastSeen,
-                requestsPerSecond: tenths(latest.requests), errorsPerSecond: tenths(latest.errors),
+                state: .alive, requestsPerSecond: tenths(latest.requests), errorsPerSecond: tenths(latest.errors),
                 p99: milliseconds(latest.p99), version: Build.version, configuration: control.configurationVersion)
         }
-        let others = control.members.map { member in
+        let others = control.runningMembers.map { member in
             let lastSeen = SystemClock.timestamp(microseconds: member.lastSeen.microseconds)
             guard member.id != control.nodeID else { return own(lastSeen) }
             let activity = member.info?.activity
             return Node(
                 id: member.id.text, address: member.info?.address ?? "", isSelf: false, lastSeen: lastSeen,
-                requestsPerSecond: activity?.requestsPerSecond, errorsPerSecond: activity?.errorsPerSecond,
+                state: NodeState(member), requestsPerSecond: activity?.requestsPerSecond,
+                errorsPerSecond: activity?.errorsPerSecond,
                 p99: activity.map { milliseconds(.microseconds($0.p99Microseconds)) }, version: activity?.version,
                 configuration: activity?.configuration)
         }

@@ -66,6 +66,9 @@ package final class Stream {
     package var isReset: Bool { reset }
     private var reset = false
 
+    /// This end, where it is of TCP.
+    package var localAddress: SocketAddress? { stateNow == .closed ? nil : Socket.localAddress(descriptor) }
+
     package var isOpen: Bool { stateNow == .open }
     /// Memory that is kept for them.
     package var outputCapacity: Int { output.capacity }

@@ -17,6 +17,7 @@ extension ClusterLink {
         beatSentAt = loop.now
         var told = info
         told.activity = activity
+        told.reach = reach
         let now = time + (loop.now - at)
         let (nodes, infos) = (placed(MembershipKeys.nodes), placed(MembershipKeys.info))
         askedInfos = isAvoided(MembershipKeys.info) ? (seen.isEmpty ? [id] : seen) : nil

@@ -53,6 +53,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     let id: NodeID
     /// What this node tells of itself.
     var info: NodeInfo
+    private let listening: SocketAddress
     /// What the others are told of this node's traffic.
     var activity: NodeActivity?
     private(set) var commands: RedisConnection!
@@ -92,13 +93,14 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private static let avoidance = TimeSpan.seconds(60)
 
     init(
-        _ topology: RedisTopology, id: NodeID, info: NodeInfo, loop: Loop, resolver: Resolver, seed: UInt64,
-        sharesLoad: Bool, owner: any ClusterLinkOwner
+        _ topology: RedisTopology, id: NodeID, info: NodeInfo, listening: SocketAddress, loop: Loop,
+        resolver: Resolver, seed: UInt64, sharesLoad: Bool, owner: any ClusterLinkOwner
     ) {
         self.loop = loop
         self.owner = owner
         self.id = id
         self.info = info
+        self.listening = listening
         isOnCluster = topology.isCluster
         finder = RedisFinder(
             topology, key: MembershipKeys.placed(MembershipKeys.nodes, onCluster: topology.isCluster),
@@ -202,6 +204,12 @@ final class ClusterLink: RedisRequester, RedisObserver {
         closing = end
         end.schedule(after: .milliseconds(100))
     }
+
+    /// Where another node finds out whether this one runs.
+    var reach: SocketAddress? { listening.reach(onNetworkOf: commands.localAddress) }
+
+    /// Whether Redis is on this host, and so are all that reach it by an address of this host alone.
+    var isOnThisHost: Bool { commands.localAddress?.ip.isLoopback ?? true }
 
     // MARK: Commands
 

@@ -23,7 +23,8 @@ extension Control {
     func joinCluster() {
         guard let redis = generation.redis else { return }
         link = ClusterLink(
-            redis, id: nodeID, info: membership.info, loop: loop, resolver: resolver, seed: seed &+ 7,
+            redis, id: nodeID, info: membership.info, listening: listening, loop: loop, resolver: resolver,
+            seed: seed &+ 7,
             sharesLoad: sharesLoad, owner: self)
         if sharesLoad { tellLoad() }
     }
@@ -41,13 +42,15 @@ extension Control {
         let limits = new.gateway.limits
         node.connections.limit(
             total: limits.connections, perClient: limits.connectionsPerClient, descriptors: node.descriptors)
-        generation.limiterContext?.liveNodes.store(max(1, membership.liveCount), ordering: .relaxed)
+        tellLimiters()
         let isSameLink =
             old.rateLimit?.redisURL == new.rateLimit?.redisURL && sharedLoad == sharesLoad
             && old.gateway.heartbeat == new.gateway.heartbeat && order.sockets == nil
         if !isSameLink {
             let leaving = old.rateLimit?.redisURL != new.rateLimit?.redisURL
-            membership.announce(at: order.sockets?[0][0].address.description, every: new.gateway.heartbeat)
+            if let address = order.sockets?[0][0].address { listening = address }
+            membership.announce(
+                at: order.sockets.map { _ in listening.announced() }, every: new.gateway.heartbeat)
             changeLink(leaving: leaving)
         }
         if old.services != new.services {

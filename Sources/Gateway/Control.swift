@@ -80,6 +80,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     /// would be taken for one by theirs. They get all orders with it.
     var isBeginning = false
     let seed: UInt64
+    /// Where clients find this node.
+    var listening: SocketAddress
     var adminStart: (@Sendable (Control, ListeningSocket) throws -> () -> Void)?
     var adminEnd: (() -> Void)?
     /// The one before, until no worker goes by it any more.
@@ -118,6 +120,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         configurationPath = setup.configurationPath
         makeLogger = setup.makeLogger
         seed = setup.seed
+        listening = setup.listening
         failures = setup.failures
         events = setup.events
         membership = MembershipView(id: setup.id, info: setup.info)
@@ -358,19 +361,15 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         heartbeatRefusal = nil
         var events: [MembershipEvent] = []
         let before = membership.liveNodes
+        membership.announce(reach: link?.reach)
         membership.received(reply, at: loop.now, into: &events)
-        for event in events {
-            switch event {
-            case .joined, .left: logger.notice("\(event)")
-            case .sharedID where loop.now < ending.nameSharedUntil: break
-            case .sharedID: logger.error("\(event): give each node its own --node-id")
-            }
-        }
-        generation.limiterContext?.liveNodes.store(max(1, membership.liveCount), ordering: .relaxed)
+        log(events)
+        tellLimiters()
         if before != membership.liveNodes {
             health.liveNodesChanged(membership.liveNodes, at: moment, into: &actions)
             perform()
         }
+        askSilent()
         if let (bound, nodes) = membership.prune(reply, at: loop.now) { link?.prune(before: bound, nodes) }
     }
 

@@ -22,6 +22,7 @@ package struct NodeStartError: Error, CustomStringConvertible {
 struct ControlSetup: Sendable {
     var id: NodeID
     var info: NodeInfo
+    var listening: SocketAddress
     var resolver: Resolver
     var logger: Logger
     var makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
@@ -132,7 +133,8 @@ package final class Node: Sendable {
             id: id,
             info: NodeInfo(
                 address: address.announced(), boot: BootID(SystemClock.random64()), heartbeat: gateway.heartbeat),
-            resolver: basis.resolver, logger: logger, makeLogger: tapped, failures: basis.failures, board: board,
+            listening: address, resolver: basis.resolver, logger: logger, makeLogger: tapped, failures: basis.failures,
+            board: board,
             configurationPath: source?.path, events: events, seed: SystemClock.random64())
         board.update { status in
             status.loadedAt = SystemClock.wallMicroseconds()

@@ -15,6 +15,9 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The failure of the call that has just returned.
     static func last(_ call: StaticString) -> SystemError { SystemError(call, number: errno) }
 
+    /// Whether a host has said that nobody listens there.
+    public var isRefusedConnection: Bool { number == ECONNREFUSED }
+
     public static func == (a: SystemError, b: SystemError) -> Bool { a.number == b.number }
 
     public var description: String { "\(call): \(reason)" }

@@ -4,7 +4,8 @@
 // come from one transaction, so no node's clock takes part. Without replies nothing changes: while Redis is
 // unreachable nobody is removed, since nobody could have announced itself. For the same reason scores are not held
 // against anyone for a while after a pause of replies or a jump of the server's clock (a failover to a server whose
-// clock differs): all nodes need a moment to announce themselves anew.
+// clock differs): all nodes need a moment to announce themselves anew. A node that is gone may run all the same, cut off
+// from Redis: `SilentMembers` finds out.
 // Rejected: keys with a TTL, one a node, which cannot be listed without SCAN.
 
 package import Primitives
@@ -15,6 +16,8 @@ package struct Member: Hashable, Sendable {
     package var info: NodeInfo?
     package var lastSeen: RedisTime
     package var isAlive: Bool
+    /// Whether it is gone from Redis and yet runs.
+    package var isCutOff = false
 
     package init(id: NodeID, info: NodeInfo?, lastSeen: RedisTime, isAlive: Bool) {
         self.id = id
@@ -49,6 +52,7 @@ package struct HeartbeatReply: Sendable {
 package enum MembershipEvent: Equatable, Sendable, CustomStringConvertible {
     case joined(NodeID, address: String?)
     case left(NodeID)
+    case cutOff(NodeID, address: String?)
     /// Another process announces itself under this node's id. Told once for each such process.
     case sharedID(NodeID, otherBoot: BootID)
 
@@ -56,6 +60,8 @@ package enum MembershipEvent: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .joined(let id, let address): "node \(id) joined\(address.map { " at \($0)" } ?? "")"
         case .left(let id): "node \(id) is gone"
+        case .cutOff(let id, let address):
+            "node \(id)\(address.map { " at \($0)" } ?? "") runs but is cut off from Redis: its share of each limit is kept free"
         case .sharedID(let id, let boot): "another process (boot \(boot)) uses this node's id \(id)"
         }
     }
@@ -79,6 +85,7 @@ package struct MembershipView: Sendable {
     /// The ids of all living nodes in order, this one always among them.
     package private(set) var liveNodes: [NodeID]
 
+    private var silent = SilentMembers()
     private var lastReply: (serverTime: RedisTime, at: MonotonicTime)?
     private var graceUntil: MonotonicTime?
     private var nextPrune: MonotonicTime?
@@ -94,12 +101,22 @@ package struct MembershipView: Sendable {
     }
 
     package var liveCount: Int { liveNodes.count }
+    /// Those who run and are cut off from Redis.
+    package var cutOffCount: Int { members.count(where: \.isCutOff) }
+    /// Among how many nodes those divide a limit: the nodes that ran when they fell silent. Of several, the fewest.
+    package var sharers: Int {
+        let running = liveCount + cutOffCount
+        return members.filter(\.isCutOff).map { silent.sharers($0.id) ?? running }.min() ?? running
+    }
 
     /// This node announces itself otherwise from here on.
     package mutating func announce(at address: String?, every heartbeat: TimeSpan) {
         if let address { info.address = address }
         info.heartbeat = heartbeat
     }
+
+    /// Where others find this node.
+    package mutating func announce(reach: SocketAddress?) { info.reach = reach }
 
     package mutating func announce(configuration: String, follows: Bool) {
         info.configuration = configuration
@@ -115,12 +132,18 @@ package struct MembershipView: Sendable {
         if let until = graceUntil, now >= until { graceUntil = nil }
 
         let before = Set(liveNodes)
+        let running = before.union(members.filter(\.isCutOff).map(\.id))
+        var quiet: [(id: NodeID, lastSeen: RedisTime)] = []
         var seen: [Member] = []
         for (id, time) in reply.lastSeen.prefix(Self.membersMax) {
             let info = id == self.id ? self.info : reply.info[id]
             let fresh = isFresh(time, info?.heartbeat ?? heartbeat, reply.serverTime)
             let alive = id == self.id || fresh || (graceUntil != nil && before.contains(id))
             seen.append(Member(id: id, info: info, lastSeen: time, isAlive: alive))
+            let age = reply.serverTime - time
+            if id != self.id, age >= (info?.heartbeat ?? heartbeat) * SilentMembers.beatsMissed {
+                quiet.append((id, time))
+            }
         }
         if !seen.contains(where: { $0.id == id }) {
             seen.append(Member(id: id, info: info, lastSeen: reply.serverTime, isAlive: true))
@@ -130,15 +153,69 @@ package struct MembershipView: Sendable {
             let present = Set(seen.map(\.id))
             for member in members where member.isAlive && !present.contains(member.id) { seen.append(member) }
         }
+        silent.update(quiet, running: running, at: now)
         members = seen.sorted { $0.id < $1.id }
+        for index in members.indices { members[index].isCutOff = isCutOff(members[index]) }
         liveNodes = members.filter(\.isAlive).map(\.id)
 
-        let after = Set(liveNodes)
         for member in members where member.isAlive && !before.contains(member.id) {
             events.append(.joined(member.id, address: member.info?.address))
         }
-        for id in before.sorted() where !after.contains(id) { events.append(.left(id)) }
+        noticeGone(running, into: &events, live: before)
         noticeSharedID(reply, into: &events)
+    }
+
+    private func isCutOff(_ member: Member) -> Bool { !member.isAlive && silent.isCutOff(member.id) }
+
+    /// - Parameters:
+    ///   - running: who ran before.
+    ///   - live: who of these had Redis.
+    private func noticeGone(_ running: Set<NodeID>, into events: inout [MembershipEvent], live: Set<NodeID>) {
+        for member in members where member.isCutOff && (live.contains(member.id) || !running.contains(member.id)) {
+            events.append(.cutOff(member.id, address: member.info?.address))
+        }
+        let left = running.subtracting(members.filter { $0.isAlive || $0.isCutOff }.map(\.id))
+        for id in left.sorted() { events.append(.left(id)) }
+    }
+
+    // MARK: Who is silent
+
+    /// Whom to ask for a connection now, to know whether it runs.
+    ///
+    /// - Parameter mayAskLoopback: whether addresses of this host alone are this host's to the others as well.
+    package mutating func questions(mayAskLoopback: Bool, at now: MonotonicTime) -> [SilenceQuestion] {
+        // An address says nothing of a node that another has taken the place of.
+        var latest: [SocketAddress: Member] = [:]
+        for member in members where member.id != id {
+            guard let target = target(of: member.info) else { continue }
+            if let other = latest[target] {
+                if other.isAlive || !member.isAlive && other.lastSeen > member.lastSeen { continue }
+            }
+            latest[target] = member
+        }
+        let own = target(of: info)
+        var targets: [NodeID: SocketAddress] = [:]
+        for (target, member) in latest where target != own && (mayAskLoopback || !target.ip.isLoopback) {
+            targets[member.id] = target
+        }
+        return silent.questions(targets, every: heartbeat, at: now)
+    }
+
+    /// Takes the answer to a question and tells what follows from it.
+    package mutating func answered(
+        _ question: SilenceQuestion, _ answer: SilenceAnswer, into events: inout [MembershipEvent]
+    ) {
+        let live = Set(liveNodes)
+        let running = live.union(members.filter(\.isCutOff).map(\.id))
+        silent.answered(question, answer)
+        for index in members.indices { members[index].isCutOff = isCutOff(members[index]) }
+        noticeGone(running, into: &events, live: [])
+    }
+
+    /// Where a member can be asked for a connection; `nil` where it has said nothing that anybody could use.
+    private func target(of info: NodeInfo?) -> SocketAddress? {
+        guard let info, let target = info.reach ?? SocketAddress(info.address) else { return nil }
+        return target.port == 0 || target.ip.isUnspecified ? nil : target
     }
 
     /// Less than three heartbeats ago. A score from the future counts only within the same bound: otherwise a score
@@ -178,7 +255,9 @@ package struct MembershipView: Sendable {
     )? {
         if let next = nextPrune, now < next { return nil }
         nextPrune = now + Self.pruneInterval
-        let bound = reply.serverTime - Self.forgetAfter
+        // Who is cut off for so long runs nevertheless, and so stays; what is older goes.
+        let longest = members.filter(\.isCutOff).map(\.lastSeen).min()
+        let bound = min(reply.serverTime - Self.forgetAfter, (longest ?? reply.serverTime) - .microseconds(1))
         var listed: Set<NodeID> = []
         var fields: [NodeID] = []
         for (id, time) in reply.lastSeen {

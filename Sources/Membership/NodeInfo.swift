@@ -44,6 +44,8 @@ package struct NodeInfo: Hashable, Sendable {
 
     /// Where its clients reach it, as configured or found: `10.0.0.5:8080`.
     package var address: String
+    /// Where another node finds out whether this one runs: the same in numbers. `nil` where no other could.
+    package var reach: SocketAddress?
     package var boot: BootID
     /// How often it announces itself. Nodes with other settings judge it by this one.
     package var heartbeat: TimeSpan
@@ -67,12 +69,14 @@ package struct NodeInfo: Hashable, Sendable {
         var activity: NodeActivity?
         var configuration: String?
         var follows: Bool?
+        var reach: String?
     }
 
     package var json: String {
         let wire = Wire(
             address: address, boot: boot.description, heartbeatMilliseconds: max(1, heartbeat.milliseconds),
-            activity: activity, configuration: configuration, follows: follows ? true : nil)
+            activity: activity, configuration: configuration, follows: follows ? true : nil,
+            reach: reach?.description)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(wire) else { return "{}" }
@@ -96,6 +100,7 @@ package struct NodeInfo: Hashable, Sendable {
             configuration = text
         }
         follows = wire.follows ?? false
+        reach = wire.reach.flatMap { SocketAddress($0) }
         if let milliseconds = wire.heartbeatMilliseconds, (10...60_000).contains(milliseconds) {
             heartbeat = .milliseconds(milliseconds)
         }

@@ -208,12 +208,13 @@ package struct Buckets: Equatable, Sendable {
 extension WindowTransaction {
     /// A reservation in the bucket of the latest time at which it may be executed.
     package init(
-        _ subject: SubjectKey, in buckets: Buckets, count: Int, clock: ServerClock, at now: MonotonicTime
+        _ subject: SubjectKey, in buckets: Buckets, count: Int, keptFree: Int = 0, clock: ServerClock,
+        at now: MonotonicTime
     ) {
         precondition((1...Buckets.reservedMax).contains(count))
         let score = clock.upper(at: now)
         self.init(
-            subject, first: buckets.bucket(of: score), count: count, sentAt: now, lower: clock.lower(at: now),
-            score: score)
+            subject, first: buckets.bucket(of: score), count: count, keptFree: keptFree, sentAt: now,
+            lower: clock.lower(at: now), score: score)
     }
 }

@@ -2,7 +2,7 @@ package import Identity
 import LinuxIO
 package import Primitives
 package import RedisClient
-package import Synchronization
+import Synchronization
 
 /// Who waits for a decision. Called on the loop, once for each request that is pending.
 package protocol LimitRequester: AnyObject {
@@ -54,8 +54,11 @@ package final class LimiterContext: Sendable {
     package let failures: RedisFailureCounts
     /// How long Redis took for each decision; a lane a worker.
     private let roundTripCounters: Counters
-    /// Nodes alive as last known, at least 1.
-    package let liveNodes = Atomic<Int>(1)
+    /// Nodes that run as last known, those included that are cut off from Redis; at least 1.
+    private let runningNodes = Atomic<Int>(1)
+    /// Nodes that are cut off from Redis, and among how many each of them divides a limit: one number, so that nobody sees
+    /// one of the two without the other.
+    private let cutOffNodes = Atomic<UInt64>(0)
     package let boot: UInt64
     package let seed: UInt64
     /// `nil`: nobody asks.
@@ -193,10 +196,41 @@ package final class LimiterContext: Sendable {
     @inline(__always)
     func memory(of subject: SubjectKey) -> AdmissionMemory { memories[Int(subject.policy)] }
 
-    /// This node's part of the limit while Redis is gone: the limit divided by the live nodes, rounded up.
+    /// Takes in who runs.
+    ///
+    /// - Parameters:
+    ///   - running: all nodes, those included that are cut off.
+    ///   - cutOff: nodes that run and are cut off from Redis.
+    ///   - sharers: among how many each of those divides a limit, which knew all nodes when it was cut off.
+    package func nodesChanged(running: Int, cutOff: Int = 0, sharers: Int = 1) {
+        runningNodes.store(max(1, running), ordering: .relaxed)
+        let packed = UInt64(UInt16(clamping: cutOff)) << 32 | UInt64(UInt16(clamping: max(1, sharers)))
+        cutOffNodes.store(cutOff > 0 && lossRule == .share ? packed : 0, ordering: .relaxed)
+    }
+
+    /// This node's part of the limit while Redis is gone: the limit divided by the nodes that run, rounded up.
     func share(of subject: SubjectKey) -> Int {
-        let nodes = max(1, liveNodes.load(ordering: .relaxed))
+        let nodes = max(1, runningNodes.load(ordering: .relaxed))
         return (policies[Int(subject.policy)].limit - 1) / nodes + 1
+    }
+
+    /// Slots that the window in Redis does not fill: what nodes that are cut off from it admit by themselves. Their shares
+    /// are rounded up and these down, so together they make the limit and less than one a node. Those who have Redis are left
+    /// a share at least, also where one that is cut off knows of none of them.
+    @inline(__always)
+    func keptFree(of subject: SubjectKey) -> Int {
+        let packed = cutOffNodes.load(ordering: .relaxed)
+        return packed == 0 ? 0 : keptFree(of: subject, cutOff: Int(packed >> 32), sharers: Int(packed & 0xffff_ffff))
+    }
+
+    @inline(never)
+    private func keptFree(of subject: SubjectKey, cutOff: Int, sharers: Int) -> Int {
+        // Of requests at once nobody knows how many run on a node that is cut off.
+        if isLeased(subject) { return 0 }
+        let limit = policies[Int(subject.policy)].limit
+        let left = max(1, limit / max(1, runningNodes.load(ordering: .relaxed)))
+        let (shares, isTooMuch) = (limit / sharers).multipliedReportingOverflow(by: cutOff)
+        return isTooMuch ? limit - left : min(limit - left, shares)
     }
 }
 

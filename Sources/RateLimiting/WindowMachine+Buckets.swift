@@ -11,7 +11,7 @@ extension WindowMachine {
         let policy = context.policies[Int(subject.policy)]
         let buckets = context.key(of: subject).buckets
         switch buckets.interpret(
-            reply, of: flight.transaction, limit: policy.limit, room: room(flight),
+            reply, of: flight.transaction, limit: policy.limit - flight.transaction.keptFree, room: room(flight),
             aheadMax: context.aheadMax(of: subject))
         {
         case .malformed: undecided(flight, distrusting: "a reservation of another shape", at: now)
@@ -52,7 +52,8 @@ extension WindowMachine {
         let spare = spare(flight, admitted: decision.admitted)
         context.fullWindows.remember(
             subject, changesAt: clock.moment(after: changesAt), freesAt: clock.moment(after: freesAt),
-            cost: UInt16(clamping: max(0, policy.limit - decision.taken) + spare + 1),
+            cost: UInt16(
+                clamping: max(0, policy.limit - flight.transaction.keptFree - decision.taken) + spare + 1),
             roomFor: UInt16(clamping: room(flight)), at: now)
     }
 

@@ -36,9 +36,10 @@ extension WindowMachine {
             bucketsReplied(flight, reply, at: now)
             return
         }
+        let tellsRemaining = context.commandCount > WindowTransaction.commandCount
         switch flight.transaction.interpret(
-            reply, aheadMax: context.aheadMax(of: subject),
-            tellsRemaining: context.commandCount > WindowTransaction.commandCount)
+            reply, limit: context.policy(of: subject).limit, aheadMax: context.aheadMax(of: subject),
+            tellsRemaining: tellsRemaining)
         {
         case .malformed: undecided(flight, distrusting: "a decision of another shape", at: now)
         case .failed(let reason): undecided(flight, failing: reason, at: now)
@@ -48,11 +49,12 @@ extension WindowMachine {
             if let anomaly = decision.anomaly { handle(anomaly, subject, decision, at: now) }
             remember(flight, decision, at: now)
             switch decision.timing {
-            case .early: decideAgain(flight, admitted: decision.admitted, at: now)
+            case .early: decideAgain(flight, admitted: decision.kept, at: now)
             case .late where decision.admitted > 0: confirm(flight, decision, at: now)
             case .late, .withinBounds:
                 settle(
-                    flight, admitted: decision.admitted, count: decision.count, time: decision.time, at: now)
+                    flight, admitted: decision.admitted, kept: decision.kept,
+                    count: tellsRemaining ? decision.count : nil, time: decision.time, at: now)
             }
             landed(subject, at: now)
         }
@@ -180,9 +182,13 @@ extension WindowMachine {
     }
 
     /// Answers everyone of a decided transaction: the first `admitted` are in, of each request all or none.
+    ///
+    /// - Parameter kept: entries that the server let in, where they are more.
     mutating func settle(
-        _ flight: WindowFlight, admitted: Int, count: Int? = nil, time: RedisTime, at now: MonotonicTime
+        _ flight: WindowFlight, admitted: Int, kept: Int? = nil, count: Int? = nil, time: RedisTime,
+        at now: MonotonicTime
     ) {
+        let kept = kept ?? admitted
         let subject = flight.transaction.subject
         var retryAfter: TimeSpan?
         var position = 0
@@ -190,16 +196,17 @@ extension WindowMachine {
         var index = flight.firstRequest
         while index >= 0, let request = requests.remove(Int(index)) {
             let cost = Int(request.cost)
-            let isIn = position + cost <= admitted
-            if !isIn, position < admitted { giveBack(flight, position, admitted - position, at: now) }
+            // What the loss rule has let in may have a slot that is kept free: it has to be counted anyway.
+            let isIn = position + cost <= (request.state == .admittedByLossRule ? kept : admitted)
+            if !isIn, position < kept { giveBack(flight, position, min(cost, kept - position), at: now) }
             switch request.state {
             case .waiting:
                 if request.part >= 0 {
                     if isIn {
                         let name = self.name(flight, position)
                         // Of those who were let in together, the first had more left than the last.
-                        let limit = context.policy(of: subject).limit
-                        let remaining = count.map { limit - $0 + admitted - cost - position }
+                        let limit = context.policy(of: subject).limit - flight.transaction.keptFree
+                        let remaining = count.map { limit - $0 + kept - cost - position }
                         partAdmitted(
                             request.part, name: name, remaining: remaining.map { max(0, $0) }, time: time, at: now)
                     } else {
@@ -258,7 +265,7 @@ extension WindowMachine {
             last = index
             index = requests[Int(index)].next
         }
-        giveBack(flight, whole, decision.admitted - whole, at: now)
+        giveBack(flight, whole, decision.kept - whole, at: now)
         if last >= 0 {
             requests[Int(last)].next = -1
             ready.append(.confirmation(flight, admitted: whole, time: decision.time))

@@ -63,9 +63,10 @@ extension WindowMachine {
     }
 
     private func commandCount(_ transaction: WindowTransaction) -> Int {
-        if context.isPlain { return context.commandCount }
+        if context.isPlain, transaction.keptFree == 0 { return context.commandCount }
         if context.isInBuckets(transaction.subject) { return Buckets.commandCount }
-        return context.commandCount + transaction.ownCommandCount - WindowTransaction.commandCount
+        let own = transaction.ownCommandCount
+        return transaction.keptFree > 0 ? own + 1 : context.commandCount + own - WindowTransaction.commandCount
     }
 
     /// Makes a transaction of the requests that gather; `nil` where none are left.
@@ -80,16 +81,17 @@ extension WindowMachine {
         }
         // More than the limit cannot be admitted, so more entries would only cost; whoever has none is refused with the
         // answer. Beyond the bound on entries, another transaction takes the rest.
-        let limit = context.policies[Int(subject.policy)].limit
+        let keptFree = context.keptFree(of: subject)
+        let limit = context.policies[Int(subject.policy)].limit - keptFree
         let count = min(subjects[place].waiting, limit, WindowTransaction.entriesMax)
         let transaction: WindowTransaction
         var passengers = count == limit || count == subjects[place].waiting ? Int.max : count
         if context.isPlain {
             transaction = WindowTransaction(
-                subject, first: names.take(count), count: count,
+                subject, first: names.take(count), count: count, keptFree: keptFree,
                 clock: clocks[context.windowOf[Int(subject.policy)]], at: now)
         } else {
-            (transaction, passengers) = weighed(place, subject, at: now)
+            (transaction, passengers) = weighed(place, subject, keptFree: keptFree, at: now)
         }
         let index = flights.insert(
             .window(WindowFlight(transaction: transaction, firstRequest: -1, isAsker: subjects[place].isAsker)))
@@ -107,9 +109,9 @@ extension WindowMachine {
 
     /// A transaction where requests differ in cost, or are counted in buckets; and how many of them it carries.
     private mutating func weighed(
-        _ place: Int, _ subject: SubjectKey, at now: MonotonicTime
+        _ place: Int, _ subject: SubjectKey, keptFree: Int, at now: MonotonicTime
     ) -> (WindowTransaction, passengers: Int) {
-        let limit = context.policies[Int(subject.policy)].limit
+        let limit = context.policies[Int(subject.policy)].limit - keptFree
         let inBuckets = context.isInBuckets(subject)
         let countMax = min(limit, inBuckets ? Buckets.reservedMax : WindowTransaction.entriesMax)
         var (count, passengers, largest) = (0, 0, 1)
@@ -129,9 +131,11 @@ extension WindowMachine {
         if count == limit { passengers = .max }
         let transaction =
             inBuckets
-            ? WindowTransaction(subject, in: context.key(of: subject).buckets, count: count, clock: clock, at: now)
+            ? WindowTransaction(
+                subject, in: context.key(of: subject).buckets, count: count, keptFree: keptFree, clock: clock, at: now)
             : WindowTransaction(
-                subject, first: names.take(count), count: count, largest: largest, clock: clock, at: now)
+                subject, first: names.take(count), count: count, largest: largest, keptFree: keptFree, clock: clock,
+                at: now)
         return (transaction, passengers)
     }
 

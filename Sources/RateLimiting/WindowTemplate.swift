@@ -84,7 +84,7 @@ final class WindowTemplate {
 
     private static func isUsual(_ transaction: WindowTransaction, _ key: WindowKey) -> Bool {
         let usual: ClosedRange<Int64> = 1_000_000_000_000_000...9_999_999_999_999_999
-        return transaction.largest == 1 && usual.contains(transaction.score.microseconds)
+        return transaction.largest == 1 && transaction.keptFree == 0 && usual.contains(transaction.score.microseconds)
             && usual.contains(horizon(transaction, key))
     }
 
@@ -104,7 +104,7 @@ final class WindowTemplate {
     }
 
     /// Writes a transaction, if its key has this template's length, its times have their usual width and no request in it
-    /// takes more than one slot.
+    /// takes more than one slot, and none is kept free.
     func write(
         _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, scratch: inout ByteBuffer,
         to output: inout ByteBuffer

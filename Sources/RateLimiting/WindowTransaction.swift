@@ -8,8 +8,13 @@
 //   ZADD             key XX CH upper(now) m1 [m2 …] the survivors get their time; says how many they are
 //   ZRANGE           key -limit -limit WITHSCORES   the oldest if the window is full: when the next slot frees
 //   PEXPIRE          key window and margin
-//   ZCARD            key                            where clients are told what remains
+//   ZCARD            key                            where clients are told what remains, or slots are kept free
 //   EXEC
+//
+// Where slots are kept free for nodes that are cut off from Redis, it asks for as many of the oldest as it has entries and
+// one more, and for the count: what the server let in beyond the slots that may be filled is refused, and given back with
+// the next write. The trim stays at the limit: at a lower rank it would push out what nodes have let in that know of
+// nobody who is cut off. docs/decisions/cut-off.md has the reasons.
 //
 // A score is never before the decision's time (`upper`), and an entry is dropped only when its score surely lies a
 // whole window back (`lower`), so errors of any clock can only under-admit. Where TIME shows that a bound did not hold,
@@ -30,6 +35,8 @@ package struct WindowTransaction: Equatable, Sendable {
     package let count: Int
     /// The entries of the dearest request, where requests differ in cost; else 1.
     package let largest: Int
+    /// Slots of the limit that are not filled: the shares of nodes that are cut off from Redis.
+    package let keptFree: Int
     package let sentAt: MonotonicTime
     /// What the server's clock surely reads at least when this is executed.
     package let lower: RedisTime
@@ -46,22 +53,24 @@ package struct WindowTransaction: Equatable, Sendable {
     private static let expiryMargin = TimeSpan.seconds(10)
 
     package init(
-        _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, clock: ServerClock, at now: MonotonicTime
+        _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, keptFree: Int = 0, clock: ServerClock,
+        at now: MonotonicTime
     ) {
         precondition((1...Self.entriesMax).contains(count))
         self.init(
-            subject, first: first, count: count, largest: largest, sentAt: now, lower: clock.lower(at: now),
-            score: clock.upper(at: now))
+            subject, first: first, count: count, largest: largest, keptFree: keptFree, sentAt: now,
+            lower: clock.lower(at: now), score: clock.upper(at: now))
     }
 
     init(
-        _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, sentAt: MonotonicTime, lower: RedisTime,
-        score: RedisTime
+        _ subject: SubjectKey, first: UInt64, count: Int, largest: Int = 1, keptFree: Int = 0, sentAt: MonotonicTime,
+        lower: RedisTime, score: RedisTime
     ) {
         self.subject = subject
         self.first = first
         self.count = count
         self.largest = largest
+        self.keptFree = keptFree
         self.sentAt = sentAt
         self.lower = lower
         self.score = score
@@ -105,23 +114,25 @@ package struct WindowTransaction: Equatable, Sendable {
             writer.add { names.write(first &+ offset, to: &$0) }
         }
         writer.end()
+        let slots = policy.limit - keptFree
         writer.add("ZRANGE")
         writer.add { key.write(subject, to: &$0) }
-        writer.add(-Int64(policy.limit))
-        writer.add(-Int64(policy.limit))
+        // Of these entries some may be given back: the oldest of the others is so many places before.
+        writer.add(-Int64(keptFree > 0 ? slots + count : slots))
+        writer.add(-Int64(slots))
         writer.add("WITHSCORES")
         writer.end()
         if largest > 1 {
             // When so many slots are free as the dearest takes.
             writer.add("ZRANGE")
             writer.add { key.write(subject, to: &$0) }
-            writer.add(Int64(largest - 1 - policy.limit))
-            writer.add(Int64(largest - 1 - policy.limit))
+            writer.add(Int64(largest - 1 - slots))
+            writer.add(Int64(largest - 1 - slots))
             writer.add("WITHSCORES")
             writer.end()
         }
         Self.writeExpiry(key, subject, to: &writer)
-        guard key.tellsRemaining else { return }
+        guard key.tellsRemaining || keptFree > 0 else { return }
         writer.add("ZCARD")
         writer.add { key.write(subject, to: &$0) }
         writer.end()
@@ -180,6 +191,8 @@ package struct WindowDecision: Equatable, Sendable {
 
     /// The first so many entries are in.
     package var admitted: Int
+    /// So many the server let in. Those beyond `admitted` have slots that are kept free, and must be given back.
+    package var kept: Int
     /// When it was executed, by the server's clock.
     package var time: RedisTime
     /// The score of the oldest entry where the window is full now; `nil` where it has room.
@@ -196,6 +209,7 @@ package struct WindowDecision: Equatable, Sendable {
         anomaly: Anomaly? = nil
     ) {
         self.admitted = admitted
+        kept = admitted
         self.time = time
         self.fullSince = fullSince
         self.timing = timing
@@ -206,11 +220,17 @@ package struct WindowDecision: Equatable, Sendable {
 extension WindowTransaction {
     /// Reads what `EXEC` answered.
     ///
-    /// - Parameter aheadMax: how far ahead of the server's clock an entry can be that was scored in good faith.
-    package func interpret(_ reply: Reply, aheadMax: TimeSpan, tellsRemaining: Bool = false) -> WindowOutcome {
-        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score
-        // · [0 or 2] the same of who makes room for the dearest · expiry · count
-        let extra = tellsRemaining ? 1 : 0
+    /// - Parameters:
+    ///   - limit: slots in a window.
+    ///   - aheadMax: how far ahead of the server's clock an entry can be that was scored in good faith.
+    package func interpret(
+        _ reply: Reply, limit: Int, aheadMax: TimeSpan, tellsRemaining: Bool = false
+    ) -> WindowOutcome {
+        // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score; of several the
+        // younger follow · [0 or 2] the same of who makes room for the dearest · expiry · count
+        let tellsCount = tellsRemaining || keptFree > 0
+        let extra = tellsCount ? 1 : 0
+        let rangeMax = keptFree > 0 ? 2 * (count + 1) : 2
         for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
         guard reply.elementCount(0) == ownCommandCount + extra, reply.elementCount(1) == 2,
             let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
@@ -218,16 +238,20 @@ extension WindowTransaction {
             reply.kind(5) == .integer, let added = reply.integer(5),
             reply.kind(6) == .integer, let trimmed = reply.integer(6), trimmed >= 0,
             reply.kind(7) == .integer, let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
-            let range = reply.elementCount(8), range == 0 || range == 2,
+            let range = reply.elementCount(8), range % 2 == 0, range <= rangeMax,
             let more = largest > 1 ? reply.elementCount(9 + range).map({ $0 + 1 }) : 0, more == 0 || more % 2 == 1,
             more <= 3,
             reply.kind(9 + range + more) == .integer, reply.count == 10 + range + more + extra,
-            !tellsRemaining || reply.kind(10 + range + more) == .integer
+            !tellsCount || reply.kind(10 + range + more) == .integer
         else { return .malformed }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
         var decision = WindowDecision(admitted: Int(scored), time: time)
-        if tellsRemaining { decision.count = reply.integer(10 + range + more).map { Int(clamping: $0) } }
-        if range == 2 { decision.fullSince = Self.time(ofScore: reply, 10) ?? time }
+        if tellsCount { decision.count = reply.integer(10 + range + more).map { Int(clamping: $0) } }
+        if keptFree > 0 {
+            keepFree(&decision, reply, range: range, limit: limit)
+        } else if range == 2 {
+            decision.fullSince = Self.time(ofScore: reply, 10) ?? time
+        }
         if more == 3 { decision.roomSince = Self.time(ofScore: reply, 11 + range) }
         if time > score { decision.timing = .late }
         if time < lower { decision.timing = .early }
@@ -235,12 +259,27 @@ extension WindowTransaction {
             // Entries that were there before are another's, or admitted before: none of these is let in by them.
             decision.anomaly = .namesTaken(Int(clamping: saturatingSubtract(Int64(count), added)))
             decision.admitted = 0
+            decision.kept = 0
         } else if scored != max(0, Int64(count) - trimmed) {
             decision.anomaly = .leftovers
         } else if let oldest = decision.fullSince, oldest - time > aheadMax {
             decision.anomaly = .entriesFromTheFuture
         }
         return .decided(decision)
+    }
+
+    /// Refuses what has slots that are kept free, and finds whose leaving makes room again.
+    private func keepFree(_ decision: inout WindowDecision, _ reply: Reply, range: Int, limit: Int) {
+        let slots = limit - keptFree
+        let others = max(0, (decision.count ?? 0) - decision.kept)
+        decision.admitted = max(0, min(decision.kept, slots - others))
+        guard others + decision.admitted >= slots, range > 0 else { return }
+        // The last of the range is as many places from the youngest as may be filled; those that are given back stand
+        // behind it. Whose clocks run ahead may be younger still: then one of these could be taken for an old one.
+        let last = range / 2 - 1
+        let oldest = Self.time(ofScore: reply, 10 + 2 * max(0, last - (decision.kept - decision.admitted)))
+        let youngest = Self.time(ofScore: reply, 10 + 2 * last)
+        decision.fullSince = (oldest == score ? youngest : oldest) ?? decision.time
     }
 
     /// A score as a time; `nil` for infinities and what is no whole number.

@@ -71,6 +71,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
 
     var state = State.resting
     var stream: Stream?
+    /// This end, while it is connected by TCP.
+    package var localAddress: SocketAddress? { stream?.localAddress }
     var addresses: [IPAddress] = []
     /// Which of the addresses comes next.
     var attempt = 0

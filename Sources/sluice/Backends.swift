@@ -173,6 +173,8 @@ struct Nodes: ParsableCommand {
             var id: String
             var address: String
             var lastSeen: String
+            /// Only nodes tell who is cut off from Redis.
+            var state: String?
             var configuration: String?
         }
         var nodes: [Row]
@@ -202,8 +204,13 @@ struct Nodes: ParsableCommand {
         }
         print(
             table(
-                [["NODE", "ADDRESS", "LAST SEEN", "CONFIGURATION"]]
-                    + listing.nodes.map { [$0.id, $0.address, $0.lastSeen, $0.configuration ?? "-"] }))
+                [["NODE", "ADDRESS", "STATE", "LAST SEEN", "CONFIGURATION"]]
+                    + listing.nodes.map {
+                        [
+                            $0.id, $0.address, $0.state == "cutOff" ? "cut off from Redis" : "alive", $0.lastSeen,
+                            $0.configuration ?? "-",
+                        ]
+                    }))
     }
 }
 

@@ -92,7 +92,8 @@ struct Top: ParsableCommand {
         rows = [["NODE", "ADDRESS", "REQ/S", "ERR/S", "99 % MS", "VERSION"]]
         for node in seen.nodes {
             rows.append([
-                plain(node.id) + (node.isSelf ? " *" : ""), plain(node.address),
+                plain(node.id) + (node.isSelf ? " *" : node.state == .cutOff ? " (cut off from Redis)" : ""),
+                plain(node.address),
                 node.requestsPerSecond.map(number) ?? "-", node.errorsPerSecond.map(number) ?? "-",
                 node.p99.map(number) ?? "-", plain(node.version ?? "-"),
             ])

@@ -129,8 +129,9 @@ struct NamespaceTests {
             try stage.network.cut(0, from: Self.redisHost)
             try eventually("it has lost Redis") { try !stage.nodes[0].isReached() }
             for node in stage.nodes.dropFirst() {
-                try eventually("it is gone for the others") {
-                    try node.admin("/api/nodes").text.components(of: "\"id\":") == 2
+                try eventually("for the others it is cut off") {
+                    let text = try node.admin("/api/nodes").text
+                    return text.components(of: "\"state\":\"alive\"") == 2 && text.contains("\"state\":\"cutOff\"")
                 }
             }
             stage.dying.stop()

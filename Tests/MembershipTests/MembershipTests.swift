@@ -38,10 +38,16 @@ private struct ModelNode {
         view = MembershipView(
             id: node(name), info: NodeInfo(address: "\(name):8080", boot: BootID(boot), heartbeat: heartbeat))
         now = MonotonicTime(nanoseconds: origin)
+        // Each on a host of its own.
+        view.announce(reach: SocketAddress(ip: IPAddress(v4: 0x0a00_0000 | UInt32(boot)), port: 8080))
     }
 
     /// Asks for the server's time, as a new connection does.
     mutating func join(_ server: ModelServer) { known = (server.time, now) }
+
+    mutating func answer(_ question: SilenceQuestion, _ answer: SilenceAnswer) {
+        view.answered(question, answer, into: &events)
+    }
 
     mutating func beat(_ server: inout ModelServer) {
         let score = known.map { $0.time + (now - $0.at) } ?? server.time
@@ -99,9 +105,12 @@ private func cluster(_ names: [String], _ server: inout ModelServer) -> [ModelNo
 @Suite struct NodeInfoTests {
     @Test("information reads what it writes")
     func roundTrip() throws {
-        let info = NodeInfo(address: "[::1]:8080", boot: BootID(7), heartbeat: .milliseconds(250))
+        var info = NodeInfo(address: "[::1]:8080", boot: BootID(7), heartbeat: .milliseconds(250))
         #expect(
             info.json == #"{"address":"[::1]:8080","boot":"0000000000000007","heartbeatMilliseconds":250}"#)
+        #expect(try NodeInfo(json: Array(info.json.utf8), assumed: .seconds(9)) == info)
+        info.reach = SocketAddress(ip: .v4Loopback, port: 8080)
+        #expect(info.json.contains(#""reach":"127.0.0.1:8080""#))
         #expect(try NodeInfo(json: Array(info.json.utf8), assumed: .seconds(9)) == info)
     }
 
@@ -294,5 +303,233 @@ private func cluster(_ names: [String], _ server: inout ModelServer) -> [ModelNo
         nodes[0].beat(&server)
         #expect(nodes[0].view.liveCount <= MembershipView.membersMax + 1)
         #expect(nodes[0].view.liveNodes.contains(node("a")))
+    }
+}
+
+@Suite("A node that falls silent")
+struct SilenceTests {
+    /// Nodes a, b and c, of which c has said its last word; `beats` heartbeats later.
+    private func silent(_ server: inout ModelServer, beats: Int = 2) -> [ModelNode] {
+        var nodes = cluster(["a", "b", "c"], &server)
+        for index in nodes.indices { nodes[index].beat(&server) }
+        for _ in 0..<beats { wait(&server, &nodes) }
+        for index in nodes.indices { nodes[index].events = [] }
+        return nodes
+    }
+
+    /// A heartbeat, which c misses.
+    private func wait(_ server: inout ModelServer, _ nodes: inout [ModelNode]) {
+        pass(heartbeat, &server, &nodes)
+        for index in 0..<2 { nodes[index].beat(&server) }
+    }
+
+    private func ask(_ member: inout ModelNode, _ answer: SilenceAnswer) -> Int {
+        let questions = member.view.questions(mayAskLoopback: true, at: member.now)
+        for question in questions { member.answer(question, answer) }
+        return questions.count
+    }
+
+    @Test("is asked for a connection when it has missed two heartbeats, and with each that it misses")
+    func asked() {
+        var server = ModelServer()
+        var nodes = silent(&server, beats: 1)
+        #expect(ask(&nodes[0], .connected) == 0)
+        for _ in 0..<20 {
+            wait(&server, &nodes)
+            let questions = nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now)
+            #expect(questions.map(\.id) == [node("c")])
+            #expect(questions.map(\.target.description) == ["10.0.0.3:8080"])
+            for question in questions { nodes[0].answer(question, .connected) }
+        }
+    }
+
+    @Test("is cut off once it is gone, where it takes connections")
+    func cutOff() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        #expect(ask(&nodes[0], .connected) == 1)
+        #expect(nodes[0].view.liveCount == 3 && nodes[0].view.cutOffCount == 0 && nodes[0].events.isEmpty)
+        wait(&server, &nodes)
+        #expect(nodes[0].view.liveNodes == [node("a"), node("b")])
+        #expect(nodes[0].view.cutOffCount == 1 && nodes[0].view.sharers == 3)
+        #expect(nodes[0].events == [.cutOff(node("c"), address: "c:8080")])
+        #expect(nodes[0].view.members.map(\.isCutOff) == [false, false, true])
+        // The other has not asked yet.
+        #expect(nodes[1].events == [.left(node("c"))])
+        #expect(ask(&nodes[1], .connected) == 1)
+        #expect(nodes[1].events == [.left(node("c")), .cutOff(node("c"), address: "c:8080")])
+    }
+
+    @Test("joins again when it is back")
+    func back() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        #expect(ask(&nodes[0], .connected) == 1)
+        wait(&server, &nodes)
+        nodes[0].events = []
+        nodes[2].join(server)
+        nodes[2].beat(&server)
+        wait(&server, &nodes)
+        #expect(nodes[0].events == [.joined(node("c"), address: "c:8080")])
+        #expect(nodes[0].view.liveCount == 3 && nodes[0].view.cutOffCount == 0)
+        #expect(ask(&nodes[0], .connected) == 0)
+    }
+
+    @Test("is dead where its host refuses connections, at once and until it announces itself again")
+    func refused() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        #expect(ask(&nodes[0], .connected) == 1)
+        wait(&server, &nodes)
+        #expect(ask(&nodes[0], .refused) == 1)
+        #expect(nodes[0].view.cutOffCount == 0)
+        #expect(nodes[0].events == [.cutOff(node("c"), address: "c:8080"), .left(node("c"))])
+        for _ in 0..<30 {
+            wait(&server, &nodes)
+            #expect(ask(&nodes[0], .connected) == 0)
+        }
+        nodes[2].join(server)
+        nodes[2].beat(&server)
+        for _ in 0..<3 { wait(&server, &nodes) }
+        #expect(ask(&nodes[0], .connected) == 1)
+        #expect(nodes[0].view.cutOffCount == 1)
+    }
+
+    @Test("is given up when three questions in a row get no answer, and asked again more and more seldom")
+    func noAnswer() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        #expect(ask(&nodes[0], .connected) == 1)
+        for answer in [SilenceAnswer.none, .none, .connected, .none, .none] {
+            wait(&server, &nodes)
+            #expect(ask(&nodes[0], answer) == 1)
+            #expect(nodes[0].view.cutOffCount == 1)
+        }
+        wait(&server, &nodes)
+        #expect(ask(&nodes[0], .none) == 1)
+        #expect(nodes[0].view.cutOffCount == 0)
+        #expect(nodes[0].events.last == .left(node("c")))
+        var asked = 0
+        for _ in 0..<200 {
+            wait(&server, &nodes)
+            asked += ask(&nodes[0], .none)
+        }
+        #expect((10...25).contains(asked))
+    }
+
+    @Test("is not asked where it has said goodbye")
+    func goodbye() {
+        var server = ModelServer()
+        var nodes = silent(&server, beats: 0)
+        server.scores[node("c")] = nil
+        server.info[node("c")] = nil
+        for _ in 0..<5 {
+            wait(&server, &nodes)
+            #expect(ask(&nodes[0], .connected) == 0)
+        }
+        #expect(nodes[0].events == [.left(node("c"))])
+    }
+
+    @Test(
+        "is not asked at an address that says nothing of it",
+        arguments: [
+            ("10.0.0.1:8080", "this node's own"), ("10.0.0.2:8080", "that of one who lives"), ("0.0.0.0:8080", "all"),
+            ("10.0.0.9:0", "no port"), ("127.0.0.1:8080", "this host's own"),
+        ])
+    func unusable(address: String, reason: String) {
+        var server = ModelServer()
+        var nodes = silent(&server, beats: 0)
+        server.info[node("c")]?.reach = SocketAddress(address)
+        for _ in 0..<3 { wait(&server, &nodes) }
+        #expect(nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now).isEmpty, "\(reason)")
+    }
+
+    @Test(
+        "is asked where its address is in numbers, if it does not say where to",
+        arguments: [("10.0.0.9:80", 1), ("[2001:db8::9]:80", 1), ("gw-9:80", 0), ("", 0)])
+    func withoutReach(address: String, count: Int) {
+        var server = ModelServer()
+        var nodes = silent(&server, beats: 0)
+        server.info[node("c")]?.reach = nil
+        server.info[node("c")]?.address = address
+        for _ in 0..<3 { wait(&server, &nodes) }
+        #expect(nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now).count == count)
+    }
+
+    @Test("of several at one address only the latest is asked")
+    func sameAddress() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        server.scores[node("c-before")] = server.time - .seconds(60)
+        server.info[node("c-before")] = server.info[node("c")]
+        wait(&server, &nodes)
+        #expect(nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now).map(\.id) == [node("c")])
+    }
+
+    @Test("divides limits among those whom it knew, whoever has come or gone since")
+    func sharers() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        #expect(ask(&nodes[0], .connected) == 1)
+        for _ in 0..<4 {
+            pass(heartbeat, &server, &nodes)
+            nodes[0].beat(&server)
+        }
+        #expect(nodes[0].view.liveNodes == [node("a")])
+        #expect(nodes[0].view.cutOffCount == 1 && nodes[0].view.sharers == 3)
+        // A node that has come since has seen nothing of it.
+        var newcomer = ModelNode("d", boot: 4)
+        newcomer.join(server)
+        newcomer.beat(&server)
+        #expect(newcomer.view.questions(mayAskLoopback: false, at: newcomer.now).count == 2)
+    }
+
+    @Test("does not count by an answer that comes after it has announced itself")
+    func lateAnswer() throws {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        let question = try #require(nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now).first)
+        nodes[2].join(server)
+        nodes[2].beat(&server)
+        for _ in 0..<3 { wait(&server, &nodes) }
+        nodes[0].answer(question, .connected)
+        #expect(nodes[0].view.cutOffCount == 0)
+    }
+
+    @Test("is asked with at most sixteen at a time, and every one has its turn")
+    func many() {
+        var server = ModelServer()
+        var nodes = cluster(["a", "b"], &server)
+        for index in 0..<40 {
+            let id = node("x\(index)")
+            server.scores[id] = server.time - .seconds(60)
+            server.info[id] = NodeInfo(address: "10.1.0.\(index):80", boot: BootID(9), heartbeat: heartbeat)
+        }
+        var asked: Set<NodeID> = []
+        for _ in 0..<3 {
+            wait(&server, &nodes)
+            let questions = nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now)
+            #expect(questions.count <= SilentMembers.askedMax)
+            #expect(nodes[0].view.questions(mayAskLoopback: false, at: nodes[0].now).isEmpty)
+            asked.formUnion(questions.map(\.id).filter { $0 != node("b") })
+            for question in questions { nodes[0].answer(question, .refused) }
+        }
+        #expect(asked.count == 40)
+    }
+
+    @Test("stays in Redis while it is cut off, however long that is")
+    func pruning() {
+        var server = ModelServer()
+        var nodes = silent(&server)
+        #expect(ask(&nodes[0], .connected) == 1)
+        server.scores[node("old")] = server.time - .seconds(60)
+        let lastSeen = server.scores[node("c")]
+        for _ in 0..<3 { wait(&server, &nodes) }
+        pass(.seconds(4_000), &server, &nodes)
+        for _ in 0..<5 { wait(&server, &nodes) }
+        #expect(nodes[0].view.cutOffCount == 1)
+        let pruned = nodes[0].view.prune(server.beat(nodes[0].view, score: server.time), at: nodes[0].now)
+        #expect(pruned?.fields == [node("old")])
+        #expect(pruned?.before == lastSeen.map { $0 - .microseconds(1) })
     }
 }

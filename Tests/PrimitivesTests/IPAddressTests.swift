@@ -163,6 +163,18 @@ struct IPAddressTests {
         #expect(!IPAddress(v6High: 1, low: 0).isUnspecified)
     }
 
+    @Test(
+        "a socket address reads what it shows, and nothing else",
+        arguments: [
+            ("127.0.0.1:80", true), ("[::1]:65535", true), ("[::ffff:127.0.0.1]:0", true), ("::1:80", false),
+            ("[127.0.0.1]:80", false), ("127.0.0.1", false), ("127.0.0.1:", false), ("127.0.0.1:65536", false),
+            ("127.0.0.1:+80", false), ("127.0.0.1: 80", false), ("host:80", false), (":80", false), ("", false),
+            ("[]:80", false), ("[::1:80", false),
+        ])
+    func readsSocketAddresses(text: String, isOne: Bool) {
+        #expect(SocketAddress(text)?.description == (isOne ? text : nil))
+    }
+
     @Test("a socket address shows its port, behind brackets for IPv6")
     func describesSocketAddresses() {
         #expect(SocketAddress(ip: .v4Loopback, port: 80).description == "127.0.0.1:80")

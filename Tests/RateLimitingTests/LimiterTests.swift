@@ -106,7 +106,7 @@ struct LimiterTests {
     @Test("without Redis the loss rule answers at once", arguments: [LossRule.open, .closed, .share])
     func withoutRedis(rule: LossRule) throws {
         let context = context(10, rule)
-        context.liveNodes.store(3, ordering: .relaxed)
+        context.nodesChanged(running: 3)
         let worker = try Worker(context, RedisEndpoint(.unix(path: "/nonexistent/redis.sock")))
         worker.run { !worker.events.isEmpty }
         worker.ask(times: 20)

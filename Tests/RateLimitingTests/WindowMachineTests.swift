@@ -397,7 +397,7 @@ struct WindowMachineTests {
         arguments: [true, false])
     func disconnection(executed: Bool) throws {
         let bench = try MachineBench(limit: 10, rule: .share)
-        bench.context.liveNodes.store(4, ordering: .relaxed)
+        bench.context.nodesChanged(running: 4)
         try bench.connect()
         bench.ask(times: 6)
         let transmission = try #require(bench.next())
@@ -418,7 +418,7 @@ struct WindowMachineTests {
     @Test("a share counts what Redis admitted before the loss")
     func shareCountsBefore() throws {
         let bench = try MachineBench(limit: 10, rule: .share)
-        bench.context.liveNodes.store(2, ordering: .relaxed)
+        bench.context.nodesChanged(running: 2)
         try bench.connect()
         bench.ask(times: 4)
         try bench.pump()

@@ -45,7 +45,7 @@ private final class Bench {
         let first = first ?? names.take(count)
         let transaction = WindowTransaction(subject, first: first, count: count, clock: clock, at: now)
         let reply = try redis.transaction { transaction.write(key, names, to: &$0) }
-        return transaction.interpret(reply, aheadMax: key.policy.window)
+        return transaction.interpret(reply, limit: key.policy.limit, aheadMax: key.policy.window)
     }
 }
 
@@ -214,8 +214,8 @@ struct WindowTransactionTests {
     func shapes(text: String) throws {
         let transaction = WindowTransaction(
             SubjectKey(.v4Loopback), first: 0, count: 2, clock: ServerClock(), at: MonotonicTime(nanoseconds: 0))
-        #expect(transaction.interpret(try reply(Self.good), aheadMax: .seconds(1)).decision?.admitted == 2)
-        #expect(transaction.interpret(try reply(text), aheadMax: .seconds(1)).decision == nil)
+        #expect(transaction.interpret(try reply(Self.good), limit: 3, aheadMax: .seconds(1)).decision?.admitted == 2)
+        #expect(transaction.interpret(try reply(text), limit: 3, aheadMax: .seconds(1)).decision == nil)
     }
 
     /// Builds a reply from a notation: `7` and `x` as they stand, `[a b]`, `nil`, `-ERR`.
