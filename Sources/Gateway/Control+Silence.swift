@@ -59,10 +59,9 @@ extension Control {
     /// After each heartbeat.
     func askSilent() {
         guard let link else { return }
-        let timeout = min(membership.heartbeat, DataPathLimits.silenceTimeoutMax)
         for question in membership.questions(mayAskLoopback: link.isOnThisHost, at: loop.now) {
             SilenceProbe(question.target) { [weak self] answer in self?.silenceAnswered(question, answer) }
-                .start(on: loop, timeout: timeout)
+                .start(on: loop, timeout: DataPathLimits.silenceTimeout)
         }
     }
 
@@ -77,7 +76,9 @@ extension Control {
         for event in events {
             switch event {
             case .joined, .left: logger.notice("\(event)")
-            case .cutOff: logger.warning("\(event)")
+            case .cutOff:
+                let keepsShare = generation.limiterContext?.lossRule == .share
+                logger.warning("\(event)\(keepsShare ? ": its share of each limit is kept free" : "")")
             case .sharedID where loop.now < ending.nameSharedUntil: break
             case .sharedID: logger.error("\(event): give each node its own --node-id")
             }

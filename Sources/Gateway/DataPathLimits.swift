@@ -85,8 +85,8 @@ enum DataPathLimits {
     static let probeTextBytesMax = 64 << 10
     /// How often names are resolved anew. getaddrinfo(3) does not tell how long an answer holds.
     static let resolveInterval = TimeSpan.seconds(10)
-    /// How long a node that is gone from Redis is waited for to take a connection; never longer than a heartbeat.
-    static let silenceTimeoutMax = TimeSpan.seconds(1)
+    /// How long a node that is gone from Redis is waited for to take a connection: a busy one may take its time.
+    static let silenceTimeout = TimeSpan.seconds(1)
     /// Steps in which the share of a backend that has come back grows, and the shortest of them.
     static let slowStartSteps: Int64 = 20
     static let slowStartStepMin = TimeSpan.milliseconds(50)

@@ -61,7 +61,7 @@ package enum MembershipEvent: Equatable, Sendable, CustomStringConvertible {
         case .joined(let id, let address): "node \(id) joined\(address.map { " at \($0)" } ?? "")"
         case .left(let id): "node \(id) is gone"
         case .cutOff(let id, let address):
-            "node \(id)\(address.map { " at \($0)" } ?? "") runs but is cut off from Redis: its share of each limit is kept free"
+            "node \(id)\(address.map { " at \($0)" } ?? "") runs but is cut off from Redis"
         case .sharedID(let id, let boot): "another process (boot \(boot)) uses this node's id \(id)"
         }
     }

@@ -135,7 +135,8 @@ private final class CutOffSimulation {
         subjects =
             scene.isJoint
             ? [SubjectKey(IPAddress(v4: 1), policy: 0), SubjectKey(globalOf: 1)] : [SubjectKey(IPAddress(v4: 1))]
-        rate = Double(scene.limit) / scene.window.seconds * scene.pressure / 3 / (scene.cost > 1 ? Double(scene.cost + 1) / 2 : 1)
+        let cost = Double(scene.cost + 1) / 2
+        rate = Double(scene.limit) / scene.window.seconds * scene.pressure / 3 / cost
         for _ in 0..<3 {
             let context = LimiterContext(
                 policies: policies, services: [], lossRule: .share, timeout: .milliseconds(50), boot: random.next(),
