@@ -92,8 +92,8 @@ private final class CutOffSimulation {
 
     enum Event {
         case request(Int)
-        case execute(Int, life: Int, token: UInt64, bytes: [UInt8], parts: Int)
-        case answer(Int, life: Int, token: UInt64, bytes: [UInt8], parts: Int)
+        case execute(Int, life: Int, Sent)
+        case answer(Int, life: Int, Sent, [UInt8])
         case tick
         case cut
         case notice(Int)
@@ -107,7 +107,7 @@ private final class CutOffSimulation {
     let subjects: [SubjectKey]
     var random: SplitMix64
     var nodes: [Node] = []
-    var schedule: [(at: MonotonicTime, event: Event)] = []
+    var schedule = Schedule<Event>()
     private let silent = Silent()
     private let rate: Double
 
@@ -155,22 +155,16 @@ private final class CutOffSimulation {
 
     private func transit() -> TimeSpan { .microseconds(Int64.random(in: 75...300, using: &random)) }
 
-    private func add(after pause: TimeSpan, _ event: Event) { add(server.now + pause, event) }
-
-    private func add(_ at: MonotonicTime, _ event: Event) {
-        var place = schedule.count
-        while place > 0, schedule[place - 1].at <= at { place -= 1 }
-        schedule.insert((at, event), at: place)
-    }
+    private func add(after pause: TimeSpan, _ event: Event) { schedule.add(server.now + pause, event) }
 
     func time(_ span: TimeSpan) -> RedisTime { server.time - (server.now - (MonotonicTime(nanoseconds: 0) + span)) }
 
     func run() throws {
         for index in nodes.indices {
             connect(index)
-            add(server.now, .request(index))
+            schedule.add(server.now, .request(index))
         }
-        add(server.now, .tick)
+        schedule.add(server.now, .tick)
         add(after: cutAt, .cut)
         add(after: noticedAt - Self.at(1, scene) / 2, .notice(1))
         if scene.lastNodeNotices { add(after: noticedAt, .notice(2)) }
@@ -178,19 +172,19 @@ private final class CutOffSimulation {
         add(after: backAt + .milliseconds(100), .noticeBack(1))
         add(after: backAt + .milliseconds(400), .noticeBack(2))
         let end = server.now + end
-        while let (at, event) = schedule.popLast() {
+        while let (at, event) = schedule.next() {
             server.advance(to: at)
             switch event {
             case .request(let index): if at < end { try request(index) }
-            case .execute(let index, let life, let token, let bytes, let parts):
+            case .execute(let index, let life, let sent):
                 let node = nodes[index]
                 guard !node.isCutOff else { continue }
-                let received = try server.execute(bytes, parts: parts, on: node.socket)
+                let received = try server.execute(sent, on: node.socket)
                 node.lastReturn = max(node.lastReturn, server.now + transit())
-                add(node.lastReturn, .answer(index, life: life, token: token, bytes: received, parts: parts))
-            case .answer(let index, let life, let token, let bytes, let parts):
+                schedule.add(node.lastReturn, .answer(index, life: life, sent, received))
+            case .answer(let index, let life, let sent, let received):
                 guard nodes[index].life == life else { continue }
-                try answer(index, token, bytes, parts)
+                try answer(index, sent, received)
             case .tick:
                 for index in nodes.indices { try tick(index) }
                 if at < end { add(after: .milliseconds(10), .tick) }
@@ -252,32 +246,16 @@ private final class CutOffSimulation {
 
     private func send(_ transmission: Transmission, _ index: Int) {
         let node = nodes[index]
-        var writer = CommandWriter()
-        var parts = 1
-        switch transmission.form {
-        case .command: node.machine.write(transmission, to: &writer)
-        case .transaction(let commands):
-            writer.add("MULTI")
-            writer.end()
-            node.machine.write(transmission, to: &writer)
-            writer.add("EXEC")
-            writer.end()
-            parts = commands + 2
-        }
         node.lastDue = max(node.lastDue, server.now + transit())
-        node.underWay.insert(transmission.token)
-        add(
-            node.lastDue,
-            .execute(index, life: node.life, token: transmission.token, bytes: writer.output.array, parts: parts))
+        let sent = Sent(transmission, of: node.machine)
+        node.underWay.insert(sent.token)
+        schedule.add(node.lastDue, .execute(index, life: node.life, sent))
     }
 
-    private func answer(_ index: Int, _ token: UInt64, _ bytes: [UInt8], _ parts: Int) throws {
+    private func answer(_ index: Int, _ sent: Sent, _ received: [UInt8]) throws {
         let node = nodes[index]
-        var reader = ReplyReader()
-        reader.feed(bytes.span)
-        for _ in 0..<parts { _ = try reader.next() }
-        node.underWay.remove(token)
-        node.machine.replied(token, reader.reply, at: now(of: node))
+        node.underWay.remove(sent.token)
+        node.machine.replied(sent.token, try sent.reply(received), at: now(of: node))
         #expect(node.machine.takeMistrust() == nil)
         try flush(index)
     }
