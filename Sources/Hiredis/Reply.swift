@@ -145,6 +145,9 @@ package final class Reply {
         return true
     }
 
+    /// How many more bytes of text there is room for.
+    var bytesLeft: Int { bounds.bytesMax - storageCount }
+
     /// Whether the reply is a status of exactly these bytes.
     package func isStatus(_ word: [UInt8]) -> Bool { nodeCount == 1 && kind(0) == .status && isText(0, word) }
 
@@ -231,6 +234,18 @@ package enum RedisProtocolError: Error, Equatable, Sendable, CustomStringConvert
     case tooManyBytes(max: Int)
     /// A good reply that cannot be the answer to what was asked.
     case outOfStep(String)
+
+    /// Whether a reply was refused for how much it holds.
+    package var isOfSize: Bool {
+        switch self {
+        case .tooManyValues, .tooManyBytes: true
+        case .malformed, .unterminatedString, .outOfStep: false
+        }
+    }
+
+    package var isOfValues: Bool {
+        if case .tooManyValues = self { true } else { false }
+    }
 
     package var description: String {
         switch self {

@@ -61,11 +61,41 @@ package struct ReplyReader: ~Copyable {
         let status = unsafe redisReaderGetReply(reader, &root)
         guard status == REDIS_OK else { throw fail(reply.violation ?? .malformed(reasonText)) }
         complete = unsafe root != nil
-        if !complete, unsafe reader.pointee.len - reader.pointee.pos > reply.bounds.bytesMax {
-            throw fail(.tooManyBytes(max: reply.bounds.bytesMax))
+        if !complete {
+            let pending = unsafe reader.pointee.len - reader.pointee.pos
+            if pending > reply.bounds.bytesMax || announced > reply.bytesLeft {
+                throw fail(.tooManyBytes(max: reply.bounds.bytesMax))
+            }
         }
         return complete
     }
+
+    /// How long the string is said to be that has not wholly come; 0 where none is under way.
+    ///
+    /// hiredis has passed over the byte that says what comes, and takes a line of any other kind as soon as it ends. So
+    /// a line of digits that has ended and still stands there is the length of a string. What cannot fit is not waited
+    /// for.
+    private var announced: Int {
+        let (position, end) = unsafe (reader.pointee.pos, reader.pointee.len)
+        guard let buffer = unsafe reader.pointee.buf else { return 0 }
+        var length: UInt64 = 0
+        for index in position..<min(end, position + Self.lengthDigits + 1) {
+            let byte = unsafe UInt8(bitPattern: buffer[index])
+            if byte == UInt8(ascii: "\r") {
+                guard index > position, index + 1 < end, unsafe buffer[index + 1] == 0x0a else { return 0 }
+                return Int(clamping: length)
+            }
+            // A longer number is refused by hiredis, when its line ends.
+            guard index - position < Self.lengthDigits, byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else {
+                return 0
+            }
+            length = length * 10 + UInt64(byte - UInt8(ascii: "0"))
+        }
+        return 0
+    }
+
+    /// Of the longest number that hiredis takes for a length.
+    private static let lengthDigits = 19
 
     /// Passes over `text` where it stands next, between two replies; `false` where something else does, or not all of it has
     /// come.

@@ -58,6 +58,7 @@ struct ReplyReaderTests {
         ("*2\n*2\n:1\n$1\nx\n+s\n", ["[[1 'x'] +s]"]),
         ("*3\n*0\n*1\n*0\n$-1\n:9\n", ["[[] [[]] nil]", "9"]),
         (":9223372036854775807\n:-9223372036854775808\n", ["9223372036854775807", "-9223372036854775808"]),
+        ("+99999999999\n-99999999999\n*1\n:99999999999\n", ["+99999999999", "-99999999999", "[99999999999]"]),
         ("*1\n*1\n*1\n*1\n*1\n*1\n*1\n:1\n", ["[[[[[[[1]]]]]]]"]),
         ("*2\n-WRONGTYPE x\n:1\n", ["[-WRONGTYPE x 1]"]),
     ]
@@ -75,7 +76,8 @@ struct ReplyReaderTests {
         arguments: [
             ("?\n:1\n", "got \"?\" as reply type byte"), ("*x\n", "Bad multi-bulk length"),
             ("*-2\n", "Multi-bulk length out of range"), ("$-2\n", "Bulk string length out of range"),
-            ("$x\n", "Bad bulk string length"), (":+5\n", "Bad integer value"), (":\n", "Bad integer value"),
+            ("$x\n", "Bad bulk string length"), ("$99999999999999999999999\n", "Bad bulk string length"),
+            (":+5\n", "Bad integer value"), (":\n", "Bad integer value"),
             (":9223372036854775808\n", "Bad integer value"), ("*9223372036854775807\n", "out of range"),
             ("$3\nabcXX:1\n", "where its length says"), ("$3\nabcd\n", "where its length says"),
             ("*1\n*1\n*1\n*1\n*1\n*1\n*1\n*1\n*1\n:1\n", "depth > 7"),
@@ -110,6 +112,11 @@ struct ReplyReaderTests {
             ("*7\n" + String(repeating: "*1\n", count: 6) + ":1\n:2\n", "! a reply of more than 8 values"),
             ("$101\n" + String(repeating: "x", count: 101) + "\n", "! a reply of more than 100 bytes"),
             ("$9000000000000000000\n" + String(repeating: "x", count: 101), "! a reply of more than 100 bytes"),
+            // By the announcement, which is not waited for.
+            ("$101\n", "! a reply of more than 100 bytes"),
+            ("$99999999999\n", "! a reply of more than 100 bytes"),
+            ("$9223372036854775807\n", "! a reply of more than 100 bytes"),
+            ("*2\n$60\n" + String(repeating: "x", count: 60) + "\n$41\n", "! a reply of more than 100 bytes"),
             ("+" + String(repeating: "x", count: 120), "! a reply of more than 100 bytes"),
             (
                 "*2\n$60\n" + String(repeating: "x", count: 60) + "\n$60\n" + String(repeating: "x", count: 60) + "\n",
