@@ -1,5 +1,6 @@
 // What stands between a node and its Redis: a word for counting, and a sentence about what to do.
 
+package import Primitives
 import Synchronization
 
 /// The causes that operators can tell apart, because each has a remedy of its own.
@@ -52,10 +53,21 @@ package enum RedisCause: Int, CaseIterable, Sendable {
     }
 
     /// Whether another connection may lead to a server that does not say this.
-    var asksForAnotherConnection: Bool {
+    package var asksForAnotherConnection: Bool {
         switch self {
-        case .readOnly, .masterDown, .login, .permission, .moved, .untrusted: true
-        case .unreachable, .silent, .loading, .outOfMemory, .clusterDown, .unavailable, .wrongType, .malformed, .other:
+        case .readOnly, .masterDown, .login, .moved, .untrusted: true
+        // Rights that are granted hold for connections that are open, too.
+        case .unreachable, .silent, .loading, .outOfMemory, .permission, .clusterDown, .unavailable, .wrongType,
+            .malformed, .other:
+            false
+        }
+    }
+
+    /// Whether who says this is a server that lives, knows us, and only does not do what it was asked for at the moment.
+    var isOfLivingServer: Bool {
+        switch self {
+        case .loading, .outOfMemory, .permission, .clusterDown, .unavailable: true
+        case .unreachable, .silent, .readOnly, .masterDown, .login, .moved, .wrongType, .malformed, .untrusted, .other:
             false
         }
     }
@@ -101,6 +113,21 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case .untrusted: "see the reason; nothing is sent to a server that cannot prove who it is"
         case .other: "see what the server says"
         }
+    }
+}
+
+/// Which causes the log has named lately: a key that is spoilt spoils each decision, and a line a minute says so.
+package struct ToldCauses: Sendable {
+    package static let pause = TimeSpan.seconds(60)
+    private var toldAt: [RedisCause: MonotonicTime] = [:]
+
+    package init() {}
+
+    /// Whether a cause is to be named now.
+    package mutating func mayTell(_ cause: RedisCause, at now: MonotonicTime) -> Bool {
+        if let last = toldAt[cause], now - last < Self.pause { return false }
+        toldAt[cause] = now
+        return true
     }
 }
 

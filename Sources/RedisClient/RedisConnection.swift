@@ -285,7 +285,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
                 try taken(reader.reply)
             }
         } catch {
-            lost(.malformed(error.description))
+            let isAnswer = error.isOfSize && matcher.mayAnswer(reader.reply, error)
+            lost(isAnswer ? .tooLarge(error.description) : .malformed(error.description))
         }
         if self.stream === stream { stream.deadline = matcher.count == 0 ? .distantFuture : loop.now + silenceMax }
     }
@@ -308,7 +309,9 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         case .refused(let asked, let text):
             switch asked.question {
             case .handshake(let step): handshakeRefused(step, text)
-            case .subscription, .ping: lost(.refused(text))
+            case .subscription: lost(.refused(text))
+            // It has answered. That it does not serve is for those to tell who ask for something.
+            case .ping: if !RedisCause(errorText: text).isOfLivingServer { lost(.refused(text)) }
             case .command, .transaction:
                 asked.requester?.redisFailed(.refused(text), token: asked.token)
                 let cause = RedisCause(errorText: text)
@@ -333,6 +336,11 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         guard self.stream === stream else { return }
         switch state {
         case .ready: if matcher.count > 0 { lost(.silent("no answer for \(silenceMax)")) }
+        case .connecting where session != nil:
+            lost(
+                .silent(
+                    "no answer to the TLS handshake within \(Self.connectTimeout): the server hangs, "
+                        + "or \(endpoint.location) speaks no TLS"))
         case .connecting, .handshaking: lost(.silent("no connection within \(Self.connectTimeout)"))
         case .resting, .locating, .resolving, .closed: break
         }

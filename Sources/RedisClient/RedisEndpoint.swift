@@ -61,6 +61,15 @@ package enum RedisTopology: Sendable {
         case .cluster: true
         }
     }
+
+    /// Who we are to a server that holds data.
+    package var user: String {
+        switch self {
+        case .single(let endpoint): endpoint.username ?? "default"
+        case .sentinel(let sentinels): sentinels.server.username ?? "default"
+        case .cluster(let seeds): seeds.server.username ?? "default"
+        }
+    }
 }
 
 /// Sentinels, any of which knows the primary of a service.

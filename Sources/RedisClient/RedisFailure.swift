@@ -13,6 +13,8 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case refused(String)
     /// The answer is not of the shape that the command has.
     case malformed(String)
+    /// The answer begins as it should, and is longer than any that a cluster of ours gives rise to.
+    case tooLarge(String)
     /// No trust can be put in whoever answered: a certificate that does not hold, a replica in the primary's place.
     case untrusted(String)
 
@@ -23,6 +25,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .late(let reason): reason
         case .refused(let text): "refused: \(text)"
         case .malformed(let text): "malformed answer: \(text)"
+        case .tooLarge(let text): "an answer that is too large: \(text)"
         case .untrusted(let text): text
         }
     }
@@ -38,6 +41,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         // The error's own first word names the cause.
         case .refused(let text): return .refused("\(text) (\(server))")
         case .malformed(let text): return .malformed("\(text) (\(server))")
+        case .tooLarge(let text): return .tooLarge("\(text) (\(server))")
         case .untrusted(let text): return .untrusted("\(server): \(text)")
         }
     }
@@ -47,8 +51,59 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .notConnected, .lost: .unreachable
         case .silent, .late: .silent
         case .refused(let text): RedisCause(errorText: text)
-        case .malformed: .malformed
+        case .malformed, .tooLarge: .malformed
         case .untrusted: .untrusted
+        }
+    }
+
+    /// What an operator can do about it.
+    package var remedy: String { remedy(user: nil) }
+
+    /// The same, with the command that grants what a user of Redis may not do.
+    ///
+    /// - Parameter user: who we are to Redis; `nil` where nobody knows.
+    package func remedy(user: String?) -> String {
+        guard case .refused(let text) = self, cause == .permission, let right = MissingRight(text) else {
+            return cause.remedy
+        }
+        return "ACL SETUSER \(user ?? "NAME") \(right.rule) grants it; docs/redis.md lists all that Sluice needs"
+    }
+
+    /// Whether what a user of Redis may not do is publish, or listen to what is published.
+    package var isOfNews: Bool {
+        guard case .refused(let text) = self, cause == .permission else { return false }
+        return switch MissingRight(text) {
+        case .channel, .command("publish"), .command("subscribe"): true
+        case .command, .key, nil: false
+        }
+    }
+}
+
+/// What `NOPERM` says that a user may not do: its words differ from one version of Redis to the next, what they name
+/// does not.
+private enum MissingRight: Equatable {
+    case channel
+    case key
+    case command(String)
+
+    init?(_ text: String) {
+        if text.contains("channel") {
+            self = .channel
+        } else if let words = text.firstRange(of: "run the '")?.upperBound {
+            self = .command(String(text[words...].prefix { $0 != "'" }))
+        } else if text.contains("key") {
+            self = .key
+        } else {
+            return nil
+        }
+    }
+
+    /// As `ACL SETUSER` has it.
+    var rule: String {
+        switch self {
+        case .channel: "'&sluice:*'"
+        case .key: "'~rate_limit:*' '~sluice:*' '~{sluice}:*'"
+        case .command(let name): "+\(name)"
         }
     }
 }

@@ -97,6 +97,7 @@ struct ReplyMatcher {
             return .answered(question)
         case .ping:
             if Self.isMessage(reply) { return .unasked }
+            if reply.kind(0) == .error { return .refused(pop(), reply.text(0)) }
             guard reply.elementCount(0) == 2, reply.text(1) == "pong" else {
                 throw .outOfStep("a PING was not answered by a pong")
             }
@@ -122,6 +123,18 @@ struct ReplyMatcher {
         case .error: return .refused(pop(), refusal ?? reply.text(0))
         case .array where refusal == nil && reply.elementCount(0) == commands: return .answered(pop())
         case .array, .status, .integer, .bulk, .null: throw .outOfStep("EXEC did not answer for each command")
+        }
+    }
+
+    /// Whether what has come of a reply that is too large begins as the answer in front has to: a list of many values to a
+    /// command, or to a transaction what each of its commands gave.
+    func mayAnswer(_ part: Reply, _ error: RedisProtocolError) -> Bool {
+        guard first < open.count else { return false }
+        switch open[first].question {
+        case .command: return part.count > 0 ? part.kind(0) == .array : error.isOfValues
+        case .transaction(let commands):
+            return stage > commands && refusal == nil && part.elementCount(0) == commands
+        case .handshake, .subscription, .ping: return false
         }
     }
 

@@ -196,6 +196,26 @@ struct RedisConnectionTests {
         #expect(client.run(until: "subscribed"))
     }
 
+    @Test("one that is told instead of a pong that the server takes no writes now is kept, and hears on")
+    func refusedPings() throws {
+        let server = try RedisServer()
+        let client = try Client(server.unix, channels: ["a"], silenceMax: .milliseconds(100))
+        #expect(client.run(until: "subscribed"))
+        try server.failToSave()
+        let asker = try server.client()
+        #expect(try asker("PING").hasPrefix("-MISCONF"))
+        for _ in 0..<30 { client.loop.turn(waitMax: .milliseconds(10)) }
+        #expect(client.log == ["ready", "subscribed"])
+        try asker("PUBLISH", "a", "still here")
+        #expect(client.run(until: "message a still here"))
+        // Who has to log in anew is told so, in the server's words.
+        try asker("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+        try asker("CONFIG", "SET", "requirepass", "x")
+        try asker("ACL", "SETUSER", "default", "-ping")
+        for _ in 0..<30 { client.loop.turn(waitMax: .milliseconds(10)) }
+        #expect(client.log.last == "message a still here")
+    }
+
     @Test("an idle connection is not given up")
     func idle() throws {
         let server = try RedisServer()

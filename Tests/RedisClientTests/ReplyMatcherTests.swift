@@ -71,6 +71,8 @@ struct ReplyMatcherTests {
             ([.subscription, .subscription], "*3 +subscribe +a :1 *3 +message +a +x *3 +subscribe +b :2 ", "1 ? 2"),
             ([.subscription], "*3 +unsubscribe +a :1 ", "!".replacing("!", with: "!")), ([.subscription], ":1 ", "!"),
             ([.subscription], "-NOPERM ", "-1:NOPERM"),
+            ([.ping, .ping], "*2 +pong $0  *2 +pong $0  ", "1 2"),
+            ([.ping, .ping], "-LOADING *2 +pong $0  ", "-1:LOADING 2"), ([.ping], "+PONG ", "!"),
         ] as [([OpenQuestion.Question], String, String)])
     func table(questions: [OpenQuestion.Question], wire: String, expected: String) {
         #expect(meaning(of: questions, wire) == expected)
@@ -91,6 +93,75 @@ struct ReplyMatcherTests {
         #expect(meaning(of: [Self.two, Self.two], stream + stream, cut: whole) == "1 2")
         #expect(meaning(of: [Self.two], stream, cut: length - 1) == ". . . 1")
         #expect(meaning(of: [Self.two, .command], "+OK +QUEUED +QUEUEX *2 :1 :2 :9 ", cut: 0) == ". . !")
+    }
+
+    @Test(
+        "an answer that is too large is told from one that is none, by how it begins",
+        arguments: [
+            (.command, "*2000000000 ", true), (.command, "*2 $1 f $99999999999 ", true),
+            (.command, "$99999999999 ", false), (two, "+OK +QUEUED +QUEUED *2 :1 *2000000000 ", true),
+            (two, "+OK +QUEUED +QUEUED *2 *2 $1 f $99999999999 ", true),
+            (two, "+OK +QUEUED +QUEUED *2000000000 ", false),
+            (two, "+OK +QUEUED +QUEUED $99999999999 ", false), (two, "+OK $99999999999 ", false),
+            (two, "+OK -OOM +QUEUED *2 $99999999999 ", false), (.subscription, "*2000000000 ", false),
+        ] as [(OpenQuestion.Question, String, Bool)])
+    func tooLarge(question: OpenQuestion.Question, wire: String, mayAnswer: Bool) throws {
+        var matcher = ReplyMatcher()
+        matcher.expect(
+            OpenQuestion(question: question, requester: nil, token: 0, sentAt: MonotonicTime(nanoseconds: 0)))
+        var reader = ReplyReader()
+        let bytes = Array(wire.replacing(" ", with: "\r\n").utf8)
+        reader.feed(bytes.span)
+        do throws(RedisProtocolError) {
+            while try reader.next() { _ = try matcher.take(reader.reply) }
+            Issue.record("it was read")
+        } catch {
+            let isAnswer = matcher.mayAnswer(reader.reply, error)
+            #expect(error.isOfSize)
+            #expect(isAnswer == mayAnswer)
+        }
+    }
+
+    @Test(
+        "a right that is missing is named by the rule that grants it, whatever words the server has for it",
+        arguments: [
+            ("NOPERM No permissions to access a channel", "ACL SETUSER me '&sluice:*' grants it", true),
+            (
+                "NOPERM this user has no permissions to access one of the channels used as arguments",
+                "ACL SETUSER me '&sluice:*' grants it", true
+            ),
+            (
+                "NOPERM User me has no permissions to run the 'subscribe' command",
+                "ACL SETUSER me +subscribe grants it",
+                true
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'publish' command or its subcommand",
+                "ACL SETUSER me +publish grants it", true
+            ),
+            ("NOPERM User me has no permissions to run the 'zadd' command", "ACL SETUSER me +zadd grants it", false),
+            ("NOPERM No permissions to access a key", "ACL SETUSER me '~rate_limit:*' '~sluice:*'", false),
+            ("NOPERM of a kind that nobody knows", "grant the Redis user", false),
+            ("OOM command not allowed", "raise maxmemory", false),
+        ])
+    func missingRights(text: String, remedy: String, isOfNews: Bool) {
+        let failure = RedisFailure.refused(text)
+        #expect(failure.remedy(user: "me").hasPrefix(remedy))
+        #expect(failure.isOfNews == isOfNews)
+    }
+
+    @Test("a cause is named once a minute")
+    func toldCauses() {
+        var told = ToldCauses()
+        let start = MonotonicTime(nanoseconds: 5)
+        func mayTell(_ cause: RedisCause, _ seconds: Int64) -> Bool {
+            told.mayTell(cause, at: start + .seconds(seconds))
+        }
+        let answers = [
+            mayTell(.wrongType, 0), mayTell(.other, 0), mayTell(.wrongType, 59), mayTell(.wrongType, 60),
+            mayTell(.wrongType, 61),
+        ]
+        #expect(answers == [true, true, false, true, false])
     }
 
     @Test("thousands of questions are answered in order, and what is left is given up in order")

@@ -59,6 +59,17 @@ struct TLSTests {
         plain.connection.close()
     }
 
+    @Test("a port that does not answer the handshake is told so, and that it may be one without TLS")
+    func unanswered() throws {
+        let silent = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false)
+        let client = try Client(
+            RedisEndpoint(.tcp(host: "127.0.0.1", port: silent.address.port), tls: try TLSClient(authorities: nil)))
+        #expect(client.run { $0.hasPrefix("lost") })
+        #expect(client.log.first?.contains("no answer to the TLS handshake") == true, "\(client.log)")
+        #expect(client.log.first?.contains("speaks no TLS") == true, "\(client.log)")
+        client.connection.close()
+    }
+
     @Test("a server that asks for a certificate is shown one, and refuses who has none")
     func clientCertificate() throws {
         let certificates = try Certificates()

@@ -32,6 +32,7 @@ package final class RedisServer {
         kill()
         _ = unsafe unlink(socketPath)
         for name in ["nodes.conf", "dump.rdb"] { _ = unsafe unlink("\(directory)/\(name)") }
+        _ = unsafe rmdir("\(directory)/dump.rdb")
         _ = unsafe rmdir(directory)
     }
 
@@ -87,6 +88,21 @@ package final class RedisServer {
         _ = unsafe waitpid(pid, &status, 0)
         pid = 0
         _ = unsafe unlink(socketPath)
+    }
+
+    /// Lets it take no writes, because its last attempt to save its data has failed: `MISCONF`.
+    package func failToSave() throws {
+        // A directory stands where the file would have to.
+        _ = unsafe mkdir("\(directory)/dump.rdb", 0o700)
+        let client = try client()
+        try client("CONFIG", "SET", "save", "3600 1")
+        try client("SET", "unsaved", "1")
+        try client("BGSAVE")
+        for _ in 0..<1_000 {
+            if try client("INFO", "persistence").contains("rdb_last_bgsave_status:err") { return }
+            usleep(5_000)
+        }
+        throw RedisServerError(description: "redis-server has saved its data")
     }
 
     /// Lets it hang: connections stay, nothing is answered.
