@@ -71,6 +71,8 @@ package final class LimiterContext: Sendable {
     let onCluster: Bool
     /// Commands of a decision's transaction.
     let commandCount: Int
+    /// Whether some decision ends with the question how many entries there are.
+    let asksCounts: Bool
     /// Whether all policies count single requests one by one, which is the short way.
     let isPlain: Bool
     /// What this node's requests hold of policies that count those at once.
@@ -110,6 +112,7 @@ package final class LimiterContext: Sendable {
             WindowKey($0, services: services, tellsRemaining: tellsRemaining, onCluster: onCluster)
         }
         commandCount = WindowTransaction.commandCount + (tellsRemaining ? 1 : 0)
+        asksCounts = tellsRemaining && policies.contains { $0.form != .buckets }
         isPlain = policies.allSatisfy(\.isPlain)
         held = HeldLeases(seed: seed)
         localPass = Self.localPass(policies, seed: seed)

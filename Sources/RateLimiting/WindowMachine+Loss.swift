@@ -177,7 +177,7 @@ extension WindowMachine {
         lastProbeAt = now
         probeName = names.take(1)
         return Transmission(
-            token: UInt64(flights.insert(.probe(sentAt: now))), form: .transaction(commands: Self.probeCommands))
+            token: UInt64(flights.insert(.probe(sentAt: now))), form: .transaction(commands: probeCommands))
     }
 
     /// When `probe` should be called again.

@@ -430,8 +430,8 @@ extension WindowMachine {
 
     private mutating func probeReplied(sentAt: MonotonicTime, _ reply: Reply, at now: MonotonicTime) {
         probeUnderWay = false
-        // [9] [2] seconds microseconds · 3 counts · [0] · 3 counts · the marker
-        guard reply.elementCount(0) == Self.probeCommands, reply.count == 12, reply.elementCount(7) == 0,
+        // [9 or 10] [2] seconds microseconds · 3 counts · [0] · 3 counts · the marker · a count
+        guard reply.elementCount(0) == probeCommands, reply.count == probeCommands + 3, reply.elementCount(7) == 0,
             let sample = ServerTimeSample(reply, at: 1, sentAt: sentAt, receivedAt: now)
         else {
             if let refusal = reply.firstError {

@@ -53,7 +53,7 @@ extension WindowMachine {
             switch flight {
             case .window(let flight): .transaction(commands: commandCount(flight.transaction))
             case .entries(let run): run.isCharged ? .transaction(commands: mayOverfill(run) ? 3 : 2) : .command
-            case .probe: .transaction(commands: Self.probeCommands)
+            case .probe: .transaction(commands: probeCommands)
             // What admits is never a bare command: out of step, any number would be taken for its answer.
             case .confirmation: .transaction(commands: 1)
             case .cleanup, .sweep: .command
@@ -220,7 +220,7 @@ extension WindowMachine {
     }
 
     /// Commands of a probe.
-    static let probeCommands = 9
+    var probeCommands: Int { context.asksCounts ? 10 : 9 }
 
     /// Every command that decisions need, on a key that never exists, so that nothing changes: a server that only reads,
     /// is out of memory or forbids one of them must not seem to be back. The marker is lost with the data, and then has
@@ -248,6 +248,7 @@ extension WindowMachine {
         writer.add("GET")
         writer.add { key.writeEpoch(tag: tag, to: &$0) }
         writer.end()
+        if context.asksCounts { add("ZCARD") }
     }
 
     /// Whether a window can hold too much with these: what was let in without Redis, or what it has let go already, as
