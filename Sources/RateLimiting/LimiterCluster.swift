@@ -189,7 +189,7 @@ final class LimiterCluster: ClusterFollower {
         case .restored:
             lost.remove(location)
             settle()
-        case .anomaly, .dataLost: report(event)
+        case .anomaly, .keyFailed, .dataLost: report(event)
         }
     }
 

@@ -71,13 +71,27 @@ extension WindowMachine {
                 isHopeless = cause == .wrongType || cause == .permission
                 if !isHopeless { refused(failure) }
             case .cleanup, .sweep: break
-            case .carrying: report(.anomaly("the window of a former limit cannot be taken along: \(text)"))
+            case .carrying(let subject):
+                if cause == .permission || cause == .wrongType {
+                    keyFailed(subject, "\(text) (the window of a former limit is not taken along)", at: now)
+                } else {
+                    refused(failure)
+                }
             }
         case .notConnected: mayBeExecuted = false
-        case .lost, .silent, .late, .malformed, .untrusted: break
+        case .lost, .silent, .late, .malformed, .tooLarge, .untrusted: break
         }
         if case .entries = flight { entriesUnderWay -= 1 }
         failed(flight, isExecuted: mayBeExecuted, isHopeless: isHopeless, at: now)
+    }
+
+    /// A command on a subject's key has failed. What says nothing of the server is counted, and told once in a while: it
+    /// spoils each of that subject's decisions.
+    mutating func keyFailed(_ subject: SubjectKey, _ text: String, at now: MonotonicTime) {
+        let failure = RedisFailure.refused(text)
+        context.failures.count(failure.cause)
+        guard keysTold.mayTell(failure.cause, at: now) else { return }
+        report(.keyFailed(key: context.key(of: subject).text(subject), failure))
     }
 
     /// The server says that it cannot serve.

@@ -70,9 +70,20 @@ extension WindowMachine {
     /// A command of the transaction has failed.
     mutating func undecided(_ flight: WindowFlight, failing reason: String, at now: MonotonicTime) {
         let subject = flight.transaction.subject
-        report(.anomaly("\(context.key(of: subject).text(subject)): \(reason)"))
+        failed(subject, reason, at: now)
         settleByLossRule(flight, mayHaveEntries: true, at: now)
         landed(subject, at: now)
+    }
+
+    /// One of the commands of a transaction was refused when it was executed.
+    private mutating func failed(_ subject: SubjectKey, _ reason: String, at now: MonotonicTime) {
+        let failure = RedisFailure.refused(reason)
+        switch failure.cause {
+        case .wrongType, .other: keyFailed(subject, reason, at: now)
+        case .unreachable, .silent, .loading, .readOnly, .masterDown, .outOfMemory, .login, .permission, .clusterDown,
+            .moved, .unavailable, .malformed, .untrusted:
+            refused(failure)
+        }
     }
 
     /// A transaction was executed.
@@ -300,7 +311,7 @@ extension WindowMachine {
         guard reply.elementCount(0) == 1, reply.count == 2, reply.kind(1) == .integer, let changed = reply.integer(1)
         else {
             if let refusal = reply.firstError {
-                report(.anomaly("\(context.policy.keyPrefix)\(flight.transaction.subject): \(refusal)"))
+                failed(flight.transaction.subject, refusal, at: now)
             } else {
                 distrust("a confirmation of another shape")
             }

@@ -147,6 +147,8 @@ package struct WindowMachine: ~Copyable {
     var lastHeardAt = MonotonicTime(nanoseconds: 0)
     /// What the last report of a loss named, until Redis is back.
     var lossReported: RedisCause?
+    /// What was told of keys that cannot be used.
+    var keysTold = ToldCauses()
     /// Why the last answer cannot be believed.
     private var mistrust: String?
     /// The value of the marker that is lost with the data.

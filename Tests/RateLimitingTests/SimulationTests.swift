@@ -307,7 +307,7 @@ private final class Simulation {
             switch event {
             case .lost, .restored: #expect(conditions.breakEvery < .max || conditions.timeout < .seconds(60))
             case .anomaly where conditions.stepEvery < .max: break
-            case .anomaly, .dataLost: Issue.record("\(event)")
+            case .anomaly, .keyFailed, .dataLost: Issue.record("\(event)")
             }
         }
     }
