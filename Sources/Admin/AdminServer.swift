@@ -57,7 +57,7 @@ package enum AdminServer {
             let ready = Readiness(
                 ready: control.isReady, reason: control.readiness.rawValue,
                 warnings: Warnings.of(control, control.backendRows), cluster: control.clusterState.rawValue,
-                connections: .init(control.connections))
+                limits: control.limitState.rawValue, connections: .init(control.connections))
             return encode(ready, status: control.isReady ? 200 : 503)
         case "/", "/dashboard.css", "/dashboard.js": return Dashboard.answer(request.path)
         case "/metrics":
@@ -119,7 +119,9 @@ package enum AdminServer {
         var reason: String
         /// What speaks against it though it serves.
         var warnings: [String]
+        /// How the line to the other nodes is, and whether Redis decides limits.
         var cluster: String
+        var limits: String
         var connections: Connections
     }
 
@@ -143,13 +145,25 @@ package enum AdminServer {
 
     /// How Redis is reached, and what got in the way since the start.
     private struct RedisState: Encodable {
+        struct Reasons: Encodable {
+            var cluster: String?
+            var limits: String?
+            var news: String?
+        }
         var state: String
+        var limits: String
+        /// What stands in the way now.
+        var reasons: Reasons
         var failures: [String: Int]
         var dataLosses: Int
         var clockSteps: Int
 
         init(_ control: Control) {
             state = control.clusterState.rawValue
+            limits = control.limitState.rawValue
+            reasons = Reasons(
+                cluster: control.clusterFailure?.description, limits: control.limiterFailure?.description,
+                news: control.newsFailure?.description)
             let counts = control.failures
             failures = Dictionary(
                 uniqueKeysWithValues: RedisCause.allCases.map { ($0.name, counts.count(of: $0)) })

@@ -211,8 +211,12 @@ enum Metrics {
                 name: "sluice_cluster_cut_off_nodes", kind: .gauge,
                 help: "Nodes that run and are cut off from Redis, as this node sees it.")
         ) { $0.add(control.cutOffCount) }
-        out.write(Metric(name: "sluice_redis_up", kind: .gauge, help: "Whether the cluster's Redis is reached.")) {
-            $0.add(control.clusterState == .reached)
+        out.write(
+            Metric(
+                name: "sluice_redis_up", kind: .gauge,
+                help: "Whether Redis takes this node's heartbeats and decides its limits.")
+        ) {
+            $0.add(control.isRedisUp)
         }
         if let trips = control.limiterRoundTrips {
             out.write(

@@ -8,6 +8,7 @@ import LinuxIO
 import Membership
 import Primitives
 import RateLimiting
+import RedisClient
 
 /// Whether a node that runs has Redis.
 package enum NodeState: String, Codable, Sendable {
@@ -191,7 +192,7 @@ package struct Overview: Codable, Sendable {
             let trips = history.redis
             let clock = control.clockReading
             redis = Redis(
-                reached: control.clusterState == .reached, p50: milliseconds(trips.quantile(0.5)),
+                reached: control.isRedisUp, p50: milliseconds(trips.quantile(0.5)),
                 p99: milliseconds(trips.quantile(0.99)), clockOffset: clock.map { milliseconds($0.offset) },
                 clockBound: clock.map { milliseconds($0.bound) })
         }
@@ -272,7 +273,8 @@ extension Overview.Backend {
 enum Warnings {
     static func of(_ control: Control, _ rows: [BackendRow]) -> [String] {
         var warnings: [String] = []
-        if control.clusterState == .lost {
+        func because(_ failure: RedisFailure?) -> String { failure.map { " (\($0))" } ?? "" }
+        if control.limitState == .lost {
             let limits =
                 switch control.lossRule {
                 case .share: "this node admits its share of each limit"
@@ -280,7 +282,14 @@ enum Warnings {
                 case .closed: "whoever has a limit is refused"
                 case nil: "there are no limits to share"
                 }
-            warnings.append("Redis is out of reach: \(limits), health is this node's own view")
+            warnings.append("Redis does not decide limits\(because(control.limiterFailure)): \(limits)")
+        }
+        if control.clusterState == .lost {
+            warnings.append(
+                "the cluster is out of reach\(because(control.clusterFailure)): health is this node's own view")
+        }
+        if let failure = control.newsFailure {
+            warnings.append("news of the cluster are not heard\(because(failure)): they are read with each heartbeat")
         }
         if control.board.status.lastError != nil {
             warnings.append("the last configuration was refused, the one before is in force: /api/config says why")

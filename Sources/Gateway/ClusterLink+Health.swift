@@ -16,11 +16,10 @@ extension ClusterLink {
         kept lifetime: TimeSpan? = nil
     ) {
         guard commands.isReady else { return }
-        transaction(.write(hash)) {
-            write("HSET", placed(hash), field, value)
-            if let lifetime { write("PEXPIRE", placed(hash), "\(lifetime.milliseconds)") }
-            write("PUBLISH", channel, message ?? value)
-        }
+        var words = [["HSET", placed(hash), field, value]]
+        if let lifetime { words.append(["PEXPIRE", placed(hash), "\(lifetime.milliseconds)"]) }
+        words.append(["PUBLISH", channel, message ?? value])
+        say(words, .write(hash))
     }
 
     func publish(_ news: HealthNews) {
@@ -53,10 +52,7 @@ extension ClusterLink {
     }
 
     /// What this node has in flight.
-    func publish(_ news: LoadNews) {
-        guard commands.isReady else { return }
-        command(.write(LoadNews.channel), "PUBLISH", LoadNews.channel, news.json)
-    }
+    func publish(_ news: LoadNews) { publish(news.json, on: LoadNews.channel) }
 
     /// Sets the key of a trial unless somebody has. Who comes too late must not make it live longer: while all ask in
     /// turn, it would never end, and nobody would try in the place of a node that has died.

@@ -36,11 +36,20 @@ extension ClusterLink {
         heartbeatUnderWay = false
         // Array(6) Array(2) seconds micros boot added set Array(2n) … Array(2m) …
         guard reply.kind(1) == .array, let seconds = reply.integer(2), let micros = reply.integer(3),
-            reply.kind(7) == .array
+            reply.kind(5) == .integer, reply.kind(7) == .array
         else {
-            let errors = (0..<reply.count).filter { reply.kind($0) == .error }.map { reply.text($0) }
-            owner?.heartbeatRefused(errors.first ?? "an answer of another shape")
+            if let refusal = reply.firstError {
+                heartbeatRefused(.refused(refusal))
+            } else {
+                commands.distrust("a heartbeat's answer of another shape")
+            }
             return
+        }
+        if reply.kind(6) == .error {
+            let text = reply.text(6)
+            complain(
+                of: MembershipKeys.info, "\(MembershipKeys.info) cannot be written: \(text)",
+                RedisCause(errorText: text))
         }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), micros))
         loop.updateTime()
@@ -68,6 +77,7 @@ extension ClusterLink {
         owner?.heartbeatAnswered(
             HeartbeatReply(
                 serverTime: time, lastSeen: lastSeen, info: infos, previousBoot: previousBoot, ignored: ignored))
+        heartbeatTaken()
     }
 
     /// What the nodes say of themselves: the whole hash, or the fields that were asked for.

@@ -9,11 +9,17 @@ import Primitives
 import RedisClient
 
 protocol ClusterLinkOwner: AnyObject {
+    /// Redis has taken a heartbeat, and what is published arrives, or it is known that it will not.
     func clusterReached()
+    /// There is no line to Redis, or it takes no heartbeats.
     func clusterLost(_ failure: RedisFailure)
     func heartbeatAnswered(_ reply: HeartbeatReply)
-    /// Redis answers, but not as it should: `sluice:nodes` may be of another type, or memory may be full.
-    func heartbeatRefused(_ reason: String)
+    /// Redis does not let us hear what is published.
+    func newsRefused(_ failure: RedisFailure)
+    /// What is published from now on arrives.
+    func newsHeard()
+    /// What is published is not heard: what the nodes share is to be read.
+    func newsMissing()
     func healthNews(_ news: HealthNews)
     func probeReported(_ report: ProbeReport)
     func loadTold(_ news: LoadNews)
@@ -30,7 +36,7 @@ protocol ClusterLinkOwner: AnyObject {
     /// The hash of a service is not read for a while.
     func healthSnapshotRefused(service: String)
     /// Something of what the nodes share cannot be read or written although Redis answers.
-    func clusterAnomaly(_ text: String)
+    func clusterAnomaly(_ text: String, _ cause: RedisCause)
 }
 
 final class ClusterLink: RedisRequester, RedisObserver {
@@ -44,6 +50,10 @@ final class ClusterLink: RedisRequester, RedisObserver {
         /// Into this key.
         case write(String)
         case call((Result<Reply, RedisFailure>) -> Void)
+        /// A message on this channel.
+        case message(String)
+        /// What is written and published at once; the words without what is published have the other purpose.
+        indirect case saying([[String]], Purpose)
     }
 
     let loop: Loop
@@ -58,7 +68,15 @@ final class ClusterLink: RedisRequester, RedisObserver {
     var activity: NodeActivity?
     private(set) var commands: RedisConnection!
     private var subscriber: RedisConnection!
-    private var subscribed = false
+    private(set) var hearing = Hearing.missing
+    /// Until then nothing is published.
+    var mutedUntil = MonotonicTime(nanoseconds: .min)
+    /// Who we are to Redis.
+    let user: String
+    /// Redis has taken a heartbeat since the line is there.
+    private var isWritten = false
+    /// Heartbeats in a row that it has not taken.
+    private var refusals: Int64 = 0
     private(set) var isReached = false
     /// Why it was not reached last.
     private(set) var lastFailure = RedisFailure.notConnected
@@ -102,6 +120,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         self.info = info
         self.listening = listening
         isOnCluster = topology.isCluster
+        user = topology.user
         finder = RedisFinder(
             topology, key: MembershipKeys.placed(MembershipKeys.nodes, onCluster: topology.isCluster),
             name: "sluice-\(id)-finder", loop: loop, resolver: resolver, seed: seed)
@@ -134,29 +153,70 @@ final class ClusterLink: RedisRequester, RedisObserver {
         serverTime = (sample.time, sample.receivedAt)
         heartbeatUnderWay = false
         isBlamed = false
+        isWritten = false
+        refusals = 0
+        mutedUntil = MonotonicTime(nanoseconds: .min)
         beat()
-        reachedIfBoth()
+        settle()
     }
 
     func redisSubscribed(_ connection: RedisConnection) {
-        subscribed = true
-        reachedIfBoth()
+        hearing = .heard
+        owner?.newsHeard()
+        settle()
     }
 
-    /// Subscribed first, then everything else: no news falls between the snapshot and the subscription.
-    private func reachedIfBoth() {
-        guard !isReached, subscribed, commands.isReady else { return }
+    /// Subscribed first, then everything else: no news falls between the snapshot and the subscription. A server that we
+    /// are connected to may yet take no writes, so it is one that has taken a heartbeat.
+    private func settle() {
+        guard !isReached, hearing != .missing, commands.isReady, isWritten || hasLeft else { return }
         isReached = true
         owner?.clusterReached()
     }
 
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
         lastFailure = failure
-        if connection === subscriber { subscribed = false }
-        let wasReached = isReached
+        newsDelay.interrupted()
+        if connection === subscriber {
+            if case .refused = failure, failure.cause == .permission || failure.cause == .other {
+                hearing = .refused
+                owner?.newsRefused(failure)
+                settle()
+                return
+            }
+            hearing = .missing
+            // Where the other line is gone too, that one tells.
+            guard commands.isReady else { return }
+        } else {
+            isWritten = false
+        }
+        isReached = false
+        owner?.clusterLost(failure)
+    }
+
+    /// A heartbeat was written.
+    func heartbeatTaken() {
+        isWritten = true
+        refusals = 0
+        if isReached, hearing == .refused { owner?.newsMissing() }
+        settle()
+    }
+
+    /// Redis answers, but does not take heartbeats: it may be full, or `sluice:nodes` something else.
+    func heartbeatRefused(_ failure: RedisFailure) {
+        lastFailure = failure
+        refusals += 1
+        // A slot that moves does so for milliseconds, and no node is gone before it has missed some.
+        if refusals < MembershipView.beatsMissedMax, case .refused(let text) = failure,
+            Redirection(text, from: commands.endpoint.location) != nil
+        {
+            complain(of: MembershipKeys.nodes, "heartbeats are refused: \(text)", failure.cause)
+            return
+        }
+        isWritten = false
         isReached = false
         newsDelay.interrupted()
-        if wasReached || connection === commands { owner?.clusterLost(failure) }
+        owner?.clusterLost(failure)
     }
 
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
@@ -237,7 +297,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         if words.count == 1, let only = words.first {
             command(.call(then), only)
         } else {
-            transaction(.call(then)) { for command in words { write(command[0], Array(command.dropFirst())) } }
+            say(words, .call(then))
         }
     }
 
@@ -253,8 +313,15 @@ final class ClusterLink: RedisRequester, RedisObserver {
     // MARK: Answers
 
     func redisReplied(_ reply: Reply, token: UInt64) {
-        guard let purpose = purposes.removeValue(forKey: token) else { return }
+        if let purpose = purposes.removeValue(forKey: token) { replied(reply, purpose) }
+    }
+
+    private func replied(_ reply: Reply, _ purpose: Purpose) {
         switch purpose {
+        case .saying(_, let purpose):
+            said()
+            replied(reply, purpose)
+        case .message: said()
         case .heartbeat: heartbeatReplied(reply)
         case .write(let key): written(key, reply)
         case .call(let then):
@@ -271,7 +338,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
     /// An error of a single command hides in the answer to its transaction.
     private func written(_ key: String, _ reply: Reply) {
         if let error = Self.error(in: reply) {
-            complain(of: key, "\(key) cannot be written: \(error)")
+            complain(of: key, "\(key) cannot be written: \(error)", RedisCause(errorText: error))
         } else {
             isWell(key)
         }
@@ -282,12 +349,20 @@ final class ClusterLink: RedisRequester, RedisObserver {
     }
 
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
-        guard let purpose = purposes.removeValue(forKey: token) else { return }
+        if let purpose = purposes.removeValue(forKey: token) { failed(failure, purpose) }
+    }
+
+    private func failed(_ failure: RedisFailure, _ purpose: Purpose) {
+        if case .saying(let words, let purpose) = purpose {
+            if goesOnMute(failure) { say(words, purpose) } else { failed(failure, purpose) }
+            return
+        }
         blame(purpose, failure)
         switch purpose {
         case .heartbeat:
             heartbeatUnderWay = false
-            if case .refused(let text) = failure { owner?.heartbeatRefused(text) }
+            // The end of the connection, where that is next, tells of itself.
+            if case .refused = failure, !failure.cause.asksForAnotherConnection { heartbeatRefused(failure) }
         case .snapshot(let service):
             if case .refused = failure, failure.cause == .wrongType {
                 owner?.healthSnapshotRefused(service: service)
@@ -296,7 +371,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
             }
         case .claim(let key, let number): owner?.claimAnswered(key, number, won: nil)
         case .call(let then): then(.failure(failure))
-        case .write, .probes, .words, .breakers: break
+        case .message: _ = goesOnMute(failure)
+        case .write, .probes, .words, .breakers, .saying: break
         }
     }
 
@@ -312,18 +388,19 @@ final class ClusterLink: RedisRequester, RedisObserver {
             case .probes(let service): HealthKeys.probes(service: service)
             case .breakers(let service): HealthKeys.breakers(service: service)
             case .words: HealthKeys.operators
-            case .claim, .write, .call: nil
+            case .claim, .write, .call, .message, .saying: nil
             }
+        let cause = failure.cause
         switch (failure, purpose) {
-        case (.malformed(let reason), _):
+        case (.tooLarge(let reason), _):
             if !isBlamed, let key { avoid(key, reason) }
             isBlamed = true
         case (.refused, .heartbeat): break
-        case (.refused(let text), .write(let key)): complain(of: key, "\(key) cannot be written: \(text)")
+        case (.refused(let text), .write(let key)): complain(of: key, "\(key) cannot be written: \(text)", cause)
         case (.refused(let text), .claim(let key, _)):
-            complain(of: HealthKeys.trial(key, number: 0), "no trial of \(key.url) can be claimed: \(text)")
-        case (.refused(let text), _): if let key { complain(of: key, "\(key) cannot be read: \(text)") }
-        case (.notConnected, _), (.lost, _), (.silent, _), (.late, _), (.untrusted, _): break
+            complain(of: HealthKeys.trial(key, number: 0), "no trial of \(key.url) can be claimed: \(text)", cause)
+        case (.refused(let text), _): if let key { complain(of: key, "\(key) cannot be read: \(text)", cause) }
+        case (.notConnected, _), (.lost, _), (.silent, _), (.late, _), (.malformed, _), (.untrusted, _): break
         }
     }
 
@@ -339,20 +416,20 @@ final class ClusterLink: RedisRequester, RedisObserver {
         complain(
             of: key,
             "\(key) holds more than any cluster writes, and is not read for \(Self.avoidance): \(reason); "
-                + "delete it, and the nodes write what they mean again")
+                + "delete it, and the nodes write what they mean again", .malformed)
     }
 
     func isWell(_ key: String) { anomalies[key] = nil }
 
     /// Once for each reason.
-    private func complain(of key: String, _ text: String) {
+    func complain(of key: String, _ text: String, _ cause: RedisCause) {
         guard anomalies[key] != text, anomalies[key] != nil || anomalies.count < Self.fieldsMax else { return }
         anomalies[key] = text
-        owner?.clusterAnomaly(text)
+        owner?.clusterAnomaly(text, cause)
     }
 
     func saidSomething(_ channel: String) {
         loop.updateTime()
-        if isReached { newsDelay.said(channel, at: loop.now) }
+        if isReached, hearing == .heard { newsDelay.said(channel, at: loop.now) }
     }
 }

@@ -53,6 +53,8 @@ final class ConfigurationFollower {
     private var wanted = 0
     private var wantedHash = ""
     private var failed = 0
+    /// The version that this node has voted on last.
+    private var lastVote = 0
     private var notBefore = MonotonicTime(nanoseconds: .min)
     private var expected: Set<String> = []
     /// Until then the key `proposal` is this node's, and nobody else proposes anything.
@@ -124,6 +126,18 @@ final class ConfigurationFollower {
         lookTimer?.schedule(after: Self.lookInterval)
         readHistory()
         readCurrent()
+    }
+
+    /// What is told is not heard: everything that it could be is looked up.
+    func lookWithoutNews() {
+        readCurrent()
+        if rollout.state == .voting { count() }
+        ask([["GET", key("proposal")]]) { [weak self] reply in
+            guard let self, let number = reply?.integer(0).map({ Int(clamping: $0) }), number != lastVote else {
+                return
+            }
+            fetch(number) { [weak self] in self?.check($0) }
+        }
     }
 
     func told(_ message: String) {
@@ -201,6 +215,7 @@ final class ConfigurationFollower {
 
     private func check(_ found: ConfigurationVersion?) {
         guard let found else { return }
+        lastVote = found.version
         control.board.ask(.check(version: found.version, text: found.text))
     }
 

@@ -63,7 +63,7 @@ extension Control {
         }
         if !node.limiterSetup.isSame(as: before.context.limiterSetup) {
             limiterLost = []
-            limiterLoss = nil
+            limiterFailure = nil
         }
         changeAdmin(order.admin)
         changeLog(new.gateway)
@@ -113,7 +113,8 @@ extension Control {
             health.redisLost(at: moment, into: &actions)
             perform()
         }
-        clusterLoss = nil
+        clusterFailure = nil
+        newsFailure = nil
         clusterState = generation.redis == nil ? .alone : .lost
         joinCluster()
     }

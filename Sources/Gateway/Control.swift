@@ -61,14 +61,16 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     var actions: [HealthAction] = []
     private var performing = false
     var drained: Set<Int> = []
-    private var heartbeatRefusal: String?
     /// Workers whose limits do not ask Redis now, and how often one has come to that.
     package internal(set) var limiterLost: Set<Int> = []
     package private(set) var breakerOpenings = 0
     var limitWatch = LimitWatch()
-    /// The causes that the log has named, until Redis is back.
-    var limiterLoss: RedisCause?
-    var clusterLoss: RedisCause?
+    /// What stands between this node and Redis, as the log has named it, until it is gone: of limits, of the cluster, and
+    /// of its news.
+    package internal(set) var limiterFailure: RedisFailure?
+    package internal(set) var clusterFailure: RedisFailure?
+    package internal(set) var newsFailure: RedisFailure?
+    var keysTold = ToldCauses()
     /// What stood between this node and Redis, counted.
     package let failures: RedisFailureCounts
     package var limitStatus: LimitStatus { generation.limitStatus }
@@ -236,19 +238,17 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         switch event {
         case .lost(let failure):
             // Workers lose the same Redis at the same time: one line says it.
-            if limiterLoss != failure.cause {
-                limiterLoss = failure.cause
+            if limiterFailure?.cause != failure.cause {
+                limiterFailure = failure
                 logger.warning(
                     "Redis lost: the loss rule decides limits",
-                    metadata: [
-                        "reason": "\(failure)", "remedy": "\(failure.cause.remedy)", "worker": "\(worker)",
-                    ])
+                    metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))", "worker": "\(worker)"])
             }
             if limiterLost.insert(worker).inserted { breakerOpenings += 1 }
         case .restored:
             limiterLost.remove(worker)
             guard limiterLost.isEmpty else { return }
-            limiterLoss = nil
+            limiterFailure = nil
             logger.notice("Redis is back: limits hold over the cluster again")
         case .dataLost:
             logger.warning(
@@ -256,6 +256,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 metadata: ["worker": "\(worker)"])
         case .anomaly(let reason):
             logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
+        case .keyFailed(let key, let failure): limitKeyFailed(key, failure)
         }
     }
 
@@ -335,7 +336,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     func clusterReached() {
         clusterState = .reached
-        clusterLoss = nil
+        clusterFailure = nil
         logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
         breakersJoined(true)
         health.redisRestored(at: moment, into: &actions)
@@ -345,10 +346,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
 
     func clusterLost(_ failure: RedisFailure) {
         failures.count(failure.cause)
-        if clusterLoss != failure.cause {
-            clusterLoss = failure.cause
+        if clusterFailure?.cause != failure.cause {
+            clusterFailure = failure
             logger.warning(
-                "cluster out of reach", metadata: ["reason": "\(failure)", "remedy": "\(failure.cause.remedy)"])
+                "cluster out of reach", metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))"])
         }
         clusterState = .lost
         breakersJoined(false)
@@ -358,7 +359,6 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     }
 
     func heartbeatAnswered(_ reply: HeartbeatReply) {
-        heartbeatRefusal = nil
         var events: [MembershipEvent] = []
         let before = membership.liveNodes
         membership.announce(reach: link?.reach)
@@ -371,17 +371,6 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         }
         askSilent()
         if let (bound, nodes) = membership.prune(reply, at: loop.now) { link?.prune(before: bound, nodes) }
-    }
-
-    func heartbeatRefused(_ reason: String) {
-        // Once for each reason: a heartbeat comes twice a second.
-        guard heartbeatRefusal != reason else { return }
-        heartbeatRefusal = reason
-        logger.error(
-            "heartbeats are refused: this node is not seen by the others",
-            metadata: [
-                "reason": "\(reason)", "remedy": "\(RedisCause(errorText: reason).remedy)",
-            ])
     }
 
     func healthNews(_ news: HealthNews) {
@@ -409,7 +398,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         perform()
     }
 
-    func clusterAnomaly(_ text: String) { logger.error("\(text)") }
+    func clusterAnomaly(_ text: String, _ cause: RedisCause) {
+        failures.count(cause)
+        logger.error("\(text)")
+    }
 
     func healthSnapshotFailed() {
         health.snapshotFailed(at: moment)

@@ -64,15 +64,9 @@ extension Control {
 }
 
 extension ClusterLink {
-    func askForLimits() {
-        guard commands.isReady else { return }
-        command(.write(LimitNews.channel), "PUBLISH", LimitNews.channel, id.text)
-    }
+    func askForLimits() { publish(id.text, on: LimitNews.channel) }
 
-    func tellLimits(_ news: LimitNews, to asker: NodeID) {
-        guard commands.isReady else { return }
-        command(.write(LimitNews.channel), "PUBLISH", LimitNews.answers(to: asker), news.json)
-    }
+    func tellLimits(_ news: LimitNews, to asker: NodeID) { publish(news.json, on: LimitNews.answers(to: asker)) }
 }
 
 extension LimitStatus {

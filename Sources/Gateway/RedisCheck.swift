@@ -36,7 +36,7 @@ package final class RedisCheck: RedisObserver {
     package func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) { outcome = .some(nil) }
     package func redisSubscribed(_ connection: RedisConnection) {}
     package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
-        if outcome == nil { outcome = .some("\(failure) (\(failure.cause.remedy))") }
+        if outcome == nil { outcome = .some("\(failure) (\(failure.remedy))") }
     }
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
 }

@@ -336,6 +336,11 @@ package struct HealthMachine: Sendable {
         }
     }
 
+    /// What is published is not heard: the hashes are read, as often as this is called.
+    package mutating func reread(at now: HealthMoment, into actions: inout [HealthAction]) {
+        if isJoined { readAll(now, &actions) }
+    }
+
     private mutating func readAll(_ now: HealthMoment, _ actions: inout [HealthAction]) {
         let tenth = Self.rereadInterval.nanoseconds / 10
         let jitter = TimeSpan.nanoseconds(Int64.random(in: -tenth...tenth, using: &random))

@@ -28,8 +28,19 @@ struct RedisFailureTests {
         }
     }
 
+    /// How often a cause has got in the way.
+    private static func count(_ node: SluiceNode, _ cause: String) throws -> Int {
+        let text = try node.admin("/api/redis").text
+        let number = text.split(separator: "\"\(cause)\":").dropFirst().first?.prefix { $0.isNumber }
+        return try #require(number.flatMap { Int($0) }, "\(text)")
+    }
+
+    private static func lines(_ node: SluiceNode, _ words: String) -> Int {
+        node.log.split(separator: "\n").count { $0.contains(words) }
+    }
+
     @Test(
-        "each refusal is named with its remedy, counted, decided by the loss rule, and over when it is over",
+        "each refusal is named once with its remedy, counted, shown, decided by the loss rule, and over when it is over",
         arguments: [
             (
                 ["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], "refused: OOM",
@@ -37,20 +48,29 @@ struct RedisFailureTests {
             ),
             (
                 ["ACL", "SETUSER", "default", "-zadd"], ["ACL", "SETUSER", "default", "+zadd"], "refused: NOPERM",
-                "docs/redis.md", "permission"
+                "ACL SETUSER default +zadd", "permission"
             ),
             (
                 ["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "refused: READONLY", "name the primary",
                 "readOnly"
             ),
+            (
+                ["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"],
+                "refused: NOREPLICAS", "see what the server says", "unavailable"
+            ),
+            (
+                [], ["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"], "refused: MISCONF",
+                "see what the server says", "unavailable"
+            ),
         ] as [([String], [String], String, String, String)])
     func refusals(spoil: [String], mend: [String], reason: String, remedy: String, cause: String) throws {
         try Scene.play { scene in
             let redis = try scene.redis()
-            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)"))
+            let node = try scene.node(
+                Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)"), ["--set", "gateway.heartbeat=100ms"])
             try Self.reached(node)
             let client = try redis.client()
-            #expect(try client.ask(spoil) == "+OK")
+            if spoil.isEmpty { try redis.failToSave() } else { #expect(try client.ask(spoil) == "+OK") }
             try eventually("the loss is told") {
                 let status = try node.ask().status
                 #expect(status == 200)
@@ -58,9 +78,138 @@ struct RedisFailureTests {
                     $0.contains("Redis lost") && $0.contains(reason) && $0.contains(remedy)
                 }
             }
-            #expect(!(try node.admin("/api/redis").text.contains("\"\(cause)\":0")))
+            try eventually("the heartbeats that are not taken are told") {
+                node.log.split(separator: "\n").contains {
+                    $0.contains("cluster out of reach") && $0.contains(reason) && $0.contains(remedy)
+                }
+            }
+            // Many attempts later, all is as it was when the first was refused.
+            try eventually("it has been tried again and again") { try Self.count(node, cause) >= 25 }
+            for words in ["cluster out of reach", "joined the cluster", "Redis lost"] {
+                #expect(Self.lines(node, words) == 1, "\(words): \(node.log)")
+            }
+            let ready = try node.admin("/readyz").text
+            #expect(ready.contains("\"cluster\":\"lost\"") && ready.contains("\"limits\":\"lost\""), "\(ready)")
+            #expect(ready.contains("Redis does not decide limits (\(reason)"), "\(ready)")
+            #expect(ready.contains("the cluster is out of reach (\(reason)"), "\(ready)")
+            let state = try node.admin("/api/redis").text
+            #expect(state.contains("\"state\":\"lost\"") && state.contains("\"limits\":\"lost\""), "\(state)")
+            #expect(state.contains("\"cluster\":\"\(reason)") && state.contains("\"limits\":\"\(reason)"), "\(state)")
+            #expect(try node.metrics().value("sluice_redis_up") == 0)
+
             #expect(try client.ask(mend) == "+OK")
             try Self.askUntilRestored(node)
+            try Self.reached(node)
+            #expect(Self.lines(node, "joined the cluster") == 2)
+            #expect(try node.metrics().value("sluice_redis_up") == 1)
+            #expect(try node.admin("/readyz").text.contains("\"warnings\":[]"))
+            #expect(try node.admin("/api/redis").text.contains("\"reasons\":{}"))
+        }
+    }
+
+    @Test("a right that some decisions alone need keeps the server from seeming to be back")
+    func someDecisions() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)"))
+            try Self.reached(node)
+            let client = try redis.client()
+            try client("ACL", "SETUSER", "default", "-zcard")
+            try eventually("it has been tried again and again") {
+                _ = try node.ask()
+                return try Self.count(node, "permission") >= 10
+            }
+            #expect(Self.lines(node, "Redis lost") == 1, "\(node.log)")
+            #expect(Self.lines(node, "limits hold over the cluster again") == 0)
+            #expect(node.log.contains("ACL SETUSER default +zcard"))
+            // The other nodes are reached all the same.
+            let ready = try node.admin("/readyz").text
+            #expect(ready.contains("\"cluster\":\"reached\"") && ready.contains("\"limits\":\"lost\""), "\(ready)")
+            try client("ACL", "SETUSER", "default", "+zcard")
+            try Self.askUntilRestored(node)
+        }
+    }
+
+    @Test("a key that holds something else is named once, with what helps, and counted for each decision")
+    func wrongType() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)"))
+            try Self.reached(node)
+            let client = try redis.client()
+            let key = "rate_limit:default:1000/1s:ip:127.0.0.1"
+            try client("SET", key, "not ours")
+            try eventually("decisions are counted") {
+                let status = try node.ask().status
+                #expect(status == 200)
+                return try Self.count(node, "wrongType") >= 20
+            }
+            let told = node.log.split(separator: "\n").filter { $0.contains("a limit's key cannot be used") }
+            #expect(told.count == 1, "\(node.log)")
+            for words in ["WRONGTYPE", key, "redis-cli TYPE '\(key)'", "redis-cli DEL '\(key)'"] {
+                #expect(told.first?.contains(words) == true, "\(told)")
+            }
+            #expect(!node.log.contains("was discarded"))
+            // It says nothing of the server: others are decided by it.
+            #expect(try node.admin("/readyz").text.contains("\"limits\":\"reached\""))
+            try client("DEL", key)
+            _ = try node.ask()
+            #expect(try client("TYPE", key) == "+zset")
+        }
+    }
+
+    /// Answers as Redis does, but ends each transaction in its own way.
+    private static func imposter(_ scene: Scene, exec: String) throws -> RecordingBackend {
+        scene.add(
+            try RecordingBackend(serving: { _, wire, _ in
+                var isQueuing = false
+                while let head = try wire.readLine(), let count = Int(head.dropFirst()) {
+                    var words: [String] = []
+                    for _ in 0..<count {
+                        guard let length = try wire.readLine().flatMap({ Int($0.dropFirst()) }) else { return }
+                        words.append(String(decoding: try wire.read(length), as: UTF8.self))
+                        _ = try wire.readLine()
+                    }
+                    switch words[0] {
+                    case "MULTI":
+                        isQueuing = true
+                        try wire.send("+OK\r\n")
+                    case "EXEC":
+                        isQueuing = false
+                        try wire.send(exec)
+                    case _ where isQueuing: try wire.send("+QUEUED\r\n")
+                    case "TIME": try wire.send("*2\r\n$10\r\n1800000000\r\n$1\r\n0\r\n")
+                    case "PING": try wire.send("*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+                    case "SUBSCRIBE":
+                        for name in words.dropFirst() {
+                            try wire.send("*3\r\n$9\r\nsubscribe\r\n$\(name.utf8.count)\r\n\(name)\r\n:1\r\n")
+                        }
+                    default: try wire.send("+OK\r\n")
+                    }
+                }
+            }))
+    }
+
+    @Test(
+        "an answer that no Redis gives is told as that, at once, and no key is blamed for it",
+        arguments: ["*0\r\n", "*-1\r\n", ":1\r\n", "$99999999999\r\n", "*2000000000\r\n", "*1\r\n$3\r\nabcd\r\n"])
+    func imposters(exec: String) throws {
+        try Scene.play { scene in
+            let imposter = try Self.imposter(scene, exec: exec)
+            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(imposter.address.port)"))
+            for words in ["Redis lost", "cluster out of reach"] {
+                try eventually("\(words) is told") {
+                    let status = try node.ask().status
+                    #expect(status == 200)
+                    return node.log.split(separator: "\n").contains {
+                        $0.contains(words) && $0.contains("malformed answer")
+                    }
+                }
+            }
+            try eventually("it has been tried again") { try Self.count(node, "malformed") >= 5 }
+            #expect(try Self.count(node, "silent") == 0)
+            #expect(!node.log.contains("holds more than any cluster"), "\(node.log)")
+            #expect(!node.log.contains("joined the cluster"))
         }
     }
 
@@ -83,7 +232,8 @@ struct RedisFailureTests {
                 try client(
                     "ACL", "SETUSER", "sluice", "on", ">p@ss", "~rate_limit:*", "~sluice:*", "&sluice:*", "-@all",
                     "+@connection", "+@transaction", "+time", "+role", "+zadd", "+zrem", "+zrange", "+zrevrange",
-                    "+zremrangebyscore", "+zremrangebyrank", "+pexpire", "+setnx", "+set", "+get", "+hset", "+hget",
+                    "+zremrangebyscore", "+zremrangebyrank", "+zcard", "+pexpire", "+setnx", "+set", "+get", "+hset",
+                    "+hget",
                     "+hgetall", "+hdel", "+publish", "+subscribe") == "+OK")
             for (id, login) in [("default", ":a%20b"), ("own", "sluice:p%40ss")] {
                 let other = try scene.node(

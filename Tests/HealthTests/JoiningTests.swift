@@ -19,6 +19,20 @@ private let first = Watched.first
         #expect(rig.published.map(\.backend) == [first])
     }
 
+    @Test("a node that hears nothing reads the hashes as often as it is told to, once it has joined")
+    func readingWithoutNews() {
+        var rig = MachineRig()
+        rig.give { $0.reread(at: $1, into: &$2) }
+        #expect(rig.actions == [])
+        rig.join()
+        for _ in 0..<2 {
+            rig.actions = []
+            rig.give { $0.reread(at: $1, into: &$2) }
+            #expect(rig.actions == [.readSnapshot(service: users), .readWords])
+            rig.give { $0.snapshot(service: users, [], at: $1, into: &$2) }
+        }
+    }
+
     @Test("what is found out while the hash is being read is told once it has been read")
     func joiningMeanwhile() {
         var rig = MachineRig()
