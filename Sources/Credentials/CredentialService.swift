@@ -150,7 +150,8 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     /// The files of keys as they were read last.
     private var files: [String: [UInt8]] = [:]
     private var fileTimer: LoopTimer!
-    private var complained = false
+    /// What was said last of files that cannot be used.
+    private var complaint: String?
 
     /// By their hashes.
     private let fileKeys: [String: APIKeyRecord]
@@ -159,6 +160,9 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     private var commands: RedisConnection?
     private var news: RedisConnection?
     private var hearsNews = false
+    /// Why news cannot be heard, and keys not be read, as the log has it.
+    private var newsFailure: RedisFailure?
+    private var readFailure: RedisFailure?
     private var isOnCluster = false
     private var asking = KeyQuestions<CredentialQuestion>()
     /// Keys that Redis was asked for, by the number of the question.
@@ -190,6 +194,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     func start() {
         for path in verifier.files { files[path] = try? keyFile(path) }
         if !verifier.files.isEmpty { fileTimer.schedule(after: Self.filePause) }
+        noteWithdrawn()
         guard service.setup.settings.apiKeys?.redis == true, let topology = service.setup.redis else { return }
         let setup = service.setup
         isOnCluster = topology.isCluster
@@ -311,6 +316,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
         }
         switch reply.kind(0) {
         case .bulk:
+            readFailure = nil
             let record = APIKeyRecord(json: reply.text(0))
             if record == nil {
                 listener.credentialNote(
@@ -333,6 +339,13 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
 
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
         guard let hash = hashes.removeValue(forKey: token) else { return }
+        if case .refused = failure, readFailure != failure {
+            readFailure = failure
+            let user = service.setup.redis?.user
+            listener.credentialNote(
+                "API keys cannot be read: those in use go on",
+                ["reason": "\(failure)", "remedy": failure.remedy(user: user)])
+        }
         failed(hash, asking.failed(hash))
     }
 
@@ -348,6 +361,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
 
     func redisSubscribed(_ connection: RedisConnection) {
         hearsNews = true
+        newsFailure = nil
         // What changed while nobody listened is not known.
         doubtKeys()
     }
@@ -359,6 +373,13 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     }
 
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
+        if connection === news, failure.isOfNews, newsFailure != failure {
+            newsFailure = failure
+            let user = service.setup.redis?.user
+            listener.credentialNote(
+                "API keys: news of them are not heard; one that is revoked is refused after 10 s",
+                ["reason": "\(failure)", "remedy": failure.remedy(user: user)])
+        }
         guard connection === news, hearsNews else { return }
         hearsNews = false
         listener.credentialNote(
@@ -374,6 +395,14 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
 
     // MARK: Files
 
+    private func noteWithdrawn() {
+        let files = verifier.withdrawn
+        guard !files.isEmpty else { return }
+        listener.credentialNote(
+            "sets of signing keys are empty: each token of their issuers is refused",
+            ["files": files.joined(separator: " ")])
+    }
+
     private func lookAtFiles() {
         fileTimer.schedule(after: Self.filePause)
         var latest: [String: [UInt8]] = [:]
@@ -386,7 +415,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
             }
         }
         guard latest != files else {
-            complained = false
+            complaint = nil
             return
         }
         do {
@@ -397,14 +426,15 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
             return
         }
         files = latest
-        complained = false
+        complaint = nil
         listener.credentialNote("signing keys read anew", ["files": latest.keys.sorted().joined(separator: " ")])
+        noteWithdrawn()
         listener.credentialsChanged(.all)
     }
 
     private func complain(_ reason: String) {
-        guard !complained else { return }
-        complained = true
+        guard complaint != reason else { return }
+        complaint = reason
         listener.credentialNote("signing keys stay as they were", ["reason": reason])
     }
 }

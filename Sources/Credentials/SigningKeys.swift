@@ -37,6 +37,7 @@ struct SigningKeys: Sendable {
     /// - Throws: `KeyError`.
     init(_ issuer: Configuration.TokenIssuer, file: [UInt8]?) throws {
         var keys: [SigningKey] = []
+        var isWithdrawn = false
         switch issuer.key {
         case .secret(let secret):
             for algorithm in issuer.algorithms {
@@ -55,6 +56,7 @@ struct SigningKeys: Sendable {
         case .jwksFile(let path):
             do {
                 let set = try JSONDecoder().decode(KeySet.self, from: Data(file ?? []))
+                isWithdrawn = set.keys.isEmpty
                 for entry in set.keys.prefix(Self.keysMax) {
                     for algorithm in issuer.algorithms where entry.isFor(algorithm) {
                         keys.append(SigningKey(id: entry.id, algorithm: try entry.key(algorithm)))
@@ -65,7 +67,9 @@ struct SigningKeys: Sendable {
             } catch {
                 throw KeyError(description: "\(path) is no JWK Set (RFC 7517 §5)")
             }
-            if keys.isEmpty {
+            // An empty set says that no key counts any more. One without a key that could be used is a mistake in the set
+            // or in `algorithms`.
+            if keys.isEmpty, !isWithdrawn {
                 let names = issuer.algorithms.map(\.rawValue).joined(separator: ", ")
                 throw KeyError(description: "\(path) holds no key for \(names)")
             }

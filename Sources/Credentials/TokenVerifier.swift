@@ -36,6 +36,13 @@ package struct TokenVerifier: Sendable {
         }
     }
 
+    /// The files of issuers that have withdrawn all of their keys.
+    package var withdrawn: [String] {
+        issuers.compactMap { issuer in
+            if issuer.keys.keys.isEmpty, case .jwksFile(let path) = issuer.rules.settings.key { path } else { nil }
+        }
+    }
+
     package enum Verdict: Equatable, Sendable {
         /// `until`: seconds since 1970; `nil`: it says no end.
         case verified(CallerClaims, until: Int64?)

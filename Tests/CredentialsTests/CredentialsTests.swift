@@ -115,8 +115,10 @@ struct SignatureTests {
         await #expect(throws: KeyError.self) {
             try await verifier(["algorithms: [ES256], jwksFile: k"], files: ["k": "{"])
         }
-        await #expect(throws: KeyError.self) {
-            try await verifier(["algorithms: [ES256], jwksFile: k"], files: ["k": "{\"keys\":[]}"])
+        for none in ["{}", "{\"keys\":null}", "{\"keys\":[{\"kty\":\"made-up\"}]}"] {
+            await #expect(throws: KeyError.self) {
+                try await verifier(["algorithms: [ES256], jwksFile: k"], files: ["k": none])
+            }
         }
         let short = TokenSigner.encoded(Array("short".utf8))
         await #expect(throws: KeyError.self) {
@@ -124,6 +126,14 @@ struct SignatureTests {
                 ["algorithms: [HS256], jwksFile: k"],
                 files: ["k": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"\(short)\"}]}"])
         }
+    }
+
+    @Test("an empty set of keys is one: all were withdrawn, and each token is refused")
+    func withdrawn() async throws {
+        let signer = try await TokenSigner.make("HS256")
+        let verifier = try await verifier(["algorithms: [HS256], jwksFile: k"], files: ["k": "{\"keys\":[]}"])
+        #expect(verifier.fault(try signer.sign(good)) == .unknownSigningKey)
+        #expect(verifier.withdrawn == ["k"])
     }
 
     @Test("a set of keys: by kid, bound to its alg, unknown kinds skipped")

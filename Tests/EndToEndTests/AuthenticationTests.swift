@@ -408,9 +408,17 @@ struct AuthenticationTests {
             _ = try directory.write("{\"keys\":[", to: "jwks.json")
             try eventually("it says that the file is broken") { node.log.contains("signing keys stay as they were") }
             #expect(try status(0) == 200)
+            // The reason is told when it is another, and not each time.
+            _ = unsafe unlink(path)
+            try eventually("it says that the file is gone") { node.log.contains("jwks.json cannot be read") }
+            #expect(node.log.split(separator: "\n").count { $0.contains("signing keys stay as they were") } == 2)
+            #expect(try status(0) == 200)
             _ = try directory.write(set(1), to: "jwks.json")
             try eventually("the new key counts") { try status(1) == 200 }
             try eventually("the old one does not") { try status(0) == 401 }
+            _ = try directory.write("{\"keys\":[]}", to: "jwks.json")
+            try eventually("all keys are withdrawn") { try status(1) == 401 }
+            try eventually("that is told") { node.log.contains("sets of signing keys are empty") }
         }
     }
 
