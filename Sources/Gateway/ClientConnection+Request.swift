@@ -163,7 +163,7 @@ extension ClientConnection: LimitRequester {
         if let limiter = worker.limiter {
             decision = limiter.check(SubjectKey(client), requester: self, token: exchange)
         } else if let store = worker.tokenBuckets {
-            decision = .decided(store.take(SubjectKey(client), at: loop.now))
+            decision = .decided(store.take(SubjectKey(client), at: SystemClock.monotonic()))
         } else {
             dispatch(lane)
             return

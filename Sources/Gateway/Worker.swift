@@ -123,7 +123,7 @@ final class Worker: ListenerHandler, WakeHandler {
     // MARK: Limits in memory
 
     func takeHere(_ store: TokenBucketStore) -> PolicyReport {
-        store.take(all: subjects, costs: costs, leases: heldHere, at: loop.now)
+        store.take(all: subjects, costs: costs, leases: heldHere, at: SystemClock.monotonic())
     }
 
     /// A request has ended that counted as one that runs.

@@ -8,7 +8,8 @@ extension LimiterContext {
     ///
     /// The bucket holds twice the limit and fills with twice the limit a window. Whoever stays within the limit never
     /// meets it: a window admits at most its limit at once and as much again in each further window. And whoever hammers
-    /// is let through to Redis twice as often as there is room, so that none of it is lost.
+    /// is let through to Redis twice as often as there is room, so that none of it is lost. The time may be that of the
+    /// turn: what is missing of it is missing of the second limit, and that lasts for half a window.
     func localRefusal(_ subjects: [SubjectKey], _ costs: [UInt16], at now: MonotonicTime) -> PolicyReport {
         var report = PolicyReport()
         guard let localPass else { return report }

@@ -64,6 +64,9 @@ extension [UInt16] {
 
 /// The buckets of all clients of a node, shared by its workers. Clients whose bucket is full again are forgotten bit by
 /// bit.
+///
+/// Each decision asks for the time under the lock of its bucket, so that no two take tokens out of order: a bucket that
+/// fills within nanoseconds would refuse whoever shares a reading with another, or comes with an older one.
 package final class TokenBucketStore: Sendable {
     private final class Shard: Sendable {
         let table: Mutex<SubjectTable<TokenBucket>>
@@ -134,15 +137,17 @@ package final class TokenBucketStore: Sendable {
     ///   - subjects: 1...`PolicyReport.countMax`, each of another policy.
     ///   - costs: what each of them takes; empty for 1.
     ///   - leases: the worker's, for policies that count requests at once.
+    ///   - now: read for each policy.
     package func take(
-        all subjects: [SubjectKey], costs: [UInt16] = [], leases: LeaseKeeper? = nil, at now: MonotonicTime
+        all subjects: [SubjectKey], costs: [UInt16] = [], leases: LeaseKeeper? = nil,
+        at now: @autoclosure () -> MonotonicTime
     ) -> PolicyReport {
         var report = PolicyReport()
         for index in subjects.indices {
             let subject = subjects[index]
             let isShadow = policies[Int(subject.policy)].mode == .shadow
             let cost = costs.cost(index)
-            let verdict = take(anyOf: subject, cost: cost, at: now)
+            let verdict = take(anyOf: subject, cost: cost, at: now())
             report.add(verdict, of: subject.policy, isShadow: isShadow, cost: cost)
         }
         for index in 0..<report.count {
@@ -152,16 +157,18 @@ package final class TokenBucketStore: Sendable {
                     let cost = costs.cost(index)
                     if isLeased { held.remove(subjects[index]) } else { giveBack(subjects[index], cost: cost) }
                 } else if isLeased, let leases {
-                    report.lease = leases.begin(subjects[index], name: 0, next: report.lease, at: now)
+                    report.lease = leases.begin(subjects[index], name: 0, next: report.lease, at: now())
                 }
             }
         }
         return report
     }
 
-    private func take(anyOf subject: SubjectKey, cost: UInt16, at now: MonotonicTime) -> Verdict {
+    private func take(
+        anyOf subject: SubjectKey, cost: UInt16, at now: @autoclosure () -> MonotonicTime
+    ) -> Verdict {
         let policy = policies[Int(subject.policy)]
-        guard policy.form == .leases else { return take(subject, cost: cost, at: now) }
+        guard policy.form == .leases else { return take(subject, cost: cost, at: now()) }
         let verdict = held.admit(subject, share: policy.limit)
         policyCounts[Int(subject.policy)].count(verdict, by: .bucket)
         return verdict
@@ -201,16 +208,21 @@ package final class TokenBucketStore: Sendable {
     }
 
     /// Decides a request.
-    package func take(_ subject: SubjectKey, cost: UInt16 = 1, at now: MonotonicTime) -> Verdict {
-        let verdict = decide(subject, cost: cost, at: now)
+    package func take(
+        _ subject: SubjectKey, cost: UInt16 = 1, at now: @autoclosure () -> MonotonicTime
+    ) -> Verdict {
+        let verdict = decide(subject, cost: cost, at: now())
         policyCounts[Int(subject.policy)].count(verdict, by: .bucket)
         return verdict
     }
 
-    private func decide(_ subject: SubjectKey, cost: UInt16, at now: MonotonicTime) -> Verdict {
+    private func decide(
+        _ subject: SubjectKey, cost: UInt16, at time: @autoclosure () -> MonotonicTime
+    ) -> Verdict {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
         let rate = rates[Int(subject.policy)]
         return shard.table.withLock { table in
+            let now = time()
             _ = table.sweep { $0.isFull(at: now) }
             if let place = table.find(subject) { return table[place].take(cost, at: now, rate) }
             // A new client pays for the others' going, so that the table is swept faster than it fills.

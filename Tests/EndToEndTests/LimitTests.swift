@@ -54,6 +54,22 @@ struct LimitTests {
         }
     }
 
+    @Test("a rate that nobody can reach refuses nobody, however many ask at once")
+    func unreachable() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = Self.file(backend, "requestsPerSecond: 1000000000, burstSize: 10")
+            file.workers = "2"
+            let node = try scene.node(file)
+            let clients = try (0..<100).map { _ in try node.connect() }
+            for _ in 0..<5 {
+                for client in clients { try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n") }
+                let statuses = try clients.map { try $0.readResponse().status }
+                #expect(statuses.allSatisfy { $0 == 200 }, "\(statuses.count { $0 == 429 }) of 100 refused")
+            }
+        }
+    }
+
     @Test("over two nodes and one Redis, no second holds more than the limit, and refused requests consume nothing")
     func window() throws {
         try Scene.play { scene in

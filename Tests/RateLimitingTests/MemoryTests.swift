@@ -108,6 +108,22 @@ struct TokenBucketTests {
     }
 }
 
+extension TokenBucketTests {
+    @Test("a bucket that fills faster than anybody can ask refuses nobody, whichever threads ask")
+    func fasterThanAnybody() {
+        let store = TokenBucketStore(
+            Policy(name: "default", limit: 1_000_000_000, window: .seconds(1), burst: 1), seed: 1)
+        let threads = (0..<4).map { _ in
+            OSThread(name: "asks") {
+                for _ in 0..<20_000 { _ = store.take(subject(1), at: SystemClock.monotonic()) }
+            }
+        }
+        for thread in threads { thread.join() }
+        #expect(store.policyCounts[0].admitted == 80_000)
+        #expect(store.policyCounts[0].refused == 0)
+    }
+}
+
 @Suite("The memory of admissions")
 struct AdmissionMemoryTests {
     private static let window = TimeSpan.seconds(1)
