@@ -111,6 +111,11 @@ extension ClientConnection: LimitRequester {
                 return
             }
         }
+        // What is here of a body is looked at before a backend hears of the request: it may act on the head alone.
+        if requestChunked, let violation = request.violation(in: bytes, from: head.length) {
+            refuse(.malformed(violation), keepAlive: false)
+            return
+        }
         if node.authenticates {
             guard identify(head, bytes, index, hiddenKey) else { return }
             if caller != nil, transformed != nil { renewLines(head, bytes) }

@@ -98,6 +98,20 @@ package struct BodyDecoder: Sendable {
         }
     }
 
+    /// The rule that the body breaks in the bytes from `offset` on, as far as they are known. Nothing is read by that.
+    @inline(never)
+    package func violation(in bytes: Span<UInt8>, from offset: Int) -> Violation? {
+        var ahead = self
+        var offset = offset
+        while true {
+            switch ahead.next(bytes, at: offset) {
+            case .data(let range): offset = range.upperBound
+            case .needMore, .end: return nil
+            case .malformed(let violation): return violation
+            }
+        }
+    }
+
     private mutating func count(_ event: BodyEvent) -> BodyEvent {
         guard case .data(let range) = event else { return event }
         received = saturatingAdd(received, Int64(range.count))

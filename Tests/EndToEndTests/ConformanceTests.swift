@@ -212,6 +212,8 @@ struct ConformanceTests {
     }
 
     private static let health = "active: false, failures: 1000"
+    /// What is shorter and sent in one piece is received in one.
+    private static let atOnceMax = 16 << 10
 
     private static func run(
         _ row: Conformance, _ cuts: Cuts, _ node: SluiceNode, _ backend: ScriptedBackend, _ added: Added,
@@ -230,6 +232,10 @@ struct ConformanceTests {
             // What arrived before the refusal may have left for the backend, in part or not at all.
             let got = backend.received
             #expect(added.fill(forwarded).starts(with: got), "\(label): the backend got \(text(got))")
+            // Nothing, where all of it arrived at once.
+            if cuts == .none, row.request.utf8.count < atOnceMax {
+                #expect(got.isEmpty, "\(label): the backend got \(text(got))")
+            }
         } else if let forwarded = row.forwarded {
             let wanted = added.fill(forwarded)
             // In pieces, chunks are cut as they came: what they carry counts.
