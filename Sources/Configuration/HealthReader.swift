@@ -23,9 +23,11 @@ extension Configuration.Health {
             because: "belongs to the connection, and probes have no body")
         expect = Self.expect(map)
         expectBody = map.read("expectBody", default: nil) { text throws(Invalid) in try Self.text(text) }
-        interval = span("interval", Defaults.interval)
-        warningInterval = span("warningInterval", Defaults.warningInterval)
-        downInterval = span("downInterval", Defaults.downInterval)
+        let interval = span("interval", Defaults.interval)
+        self.interval = interval
+        // Whoever wants to know soon wants it no less when something is amiss.
+        warningInterval = span("warningInterval", min(Defaults.warningInterval, interval))
+        downInterval = span("downInterval", min(Defaults.downInterval, interval))
         timeout = span("timeout", Defaults.probeTimeout)
         failures = streak("failures", Defaults.failures)
         successes = streak("successes", Defaults.successes)

@@ -85,6 +85,19 @@ struct KeyTests {
         #expect(health.failureShare == nil)
     }
 
+    @Test("where all is well and it is looked at more often than by default, it is when something is amiss")
+    func intervalsFollow() throws {
+        for (given, warning, down) in [
+            ("500ms", TimeSpan.milliseconds(500), TimeSpan.milliseconds(500)), ("7s", .seconds(7), .seconds(5)),
+            ("60s", .seconds(10), .seconds(5)), ("1s, warningInterval: 3s", .seconds(3), .seconds(1)),
+            ("1s, downInterval: 4s", .seconds(1), .seconds(4)),
+        ] {
+            let health = try parse(file(service: "    health: {interval: \(given)}")).services[0].health
+            #expect(health.warningInterval == warning, "\(given)")
+            #expect(health.downInterval == down, "\(given)")
+        }
+    }
+
     @Test("every key of the gateway reaches its property")
     func gatewayKeys() throws {
         let gateway = try parse(
