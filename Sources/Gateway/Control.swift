@@ -413,25 +413,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     private func resolveAgain() {
         resolveTimer.schedule(after: DataPathLimits.resolveInterval)
         for backend in node.services.flatMap(\.backends) where IPAddress(backend.host) == nil {
-            // A name server that does not answer must not gather questions.
-            guard !backend.isResolving.exchange(true, ordering: .relaxed) else { continue }
-            resolver.resolve(backend.host) { [logger] answer in
-                switch answer {
-                case .success(let addresses):
-                    _ = backend.replaceAddresses(addresses)
-                    if backend.isNameless.exchange(false, ordering: .relaxed) {
-                        logger.notice("\(backend.host) resolves again")
-                    }
-                // A name that cannot be resolved now keeps the addresses it had.
-                case .failure(let error):
-                    if !backend.isNameless.exchange(true, ordering: .relaxed) {
-                        logger.warning(
-                            "\(backend.host) does not resolve, its last addresses stay",
-                            metadata: ["reason": "\(error.reason)"])
-                    }
-                }
-                backend.isResolving.store(false, ordering: .relaxed)
-            }
+            backend.resolve(by: resolver, logger)
         }
     }
 

@@ -69,7 +69,7 @@ package final class Node: Sendable {
     /// Below this a busy node soon runs out of descriptors.
     private static let descriptorsComfortable = 4096
 
-    /// Opens all sockets and resolves all names; no traffic yet.
+    /// Opens all sockets and asks for all names; no traffic yet.
     ///
     /// - Parameters:
     ///   - source: where a reload reads the configuration again.
@@ -141,7 +141,7 @@ package final class Node: Sendable {
             status.hash = Self.hash(of: text)
             status.source = source?.path ?? ""
         }
-        resolveBackends(of: generation, logger)
+        resolveBackends(of: generation, logger, patience: Self.namePatience)
         announce(generation, descriptors, logger)
     }
 
@@ -257,26 +257,6 @@ package final class Node: Sendable {
                 ? "another program listens there: stop it, or choose another by --set \(key)=ADDRESS:PORT"
                 : error.reason
             throw NodeStartError(description: "cannot listen on \(wanted) (\(key)): \(remedy)")
-        }
-    }
-
-    /// The first addresses of all backends that have none, found at once and before any traffic.
-    func resolveBackends(of generation: Generation, _ logger: Logger) {
-        let backends = generation.context.services.flatMap(\.backends).filter { $0.addresses.isEmpty }
-        let done = Waiter()
-        let problems = Mutex<[String]>([])
-        for backend in backends {
-            basis.resolver.resolve(backend.host) { answer in
-                switch answer {
-                case .success(let addresses): _ = backend.replaceAddresses(addresses)
-                case .failure(let error): problems.withLock { $0.append(error.description) }
-                }
-                done.signal()
-            }
-        }
-        for _ in backends { done.wait() }
-        for problem in Set(problems.withLock { $0 }).sorted() {
-            logger.warning("a backend's name does not resolve; it is tried again", metadata: ["reason": "\(problem)"])
         }
     }
 

@@ -253,7 +253,34 @@ struct LoopTests {
             }
         }
         for _ in 0..<3 { done.wait() }
-        #expect(answers.withLock { $0 } == ["127.0.0.1 true", "localhost true", "failed no-such-host.invalid"])
+        let all = answers.withLock { $0.sorted() }
+        #expect(all == ["127.0.0.1 true", "failed no-such-host.invalid", "localhost true"])
+    }
+
+    @Test("a name that takes long to resolve holds up no other, and is looked up once for all who ask meanwhile")
+    func slowName() throws {
+        let (release, answered) = (Waiter(), Waiter())
+        let looked = Mutex(0)
+        let resolver = Resolver { host throws(ResolutionError) in
+            if host == "slow" {
+                looked.withLock { $0 += 1 }
+                release.wait()
+            }
+            return [.v4Loopback]
+        }
+        let log = Mutex<[String]>([])
+        for host in ["slow", "quick", "slow", "another", "127.0.0.1"] {
+            resolver.resolve(host) { _ in
+                log.withLock { $0.append(host) }
+                answered.signal()
+            }
+        }
+        for _ in 0..<3 { answered.wait() }
+        #expect(log.withLock { $0.sorted() } == ["127.0.0.1", "another", "quick"])
+        release.signal()
+        for _ in 0..<2 { answered.wait() }
+        #expect(log.withLock { $0.suffix(2) } == ["slow", "slow"])
+        #expect(looked.withLock { $0 } == 1)
     }
 }
 
