@@ -17,13 +17,17 @@ extension HealthMachine {
         }
     }
 
-    /// What the nodes agree on, or an operator has said.
+    /// What the nodes agree on, or an operator has said; for who cannot ask the others, what it has found itself.
     static func state(_ backend: Backend) -> BackendStatus.State {
         switch backend.word?.word {
         case .drain: .draining
         case .down: .down
         case .up: .up
-        case .auto, nil: backend.agreed == .down ? .down : .up
+        case .auto, nil:
+            switch (backend.agreed, backend.condition) {
+            case (.down, _), (_, .downHere): .down
+            case (.up, _), (.kept, _): .up
+            }
         }
     }
 

@@ -26,8 +26,9 @@ extension HealthMachine {
         }
         let votes = services[s].backends.map(\.votes)
         let agreed = HealthView.agree(votes, rules)
-        let conditions = HealthView.assess(
+        var conditions = HealthView.assess(
             votes, own: services[s].backends.map(\.monitor.standing), words: services[s].backends.map(\.word), rules)
+        if services[s].isCutOff { conditions = conditions.map(\.withoutTheOthers) }
         for b in services[s].backends.indices {
             let before = services[s].backends[b]
             services[s].backends[b].condition = conditions[b]

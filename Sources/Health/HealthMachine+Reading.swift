@@ -39,6 +39,7 @@ extension HealthMachine {
             }
         }
         services[s].isShared = true
+        services[s].isCutOff = false
         for b in services[s].backends.indices {
             services[s].backends[b].verdicts.found(present[b], butAlways: node)
             reconcile(s, b, field: own[services[s].backends[b].key.url], now, &removals, &actions)

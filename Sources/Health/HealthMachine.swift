@@ -5,7 +5,8 @@
 // truth: they are read after subscribing, and again every few seconds. Each node looks after its own fields: where a
 // field does not say what its author thinks (lost write, emptied server, an earlier run), the author writes it again.
 // While Redis is unreachable the node goes on with the view that it had, and probes for itself: its own evidence counts
-// beside the others' last words, which expire as they would if their authors fell silent.
+// beside the others' last words, which expire as they would if their authors fell silent. What it judges down by itself
+// is down then: there is nobody to ask.
 //
 // An earlier run's verdict under the same node id stays in force until this run has probed the backend itself;
 // otherwise each restart of a node would bring dead backends back for a moment.
@@ -65,6 +66,8 @@ package struct HealthMachine: Sendable {
         var backends: [Backend]
         /// The hash has been read since Redis was reached, so the others' verdicts are known.
         var isShared = false
+        /// Redis has been lost, and the hash has not been read since.
+        var isCutOff = false
         /// When the hash was last asked for.
         var readRequested = MonotonicTime(nanoseconds: .min)
         /// Since when fields of nodes that are not alive have been seen in the hash.
@@ -273,6 +276,7 @@ package struct HealthMachine: Sendable {
     ) {
         guard isJoined, let s = services.firstIndex(where: { $0.name == name }), !services[s].isShared else { return }
         services[s].isShared = true
+        services[s].isCutOff = false
         for b in services[s].backends.indices { renew(s, b, now, &actions) }
         evaluate(s, now, &actions)
     }
@@ -325,6 +329,7 @@ package struct HealthMachine: Sendable {
         nextReread = .distantFuture
         for s in services.indices {
             services[s].absentSince = [:]
+            services[s].isCutOff = true
             for b in services[s].backends.indices {
                 // From here on this node sees for itself, beginning with what the others condemned.
                 if services[s].backends[b].votes.down > 0 {

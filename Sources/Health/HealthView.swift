@@ -186,6 +186,8 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
     case downForAll(down: Int, live: Int)
     /// Only this node judges it down, or too few with it; this node does not use it.
     case avoidedHere(down: Int, live: Int)
+    /// The same while Redis is out of reach, so that nobody else is asked.
+    case downHere(down: Int, live: Int)
     /// It would be out by the evidence of traffic, but no backend of its service is left.
     case keptAsLast(down: Int, live: Int)
     /// The same, and as many of its service as may be are out already.
@@ -196,7 +198,7 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
     package var isAvailable: Bool {
         switch self {
         case .usable, .keptAsLast, .keptByShare: true
-        case .downForAll, .avoidedHere: false
+        case .downForAll, .avoidedHere, .downHere: false
         case .ordered(let word): word.word == .up
         }
     }
@@ -207,6 +209,8 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
         case .usable(let down, let live): "\(down) of \(live) nodes judge it down, too few for the quorum"
         case .downForAll(let down, let live): "\(down) of \(live) nodes judge it down"
         case .avoidedHere(let down, let live): "avoided by this node alone (\(down) of \(live) nodes judge it down)"
+        case .downHere(let down, let live):
+            "down by this node alone, since Redis is out of reach (\(down) of \(live) nodes judged it down, as last known)"
         case .keptAsLast(let down, let live):
             "kept as the last of its service (\(down) of \(live) nodes judge it down by failed requests)"
         case .keptByShare(let down, let live):
@@ -215,14 +219,20 @@ package enum BackendCondition: Equatable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The same for a node that cannot ask the others.
+    package var withoutTheOthers: BackendCondition {
+        if case .avoidedHere(let down, let live) = self { .downHere(down: down, live: live) } else { self }
+    }
+
     /// Whether two conditions differ by more than a count of votes.
     package func isSameKind(as other: BackendCondition) -> Bool {
         switch (self, other) {
-        case (.usable, .usable), (.downForAll, .downForAll), (.avoidedHere, .avoidedHere), (.keptAsLast, .keptAsLast),
-            (.keptByShare, .keptByShare):
+        case (.usable, .usable), (.downForAll, .downForAll), (.avoidedHere, .avoidedHere), (.downHere, .downHere),
+            (.keptAsLast, .keptAsLast), (.keptByShare, .keptByShare):
             true
         case (.ordered(let mine), .ordered(let theirs)): mine.word == theirs.word
-        case (.usable, _), (.downForAll, _), (.avoidedHere, _), (.keptAsLast, _), (.keptByShare, _), (.ordered, _):
+        case (.usable, _), (.downForAll, _), (.avoidedHere, _), (.downHere, _), (.keptAsLast, _), (.keptByShare, _),
+            (.ordered, _):
             false
         }
     }

@@ -53,6 +53,39 @@ private let second = Watched.second
         #expect(status.votes.map { "\($0.node) \($0.vote)" } == ["me down", "x up", "y up"])
     }
 
+    @Test("while Redis is out of reach, what a node finds down is down, until it finds it up or can ask the others")
+    func alone() {
+        var rig = MachineRig()
+        rig.join(live: ["x", "y"])
+        rig.pass(.seconds(5))
+        rig.give { $0.redisLost(at: $1, into: &$2) }
+        rig.pass(.seconds(100), firstIsDead)
+        #expect(!rig.isAvailable(first))
+        let status = rig.machine.listing[0]
+        #expect(status.state == .down)
+        #expect(status.reason.hasPrefix("down by this node alone, since Redis is out of reach (1 of 3 "))
+        #expect(rig.machine.listing[1].state == .up)
+        rig.pass(.seconds(100))
+        #expect(rig.isAvailable(first))
+        #expect(rig.machine.listing[0].state == .up)
+        rig.pass(.seconds(100), firstIsDead)
+        #expect(rig.machine.listing[0].state == .down)
+        rig.join(live: ["x", "y"])
+        #expect(!rig.isAvailable(first))
+        #expect(rig.machine.listing[0].state == .up)
+        #expect(rig.machine.listing[0].reason.hasPrefix("avoided by this node alone (1 of 3 "))
+    }
+
+    @Test("a node that has lost Redis when it avoided a backend alone calls it down")
+    func becomesAlone() {
+        var rig = MachineRig()
+        rig.join(live: ["x", "y"])
+        rig.pass(.seconds(100), firstIsDead)
+        #expect(rig.machine.listing[0].state == .up)
+        rig.give { $0.redisLost(at: $1, into: &$2) }
+        #expect(rig.machine.listing[0].state == .down)
+    }
+
     @Test("repeated, late and foreign news change nothing")
     func harmless() {
         var rig = MachineRig()
