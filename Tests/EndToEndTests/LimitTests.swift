@@ -121,6 +121,9 @@ struct LimitTests {
             let life = try #require(Int(try client("PTTL", key)))
             #expect(life > 0)
             #expect(life <= 11_000)
+            // README shows one, a moment after the last request.
+            let shown = readFile(sourceTree() + "/README.md").firstMatch(of: /PTTL .*\n\(integer\) ([0-9]+)/)
+            #expect(shown.flatMap { Int($0.1) }.map { (10_000...11_000).contains($0) && life > $0 - 5_000 } == true)
             // Every key of the limiter has an end.
             #expect(try client("KEYS", "rate_limit:*") == "['\(key)']")
         }
