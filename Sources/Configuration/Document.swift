@@ -28,6 +28,27 @@ struct Value {
     var content: Content
     var origin: Origin
 
+    /// Of a list. Overrides that number what was not there (`trustedProxies.0`, `trustedProxies.1`) make a mapping, since
+    /// they do not know what it is to be; in the place of a list it is one.
+    var elements: [Value]? {
+        switch content {
+        case .sequence(let elements): return elements
+        case .mapping(let entries):
+            guard case .override = origin, !entries.isEmpty,
+                entries.enumerated().allSatisfy({ $0.element.key == "\($0.offset)" })
+            else { return nil }
+            return entries.map(\.value)
+        case .scalar, .null, .invalid: return nil
+        }
+    }
+
+    var isSection: Bool {
+        switch content {
+        case .mapping, .sequence: true
+        case .scalar, .null, .invalid: false
+        }
+    }
+
     /// What it is, for errors.
     var kind: String {
         switch content {

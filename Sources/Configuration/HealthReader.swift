@@ -79,7 +79,7 @@ extension Configuration.Health {
     private static func expect(_ map: MappingReader) -> StatusSet {
         guard let value = map.take("expect") else { return Defaults.expect }
         let path = map.path(of: "expect")
-        guard case .sequence(let elements) = value.content else {
+        guard let elements = value.elements else {
             return map.scalar(value, path: path, statuses).map { StatusSet(ranges: [$0]) } ?? Defaults.expect
         }
         if elements.isEmpty { map.report("an empty list; write at least one status, such as 200", at: "expect") }

@@ -104,14 +104,15 @@ final class MappingReader {
     func takeList(_ key: String, max: Int) -> [(value: Value, path: String)]? {
         guard let value = take(key) else { return nil }
         let path = path(of: key)
-        switch value.content {
-        case .sequence(let elements):
+        if let elements = value.elements {
             if elements.count > max {
                 diagnostics.report("\(elements.count) elements; at most \(max)", at: value.origin, key: path)
                 return nil
             }
             return elements.enumerated().map { ($0.element, "\(path)[\($0.offset)]") }
-        case .scalar, .mapping, .null:
+        }
+        switch value.content {
+        case .sequence, .scalar, .mapping, .null:
             diagnostics.report("must be a list, not \(value.kind); write [a, b]", at: value.origin, key: path)
             return nil
         case .invalid:

@@ -81,6 +81,9 @@ struct Override {
             let written = try write(new, into: &entries[at].value, steps.dropFirst(), path: inner)
             target.content = .mapping(entries)
             return written
+        case .sequence(let elements) where elements.isEmpty && step == "0":
+            target = Value(content: .null, origin: new.origin)
+            return try write(new, into: &target, steps, path: path)
         case .sequence(var elements):
             let at = try Self.index(of: step, in: elements, path: path)
             let written = try write(new, into: &elements[at], steps.dropFirst(), path: "\(path)[\(at)]")

@@ -33,6 +33,17 @@ struct OverrideTests {
         #expect(services.map(\.strategy) == [.leastConnections, .roundRobin])
     }
 
+    @Test("elements of a list that is empty, or nowhere, are numbered from 0")
+    func newLists() throws {
+        let overrides = ["gateway.trustedProxies.0=10.0.0.0/8", "gateway.trustedProxies[1]=127.0.0.1/32"]
+        for text in [Self.text, Self.text.replacing("timeout: 30", with: "trustedProxies: []")] {
+            #expect(try parse(text, overrides).gateway.trustedProxies.count == 2)
+            #expect(errors(text, ["gateway.trustedProxies.1=10.0.0.0/8"]).count == 1)
+        }
+        let health = try parse(Self.text, ["services[a.b].health.expect.0=204"]).services[1].health
+        #expect(health.expect.contains(204) && !health.expect.contains(200))
+    }
+
     @Test("a name with a dot stands in brackets")
     func dottedName() throws {
         let services = try parse(Self.text, ["services[a.b].path=/c"]).services
