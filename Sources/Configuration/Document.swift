@@ -196,35 +196,39 @@ enum Document {
         }
     }
 
-    /// Counts everything that could be an alias, in comments and strings too: only YAML's own lexer knows better, and
-    /// it runs too late to save us.
+    /// Counts everything that could be an alias of something in the text, in comments and strings too: only YAML's own
+    /// lexer knows better, and it runs too late to save us. An alias of nothing ends its work.
     private static func checkAliases(of text: String) throws(Failure) {
-        var line = 1
-        var column = 1
-        var count = 0
-        var afterStar = false
-        for byte in text.utf8 {
-            let isName: Bool =
-                switch byte {
-                case 0x30...0x39, 0x41...0x5a, 0x61...0x7a, UInt8(ascii: "_"), UInt8(ascii: "-"): true
-                default: false
-                }
-            if afterStar && isName {
-                count += 1
-                if count > Bounds.aliasesMax {
-                    throw Failure(
-                        origin: .file(line: line, column: max(1, column - 1)),
-                        message: "more than \(Bounds.aliasesMax) YAML aliases (`*name`, also counted in comments and "
-                            + "strings); write the values out")
-                }
-            }
-            afterStar = byte == UInt8(ascii: "*")
-            if byte == 0x0a {
-                line += 1
-                column = 1
-            } else if byte & 0xc0 != 0x80 {
-                column += 1
-            }
+        var aliases = names(behind: "*", in: text)
+        guard aliases.count > Bounds.aliasesMax else { return }
+        let anchors = Set(names(behind: "&", in: text))
+        aliases.removeAll { !anchors.contains($0) }
+        guard aliases.count > Bounds.aliasesMax else { return }
+        let before = text.unicodeScalars[..<aliases[Bounds.aliasesMax].startIndex]
+            .split(separator: "\n", omittingEmptySubsequences: false)
+        throw Failure(
+            origin: .file(line: before.count, column: max(1, before.last?.count ?? 1)),
+            message: "more than \(Bounds.aliasesMax) YAML aliases (`*name` where `&name` stands too); "
+                + "write the values out")
+    }
+
+    /// The names of aliases or anchors, as YAML takes them.
+    private static func names(behind sign: Unicode.Scalar, in text: String) -> [Substring] {
+        let scalars = text.unicodeScalars
+        var names: [Substring] = []
+        var index = scalars.startIndex
+        while let found = scalars[index...].firstIndex(of: sign) {
+            let start = scalars.index(after: found)
+            index = scalars[start...].firstIndex { !isAnchorName($0) } ?? scalars.endIndex
+            if index > start { names.append(text[start..<index]) }
+        }
+        return names
+    }
+
+    private static func isAnchorName(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar {
+        case "0"..."9", "A"..."Z", "a"..."z", "_", "-": true
+        default: false
         }
     }
 
