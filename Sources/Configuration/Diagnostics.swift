@@ -6,11 +6,36 @@ final class Diagnostics {
     /// Who wants to know what is read, and from where.
     let log: SettingsLog?
     private var found: [(rank: (Int, Int, Int), error: ConfigurationError)] = []
+    /// Errors that stay whatever a further reading finds.
+    private var lasting = 0
+    /// Sections under a wrong name, by its place, and the name that was meant.
+    private(set) var misspelt: [Origin: String] = [:]
 
     init(file: String, overrides: [Override], log: SettingsLog? = nil) {
         self.file = file
         self.overrides = overrides
         self.log = log
+    }
+
+    /// What is found from now on is found again by another reading.
+    func beginReading() { lasting = found.count }
+
+    /// A section whose name nobody knows.
+    func reportMisspelt(_ message: String, at origin: Origin, key: String, meant: String) {
+        report(message, at: origin, key: key)
+        guard case .file = origin, misspelt[origin] == nil, let error = found.popLast() else { return }
+        misspelt[origin] = meant
+        found.insert(error, at: lasting)
+        lasting += 1
+    }
+
+    /// For the reading of what the misspelt sections hold; `nil` where there are none.
+    func forMisspelt() -> Diagnostics? {
+        if misspelt.isEmpty { return nil }
+        let next = Diagnostics(file: file, overrides: overrides, log: log)
+        next.found = Array(found.prefix(lasting))
+        next.lasting = lasting
+        return next
     }
 
     func note(_ path: String, _ text: String, at origin: Origin) {

@@ -7,7 +7,7 @@
 import Yams
 
 /// Where a value was written.
-enum Origin {
+enum Origin: Hashable {
     case file(line: Int, column: Int)
     /// The index of the override.
     case override(Int)
@@ -62,7 +62,7 @@ struct Value {
 }
 
 struct Entry {
-    let key: String
+    var key: String
     let origin: Origin
     var value: Value
 }
@@ -75,22 +75,38 @@ enum Document {
     }
 
     static func parse(_ text: String) throws(Failure) -> Value {
+        var repeated: [Failure] = []
+        let value = try parse(text, repeated: &repeated)
+        if let first = repeated.first { throw first }
+        return value
+    }
+
+    /// The same of a text in which keys stand more than once: these are told, and the rest is read.
+    static func parse(_ text: String, repeated: inout [Failure]) throws(Failure) -> Value {
         try checkScalars(of: text)
         try checkAliases(of: text)
-        let root: Node?
-        do {
-            root = try Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot()
-        } catch let error as YamlError {
-            throw failure(error)
-        } catch {
-            throw Failure(origin: .file(line: 1, column: 1), message: "the file can not be read as YAML: \(error)")
+        var keys = RepeatedKeys(text)
+        while true {
+            do {
+                guard let root = try Parser(yaml: keys.text, resolver: .basic, encoding: .utf8).singleRoot() else {
+                    throw Failure(
+                        origin: .file(line: 1, column: 1), message: "the file is empty; it needs at least one service")
+                }
+                var nodes = 0
+                return try convert(root, depth: 0, nodes: &nodes, keys)
+            } catch let failure as Failure {
+                throw failure
+            } catch YamlError.duplicatedKeysInMapping(let names, let context) {
+                let name = names.first ?? ""
+                let found = failure(repeating: name, at: context.mark)
+                guard keys.rename(name, line: context.mark.line, column: context.mark.column) else { throw found }
+                repeated.append(found)
+            } catch let error as YamlError {
+                throw failure(error)
+            } catch {
+                throw Failure(origin: .file(line: 1, column: 1), message: "the file can not be read as YAML: \(error)")
+            }
         }
-        guard let root else {
-            throw Failure(
-                origin: .file(line: 1, column: 1), message: "the file is empty; it needs at least one service")
-        }
-        var nodes = 0
-        return try convert(root, depth: 0, nodes: &nodes)
     }
 
     /// The value of an override: a YAML scalar or flow collection; text that is no YAML (`[::1]:8080`) is itself.
@@ -108,7 +124,7 @@ enum Document {
         }
         var nodes = 0
         do throws(Failure) {
-            return relocated(try convert(node, depth: 0, nodes: &nodes), to: origin)
+            return relocated(try convert(node, depth: 0, nodes: &nodes, RepeatedKeys("")), to: origin)
         } catch {
             throw Failure(origin: origin, message: error.message)
         }
@@ -125,7 +141,9 @@ enum Document {
         return Value(content: content, origin: origin)
     }
 
-    private static func convert(_ node: Node, depth: Int, nodes: inout Int) throws(Failure) -> Value {
+    private static func convert(
+        _ node: Node, depth: Int, nodes: inout Int, _ keys: RepeatedKeys
+    ) throws(Failure) -> Value {
         let mark = node.mark
         let origin = Origin.file(line: mark?.line ?? 1, column: mark?.column ?? 1)
         nodes += 1
@@ -147,7 +165,7 @@ enum Document {
         case .sequence(let sequence):
             var elements: [Value] = []
             for element in sequence {
-                elements.append(try convert(element, depth: depth + 1, nodes: &nodes))
+                elements.append(try convert(element, depth: depth + 1, nodes: &nodes, keys))
             }
             return Value(content: .sequence(elements), origin: origin)
         case .mapping(let mapping):
@@ -161,9 +179,9 @@ enum Document {
                 entries.append(
                     Entry(
                         key: name.string, origin: place,
-                        value: try convert(value, depth: depth + 1, nodes: &nodes)))
+                        value: try convert(value, depth: depth + 1, nodes: &nodes, keys)))
             }
-            return Value(content: .mapping(entries), origin: origin)
+            return Value(content: .mapping(keys.merged(entries)), origin: origin)
         case .alias:
             throw Failure(origin: origin, message: "an alias without its anchor")
         }
@@ -232,6 +250,12 @@ enum Document {
         }
     }
 
+    private static func failure(repeating name: String, at mark: Mark) -> Failure {
+        Failure(
+            origin: .file(line: max(1, mark.line), column: max(1, mark.column)),
+            message: "\(quoted(name)) stands again below in this mapping; keep one")
+    }
+
     private static func failure(_ error: YamlError) -> Failure {
         func at(_ mark: Mark, _ message: String) -> Failure {
             Failure(origin: .file(line: max(1, mark.line), column: max(1, mark.column)), message: message)
@@ -245,12 +269,8 @@ enum Document {
             return syntax(context, problem, mark)
         case .composer(_, let problem, let mark, _):
             return at(mark, "not valid YAML: \(problem)")
-        case .duplicatedKeysInMapping(let duplicates, let context):
-            let names = duplicates.prefix(10).map { quoted($0) }.joined(separator: ", ")
-            return at(
-                context.mark,
-                "\(names) \(duplicates.count == 1 ? "stands" : "stand") more than once in this mapping, first here; "
-                    + "keep one")
+        case .duplicatedKeysInMapping(let names, let context):
+            return failure(repeating: names.first ?? "", at: context.mark)
         case .reader(let problem, _, _, _), .writer(let problem), .emitter(let problem), .representer(let problem):
             return Failure(origin: .file(line: 1, column: 1), message: "not valid YAML: \(problem)")
         case .no, .memory, .dataCouldNotBeDecoded:

@@ -14,6 +14,10 @@ enum Bounds {
     /// The YAML library hashes a mapping's keys, and a key built of aliases of aliases costs exponential time before
     /// we see any of it. n aliases expand to at most 3^(n/3) copies: 243 for 16.
     static let aliasesMax = 16
+    /// Keys that stand twice and are all told at once: each costs another reading of the text.
+    static let repeatedKeysMax = 20
+    /// Readings of a text whose sections are misspelt, each of which may show more of them within.
+    static let rereadingsMax = 8
     /// Sentinels or servers of a cluster to begin with.
     static let redisAddresses = 32
     /// Beyond this a screen of errors helps nobody.

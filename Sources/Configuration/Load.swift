@@ -32,11 +32,12 @@ extension Configuration {
             }
         }
         var root: Value
+        var repeated: [Document.Failure] = []
         do throws(Document.Failure) {
-            root = try Document.parse(text)
+            root = try Document.parse(text, repeated: &repeated)
         } catch {
             let diagnostics = Diagnostics(file: file, overrides: [])
-            diagnostics.report(error.message, at: error.origin)
+            for failure in repeated + [error] { diagnostics.report(failure.message, at: failure.origin) }
             throw ConfigurationErrors(diagnostics.errors + errors)
         }
         for index in parsed.indices {
@@ -47,12 +48,37 @@ extension Configuration {
                 errors.append(ConfigurationError(place: place, key: nil, message: error.message))
             }
         }
-        let diagnostics = Diagnostics(file: file, overrides: parsed, log: log)
+        var diagnostics = Diagnostics(file: file, overrides: parsed, log: log)
+        for failure in repeated { diagnostics.report(failure.message, at: failure.origin) }
         expandVariables(in: &root, path: "", environment, diagnostics)
-        let configuration = Configuration(MappingReader(root, path: "", diagnostics: diagnostics))
+        diagnostics.beginReading()
+        var configuration = Configuration(MappingReader(root, path: "", diagnostics: diagnostics))
+        // What stands in a misspelt section is checked as what was meant.
+        var rereadings = 0
+        while let next = diagnostics.forMisspelt(), rereadings < Bounds.rereadingsMax {
+            rereadings += 1
+            rename(diagnostics.misspelt, in: &root)
+            diagnostics = next
+            configuration = Configuration(MappingReader(root, path: "", diagnostics: diagnostics))
+        }
         errors = diagnostics.errors + errors
         guard errors.isEmpty else { throw ConfigurationErrors(errors) }
         return configuration
+    }
+
+    private static func rename(_ meant: [Origin: String], in value: inout Value) {
+        switch value.content {
+        case .sequence(var elements):
+            for index in elements.indices { rename(meant, in: &elements[index]) }
+            value.content = .sequence(elements)
+        case .mapping(var entries):
+            for index in entries.indices {
+                if let name = meant[entries[index].origin] { entries[index].key = name }
+                rename(meant, in: &entries[index].value)
+            }
+            value.content = .mapping(entries)
+        case .scalar, .null, .invalid: return
+        }
     }
 
     private static func expandVariables(

@@ -161,16 +161,22 @@ final class MappingReader {
 
     /// Reports every key that nobody asked for.
     func finish() {
+        var meant: Set<String> = []
         for entry in entries where !asked.contains(entry.key) {
+            let path = path(of: pathStep(entry.key))
             let remedy: String
             if entry.key == "<<" {
                 remedy = "merge keys are not supported; write the keys out"
             } else if let near = suggestion(for: entry.key, among: asked) {
-                remedy = "unknown key (did you mean \(path(of: near))?)"
+                remedy = "unknown key (did you mean \(self.path(of: near))?)"
+                if entry.value.isSection, meant.insert(near).inserted, !entries.contains(where: { $0.key == near }) {
+                    diagnostics.reportMisspelt(remedy, at: entry.origin, key: path, meant: near)
+                    continue
+                }
             } else {
                 remedy = "unknown key; known here: \(asked.joined(separator: ", "))"
             }
-            diagnostics.report(remedy, at: entry.origin, key: path(of: pathStep(entry.key)))
+            diagnostics.report(remedy, at: entry.origin, key: path)
         }
     }
 }

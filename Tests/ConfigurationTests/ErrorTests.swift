@@ -475,11 +475,7 @@ struct ErrorTests {
             ),
             Row("a: *b", "f:1:4: not valid YAML: found undefined alias"),
             Row("a: 1\n--- \nb: 2", "f:2:1: not valid YAML: but found another document"),
-            Row("a: 1\na: 2", "f:1:1: `a` stands more than once in this mapping, first here; keep one"),
-            Row(
-                "a: {b: 1, c: 2, \"b\": 3, c: 4}",
-                "f:1:5: `b`, `c` stand more than once in this mapping, first here; keep one"
-            ),
+            Row("a: 1\na: 2", "f:1:1: `a` stands again below in this mapping; keep one"),
             Row("? [a]\n: 1", "f:1:3: a key must be a name, not a list or a mapping"),
             Row("a: \"x\u{1}\"", "f:1:6: the character U+0001 is not allowed in YAML"),
             Row("a: 1\n\tb: 2", "f:2:1: not valid YAML: found a tab character that violates indentation"),
@@ -489,6 +485,59 @@ struct ErrorTests {
         ])
     func syntax(_ row: Row) {
         #expect(errors(row.text).joined(separator: "\n").hasPrefix(row.expected), "\(errors(row.text))")
+    }
+
+    @Test("keys that stand twice hide no other error, nor what they hold")
+    func repeatedKeys() {
+        let text = """
+            gateway: {port: ":1", prot: 2}
+            services:
+              - {name: a, path: b, instances: [], path: /c}
+            "gateway": {timeout: x, port: ":2"}
+            rateLimit: {burstSize: 1, burstSize: 2, burstSize: 3}
+            """
+        #expect(
+            errors(text) == [
+                "f:1:1: `gateway` stands again below in this mapping; keep one",
+                "f:1:23: gateway.prot: unknown key (did you mean gateway.port?)",
+                "f:3:15: `path` stands again below in this mapping; keep one",
+                "f:3:35: services[0].instances: an empty list; add at least one URL, such as http://localhost:8081",
+                "f:4:22: gateway.timeout: `x` is not a duration; write a number and a unit, such as 500ms, 30s, 5m or 1h",
+                "f:5:13: `burstSize` stands again below in this mapping; keep one",
+                "f:5:27: `burstSize` stands again below in this mapping; keep one",
+                "f:5:52: rateLimit.burstSize: has no effect without requestsPerSecond; set that too, or remove this",
+            ])
+        #expect(
+            errors("a: {b: 1, c: 2, \"b\": 3, c: 4}").filter { $0.contains("stands") } == [
+                "f:1:5: `b` stands again below in this mapping; keep one",
+                "f:1:11: `c` stands again below in this mapping; keep one",
+            ])
+        // A key that is spelt in another way than it reads ends the search.
+        #expect(errors("{\"\\x61\": 1, a: 2}\nb: 3").count == 1)
+    }
+
+    @Test("what stands in a misspelt section is checked as what was meant")
+    func misspeltSections() {
+        let text = """
+            gatewai: {prot: 1, limitz: {headerBytes: x}}
+            servics:
+              - {name: a, path: /a, instances: ["http://h:1"], helth: {interval: 1}}
+            ratelimit: {requestPerSecond: 1}
+            rate_limit: {burstSize: x}
+            """
+        #expect(
+            errors(text) == [
+                "f:1:1: gatewai: unknown key (did you mean gateway?)",
+                "f:1:11: gateway.prot: unknown key (did you mean gateway.port?)",
+                "f:1:20: gateway.limitz: unknown key (did you mean gateway.limits?)",
+                "f:1:42: gateway.limits.headerBytes: `x` is not a size; write bytes, or a number and a unit, such as 64KiB, 1MiB or 10MB",
+                "f:2:1: servics: unknown key (did you mean services?)",
+                "f:3:52: services[0].helth: unknown key (did you mean services[0].health?)",
+                "f:3:70: services[0].health.interval: `1` has no unit; write 1s or 1ms",
+                "f:4:1: ratelimit: unknown key (did you mean rateLimit?)",
+                "f:4:13: rateLimit.requestPerSecond: unknown key (did you mean rateLimit.requestsPerSecond?)",
+                "f:5:1: rate_limit: unknown key (did you mean rateLimit?)",
+            ])
     }
 
     @Test("columns count characters, not bytes")

@@ -90,6 +90,14 @@ struct HostileInputTests {
         #expect(thrown.errors.count == 100)
     }
 
+    @Test("thousands of keys in sections that stand twice, or are misspelt, end in errors as soon")
+    func sectionsTwice() {
+        let keys = (0..<20_000).map { "k\($0): {}" }.joined(separator: ", ")
+        #expect(errors("gateway: {\(keys)}\ngateway: {\(keys)}").count == 100)
+        let misspelt = (0..<20_000).compactMap { Unicode.Scalar(0x4e00 + $0) }.map { "gatewa\($0): {}" }
+        #expect(errors(misspelt.joined(separator: "\n")).count == 100)
+    }
+
     @Test("a service with too many backends, a file with too many services")
     func counts() {
         let instances = (0..<1_025).map { "http://h:\($0 + 1)" }.joined(separator: ", ")
