@@ -249,12 +249,19 @@ extension ClientConnection {
         _ cors: Configuration.CORS, _ origin: Range<Int>?, _ bytes: Span<UInt8>, to lines: inout ByteBuffer
     ) -> Bool {
         let isAny = cors.origins.contains { $0.isAny }
-        // Answers differ by origin, also those to requests that name none: a cache must not mix them up.
-        if !isAny { lines.append("Vary: Origin\r\n") }
-        guard let origin, cors.origins.contains(where: { $0.matches(bytes.extracting(origin)) }) else { return false }
-        lines.append("Access-Control-Allow-Origin: ")
-        if isAny { lines.append("*") } else { lines.append(bytes.extracting(origin)) }
-        lines.append("\r\n")
+        if isAny {
+            // All get the same, also who names no origin: a cache may hand that answer to a page.
+            lines.append("Access-Control-Allow-Origin: *\r\n")
+        } else {
+            // Answers differ by origin, also those to requests that name none: a cache must not mix them up.
+            lines.append("Vary: Origin\r\n")
+            guard let origin, cors.origins.contains(where: { $0.matches(bytes.extracting(origin)) }) else {
+                return false
+            }
+            lines.append("Access-Control-Allow-Origin: ")
+            lines.append(bytes.extracting(origin))
+            lines.append("\r\n")
+        }
         if cors.credentials { lines.append("Access-Control-Allow-Credentials: true\r\n") }
         if method != .options { lines.appendList("Access-Control-Expose-Headers: ", cors.expose) }
         return true

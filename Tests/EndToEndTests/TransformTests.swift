@@ -200,6 +200,23 @@ struct TransformTests {
         }
     }
 
+    @Test("where any origin may read, a cache can give the same answer to a page and to who names no origin")
+    func corsForAll() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend { exchange in
+                try exchange.answer("ok", fields: "Access-Control-Allow-Origin: https://a.example\r\nVary: Accept\r\n")
+                return .keep
+            }
+            let node = try scene.node(Self.file(backend, "cors: {origins: [\"*\"], expose: [X-C]}"))
+            for fields in ["", "Origin: https://a.example\r\n", "Origin: null\r\n"] {
+                let answer = try node.ask(fields: fields)
+                #expect(answer.values("Access-Control-Allow-Origin") == ["*"])
+                #expect(answer.values("Access-Control-Expose-Headers") == ["X-C"])
+                #expect(answer.values("Vary") == ["Accept"])
+            }
+        }
+    }
+
     @Test("maintenance answers everyone but its guests")
     func maintenance() throws {
         try Scene.play { scene in
