@@ -23,8 +23,12 @@ extension ClientConnection {
         let isAllowed = writeLines(exchange, head, bytes, origin)
         if settings.compression != nil {
             var accepted = AcceptEncoding()
-            for field in head.fields where Self.isNamed(bytes, field.name, "accept-encoding") {
-                accepted.read(bytes.extracting(field.value))
+            for field in head.fields {
+                if Self.isNamed(bytes, field.name, "accept-encoding") {
+                    accepted.read(bytes.extracting(field.value))
+                } else if Self.isNamed(bytes, field.name, "if-none-match") {
+                    for i in field.value { exchange.knownTags.append(bytes[i]) }
+                }
             }
             exchange.wantsGzip = accepted.wantsGzip && version == .http11
         }

@@ -49,6 +49,8 @@ final class TransformedExchange {
     /// The lines that its answer gets, whoever gives it.
     var lines: [UInt8] = []
     var wantsGzip = false
+    /// The tags of what the client has already (If-None-Match).
+    var knownTags: [UInt8] = []
     fileprivate(set) var gzip: GzipLease?
 
     init(_ transforms: ServiceTransforms) { self.transforms = transforms }

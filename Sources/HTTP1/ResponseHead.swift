@@ -30,6 +30,9 @@ package struct ResponseHead: Sendable {
 
     package init() {}
 
+    /// The length that is announced, also where no body follows, as behind a HEAD.
+    package var announcedLength: Int64? { if case .length(let length) = announced { length } else { nil } }
+
     /// Exchanges the fields, and with them their storage.
     package mutating func swapFields(_ other: inout HeaderFields) { swap(&fields, &other) }
 
