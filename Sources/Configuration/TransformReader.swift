@@ -57,6 +57,9 @@ extension Configuration.HeaderEdits {
             if Self.reserved.contains(folded) {
                 throw Invalid("\(quoted(text)) frames messages or is the gateway's own; it can not be changed")
             }
+            if side == .response, folded.hasPrefix("sec-websocket-") {
+                throw Invalid("\(quoted(text)) is the handshake's of a WebSocket; remove it here")
+            }
             if cors, folded.hasPrefix("access-control-") {
                 throw Invalid("\(quoted(text)) is set by cors; remove one of the two")
             }

@@ -109,10 +109,14 @@ extension ClientConnection {
         _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int, _ output: inout ByteBuffer
     ) -> HeadProgress {
         if head.status == 101 {
-            guard accepts(head, bytes) else { return .malformed }
+            guard let lane, accepts(head, bytes) else { return .malformed }
             let rewrite = ResponseRewrite(
-                delivery: .asAnnounced, keepAlive: true, clientVersion: version, upgrade: head.upgrade)
+                delivery: .asAnnounced, keepAlive: true, clientVersion: version, upgrade: head.upgrade,
+                dropped: marks?.droppedOfAnswers ?? FieldSet())
+            let start = output.count
             rewrite.write(head, bytes, via: worker.node.via, to: &output)
+            // It is the answer to this request; the only one.
+            dress(lane, head, bytes, from: start, .never, &output)
             return .switched(length)
         }
         interims += 1
@@ -156,15 +160,24 @@ extension ClientConnection {
         let start = output.count
         rewrite.write(
             head, bytes, via: lane.via, date: head.fields.contains(.date) ? [] : worker.date(), to: &output)
+        dress(lane, head, bytes, from: start, compressing, &output)
+        worker.backendAnswered(lane, backendIndex, status: status, since: sentAt)
+    }
+
+    /// Adds what the gateway says to the head of an answer, which begins at `start` of `output` and ends it.
+    @inline(__always)
+    private func dress(
+        _ lane: Lane, _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, from start: Int, _ kind: Compressing,
+        _ output: inout ByteBuffer
+    ) {
         if let marks { marks.complete(head, bytes, from: start, &output) }
-        if lane.transforms != nil, let transformed { transformHead(transformed, from: start, compressing, &output) }
+        if lane.transforms != nil, let transformed { transformHead(transformed, from: start, kind, &output) }
         if lane.tellsLimits {
             // In front of the line that ends the head.
             output.truncate(to: output.count - 2)
             appendLimits(to: &output)
             output.append("\r\n")
         }
-        worker.backendAnswered(lane, backendIndex, status: status, since: sentAt)
     }
 
     // MARK: Body

@@ -68,6 +68,10 @@ struct TransformTests {
         ("request: {set: {X-A: \"a\\r\\nB: c\"}}", "has a control character; a header is one line"),
         ("request: {set: {X-A: \"{user\"}}", "`{user`: a `{` without its `}`; write {{ for the sign"),
         ("request: {set: {X-A: a, x-a: b}}", "`x-a` is there already in another case; write it once"),
+        (
+            "response: {set: {Sec-WebSocket-Accept: a}}",
+            "`Sec-WebSocket-Accept` is the handshake's of a WebSocket; remove it here"
+        ),
         ("response: {add: {Connection: close}}", "`Connection` frames messages or is the gateway's own"),
         ("rewrite: [{prefix: /a, to: b}]", "`b` does not start with a slash; write one such as /new"),
         ("rewrite: [{prefix: /a, to: \"//b\"}]", "`//b` begins with two slashes, which name a host"),

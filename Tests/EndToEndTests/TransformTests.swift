@@ -217,6 +217,28 @@ struct TransformTests {
         }
     }
 
+    @Test("the answer that opens a WebSocket gets what every answer gets, and its handshake is untouched")
+    func switching() throws {
+        try Scene.play { scene in
+            let backend = try TunnelScene.backend(scene) { _, wire in _ = try? wire.readToEnd() }
+            var file = Self.file(backend, "response: {set: {X-A: \"{path} {requestID}\"}, remove: [Server]}")
+            file.gateway = "requestID: true"
+            file.rateLimit = "policies: [{name: few, limit: 9, window: 1h}]"
+            let node = try scene.node(file)
+            let client = try node.connect()
+            try client.send(TunnelScene.request)
+            let head = try #require(try client.readHead())
+            #expect(head.status == 101)
+            #expect(head.values("X-A").count == 1 && head.value("X-A")?.hasPrefix("/chat ") == true)
+            let names = head.values("X-Request-Id")
+            #expect(names.count == 1 && head.value("X-A") == "/chat \(names.first ?? "")")
+            #expect(head.values("Sec-WebSocket-Accept") == ["s3pPLMBiTxaQ9kYGzzhZRbK+xOo="])
+            #expect(head.values("RateLimit").count == 1)
+            #expect(head.values("Upgrade") == ["websocket"] && head.values("Connection") == ["Upgrade"])
+            #expect(head.head.hasSuffix("\r\n\r\n"))
+        }
+    }
+
     @Test("maintenance answers everyone but its guests")
     func maintenance() throws {
         try Scene.play { scene in
