@@ -1,5 +1,6 @@
 // The section `transforms` of a service: which keys there are, and what each may hold.
 
+import HTTP1
 import Primitives
 import Transforms
 
@@ -178,12 +179,33 @@ extension Configuration.PathRule {
             if first.starts(with: "//".utf8) {
                 throw Invalid("\(quoted(text)) begins with two slashes, which name a host")
             }
+            if target == .path, alwaysEscapes(to) {
+                throw Invalid(
+                    "\(quoted(text)) has a segment `.` or `..`, or a broken escape; write the path that is meant")
+            }
             return
         }
         guard target == .location else {
             throw Invalid("\(quoted(text)) does not start with a slash; write one such as /new")
         }
         try checkAuthority(text, to)
+    }
+
+    /// Whether every path that the template gives would be refused, whatever the request fills in.
+    private static func alwaysEscapes(_ to: Template) -> Bool {
+        // Two letters may also end an escape that the text begins; the rest of a path is nothing, or begins with a slash.
+        ["", "/aa"].allSatisfy { rest in
+            let path = to.parts.flatMap { part -> [UInt8] in
+                switch part {
+                case .text(let text): text
+                case .rest: Array(rest.utf8)
+                case .variable(.path): Array("/aa".utf8)
+                case .variable(.query): []
+                case .variable, .group: Array("aa".utf8)
+                }
+            }
+            return PathHazard(path: path.span).escapes
+        }
     }
 
     private static func checkAuthority(_ text: String, _ to: Template) throws(Invalid) {

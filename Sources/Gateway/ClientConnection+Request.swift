@@ -72,7 +72,7 @@ extension ClientConnection: LimitRequester {
             refuse(.serviceNotFound)
             return
         }
-        guard !Self.escapes(PathHazard(path: path)) else {
+        guard !PathHazard(path: path).escapes else {
             refuse(.pathEscapes)
             return
         }
@@ -151,15 +151,6 @@ extension ClientConnection: LimitRequester {
             limitByAll()
         } else {
             limit(lane)
-        }
-    }
-
-    /// `/api/users/../admin` must not reach what lies beside the service. An encoded slash alone is a legitimate part of a
-    /// name, and stays as it was written.
-    static func escapes(_ hazard: PathHazard) -> Bool {
-        switch hazard {
-        case .dotSegment, .backslash, .encodedNUL, .malformedEscape: true
-        case .none, .encodedSlash: false
         }
     }
 

@@ -107,8 +107,7 @@ extension ClientConnection {
             append(rule.to, head, bytes, path, match, to: &written)
             let length = written.count - start
             // What a pattern puts together can be a dot segment that no part of it was.
-            let hazard = PathHazard(path: written.bytes.extracting(start..<written.count))
-            if Self.escapes(hazard) { return .pathEscapes }
+            if PathHazard(path: written.bytes.extracting(start..<written.count)).escapes { return .pathEscapes }
             guard length <= DataPathLimits.rewrittenPathBytesMax else {
                 return .malformed(Violation(.startLineTooLong, at: 0))
             }

@@ -17,6 +17,15 @@ package enum PathHazard: UInt8, Sendable {
     /// A `%` that no two hexadecimal digits follow, which decoders drop, keep or take together with what follows.
     case malformedEscape
 
+    /// Whether a path with it must not go on: `/api/users/../admin` must not reach what lies beside the service. An
+    /// encoded slash alone is a legitimate part of a name, and stays as it was written.
+    package var escapes: Bool {
+        switch self {
+        case .dotSegment, .backslash, .encodedNUL, .malformedEscape: true
+        case .none, .encodedSlash: false
+        }
+    }
+
     /// The worst hazard in a path without its query.
     package init(path: Span<UInt8>) { self = Self.worst(in: path) }
 

@@ -76,6 +76,10 @@ struct TransformTests {
         ("rewrite: [{prefix: /a, to: b}]", "`b` does not start with a slash; write one such as /new"),
         ("rewrite: [{prefix: /a, to: \"//b\"}]", "`//b` begins with two slashes, which name a host"),
         ("rewrite: [{prefix: /a, to: \"/b?c\"}]", "`/b?c` has a query; a path is rewritten, and the query stays"),
+        ("rewrite: [{prefix: /a, to: \"/b/../c\"}]", "`/b/../c` has a segment `.` or `..`, or a broken escape"),
+        ("rewrite: [{prefix: /a, to: \"/b/.{rest}\"}]", "has a segment `.` or `..`"),
+        ("rewrite: [{pattern: \"/(.*)\", to: \"/{1}/%2E%2e;x\"}]", "has a segment `.` or `..`"),
+        ("rewrite: [{prefix: /a, to: \"/b%zz{rest}\"}]", "or a broken escape; write the path that is meant"),
         ("rewrite: [{prefix: /a, pattern: /b, to: /c}]", "a rule has a prefix or a pattern; remove one"),
         ("rewrite: [{to: /c}]", "missing; write one such as /old, or a pattern"),
         ("rewrite: [{pattern: \"/(a\", to: /c}]", "`/(a` is no pattern: a `(` without its `)`"),
@@ -134,6 +138,14 @@ struct TransformTests {
             #expect(shown.hasPrefix("f:5:"), "\(shown)")
             #expect(shown.contains("services[0].transforms"), "\(shown)")
         }
+    }
+
+    @Test(
+        "a path that some requests make a good one is taken",
+        arguments: ["/b{rest}..", "/.b{rest}", "/b/...", "/b%2fc", "/%4{1}", "/..{1}"])
+    func rewrites(to: String) throws {
+        let rule = to.contains("{1}") ? "pattern: \"/(.*)\"" : "prefix: /a"
+        #expect(try Self.read("rewrite: [{\(rule), to: \"\(to)\"}]")?.rewrites.count == 1)
     }
 
     @Test(
