@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -28,6 +29,15 @@ struct mallinfo2 mallinfo2(void);
 /// Fills a mask of the processors that this process may use; returns the bytes filled, or -1.
 static inline long sluice_affinity(unsigned long *mask, unsigned long bytes) {
     return syscall(SYS_sched_getaffinity, 0, bytes, mask);
+}
+
+/// The size of a terminal (ioctl_tty(2)). Returns what ioctl(2) does.
+static inline int sluice_terminal_size(int file, unsigned short *rows, unsigned short *columns) {
+    struct winsize size = {0};
+    int result = ioctl(file, TIOCGWINSZ, &size);
+    *rows = size.ws_row;
+    *columns = size.ws_col;
+    return result;
 }
 
 /// recv(2) and send(2) that are no points of cancellation (pthreads(7)): no thread is ever cancelled here, and being ready

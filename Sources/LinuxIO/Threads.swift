@@ -65,12 +65,18 @@ public enum Signals {
 
     /// Whether one of them arrives within a time.
     public static func arrived(_ numbers: [Int32], within span: TimeSpan) -> Bool {
+        next(numbers, within: span) != nil
+    }
+
+    /// The one of them that arrives first within a time.
+    public static func next(_ numbers: [Int32], within span: TimeSpan) -> Int32? {
         var set = sigset_t()
         unsafe sigemptyset(&set)
         for number in numbers { unsafe sigaddset(&set, number) }
         var time = timespec(
             tv_sec: Int(span.nanoseconds / 1_000_000_000), tv_nsec: Int(span.nanoseconds % 1_000_000_000))
-        return unsafe sigtimedwait(&set, nil, &time) > 0
+        let number = unsafe sigtimedwait(&set, nil, &time)
+        return number > 0 ? number : nil
     }
 
     public static let terminate = SIGTERM
@@ -80,6 +86,8 @@ public enum Signals {
     public static let upgrade = SIGUSR2
     public static let childEnded = SIGCHLD
     public static let kill = SIGKILL
+    /// The terminal has another size.
+    public static let resized = SIGWINCH
 
     public static func name(_ number: Int32) -> String {
         switch number {

@@ -8,46 +8,77 @@ import Primitives
 struct Top: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Watch the cluster in the terminal, until Ctrl-C.",
-        discussion: "Asks the admin listener of one node every two seconds. Default: 127.0.0.1:9901.")
+        discussion: """
+            Asks the admin listener of one node every two seconds. Default: 127.0.0.1:9901. Where its output is no \
+            terminal, it prints all once and ends, as with --once.
+            """)
 
     @OptionGroup var options: AdminOptions
     @Flag(help: "Print it once and end.") var once = false
 
+    private static let interval = TimeSpan.seconds(2)
+
     func run() throws {
         let client = try options.client()
-        if once {
-            print(try text(client))
+        guard !once, Terminal.isOutput else {
+            do {
+                print(try text(client))
+            } catch let error as AdminClient.AdminError {
+                printError("sluice: \(error)")
+                throw ExitCode(1)
+            }
             return
         }
-        // Another screen, so that what was in the terminal is there again afterwards; long lines are cut, not broken.
-        let signals = [Signals.terminate, Signals.interrupt]
-        Signals.block(signals)
-        write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l")
-        defer { write("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l") }
-        repeat {
-            let page: String
-            do { page = try text(client) } catch { page = "sluice: \(error)" }
-            write(
-                "\u{1b}[H"
-                    + page.split(separator: "\n", omittingEmptySubsequences: false).map { "\($0)\u{1b}[K\n" }.joined()
-                    + "\u{1b}[J")
-        } while !Signals.arrived(signals, within: .seconds(2))
+        let ends = [Signals.terminate, Signals.interrupt, Signals.hangUp]
+        Signals.block(ends + [Signals.resized])
+        do throws(SystemError) {
+            let output = try OutputFile.standardOutput()
+            // Another screen, so that what was in the terminal is there again afterwards; long lines are cut, not broken.
+            try write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l", output)
+            try watch(client, output, until: ends)
+            try write("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l", output)
+        } catch {
+            // The terminal has gone, and with it whoever watched.
+        }
     }
 
-    private func write(_ text: String) {
-        guard let output = try? OutputFile.standardOutput() else { return }
-        try? OutputFile.write(output, Array(text.utf8).span)
+    private func watch(_ client: AdminClient, _ output: borrowing Descriptor, until ends: [Int32]) throws(SystemError) {
+        while true {
+            let page: String
+            do { page = try text(client) } catch { page = "sluice: \(error)" }
+            let due = SystemClock.monotonic() + Self.interval
+            repeat {
+                try write(Self.frame(page, Terminal.size), output)
+                let rest = max(.zero, due - SystemClock.monotonic())
+                let signal = Signals.next(ends + [Signals.resized], within: rest)
+                if let signal, ends.contains(signal) { return }
+                // At another size the same page is another frame.
+                if signal == nil { break }
+            } while true
+        }
+    }
+
+    /// A page as a terminal of that size shows it. No line end behind the last one, which would move all up.
+    static func frame(_ page: String, _ size: (rows: Int, columns: Int)?) -> String {
+        var lines = page.split(separator: "\n", omittingEmptySubsequences: false)
+        if let (rows, columns) = size {
+            if lines.count > rows {
+                let left = lines.count - rows + 1
+                lines = Array(lines.prefix(rows - 1)) + ["… \(left) more lines: a higher window shows them"]
+            }
+            lines = lines.map { $0.prefix(columns) }
+        }
+        // What is erased is erased first: behind a full line the cursor stands on its last sign.
+        let erased = lines.dropLast().map { "\u{1b}[2K\($0)\n" } + ["\u{1b}[J\(lines.last ?? "")"]
+        return "\u{1b}[H" + erased.joined()
+    }
+
+    private func write(_ text: String, _ output: borrowing Descriptor) throws(SystemError) {
+        try OutputFile.write(output, Array(text.utf8).span)
     }
 
     private func text(_ client: AdminClient) throws -> String {
-        let body: [UInt8]
-        do {
-            body = try client.ask("GET", "/api/overview?points=60")
-        } catch {
-            guard once else { throw error }
-            printError("sluice: \(error)")
-            throw ExitCode(1)
-        }
+        let body = try client.ask("GET", "/api/overview?points=60")
         if options.json { return String(String(decoding: body, as: UTF8.self).dropLast()) }
         return Self.page(try decoded(Overview.self, body))
     }

@@ -179,7 +179,7 @@ struct WatchingTests {
             }
             #expect(found)
             #expect(ids == Array(Set(ids)).sorted())
-            // Who has seen the last but one gets the last.
+            // Who has seen the last but one gets the last, whichever way it says so; the later word counts.
             let last = try #require(ids.last)
             let again = try Wire.connect(to: admin)
             try again.send("GET /api/events?after=\(last - 1) HTTP/1.1\r\nHost: \(admin)\r\n\r\n")
@@ -258,6 +258,37 @@ struct WatchingTests {
             #expect(!once.output.contains("\u{1b}"))
             let nobody = try runSluice(["top", "--once", "--admin", "127.0.0.1:1"])
             #expect(nobody.exit == 1)
+            // What is no terminal gets one page, and no escapes.
+            let piped = try runSluice(["top", "--admin", "\(admin)"])
+            #expect(piped.exit == 0 && piped.output.hasPrefix("Sluice ") && !piped.output.contains("\u{1b}"))
+            #expect(try runSluice(["top", "--admin", "127.0.0.1:1"]).exit == 1)
+        }
+    }
+
+    @Test(
+        "a terminal shows the top of what has no room in it, and has no line moved up",
+        .enabled(if: isInstalled("/usr/bin/script"), "script is not installed"), arguments: [(6, 30), (60, 200)])
+    func topOfTerminal(rows: Int, columns: Int) throws {
+        try Scene.play { scene in
+            let node = try scene.node(File([try scene.backend()]))
+            let admin = try #require(node.admin)
+            let binary = try SluiceNode.binary()
+            let shell =
+                "stty rows \(rows) cols \(columns); echo PID $$ END; exec '\(binary)' top --admin \(admin)"
+            let terminal = try ChildProcess("/usr/bin/script", ["-qefc", shell, "/dev/null"])
+            try eventually("a frame is there") { terminal.output.contains("\u{1b}[J") }
+            let pid = try #require(terminal.output.firstMatch(of: /PID (\d+) END/)?.1)
+            kill(try #require(pid_t(pid)), SIGINT)
+            #expect(try terminal.waitForExit() == 0)
+            // The terminal is as it was.
+            #expect(terminal.output.hasSuffix("\u{1b}[?1049l"))
+            let frame = try #require(terminal.output.split(separator: "\u{1b}[H").dropFirst().first)
+            let plain = frame.replacing("\u{1b}[2K", with: "").replacing("\u{1b}[J", with: "")
+            let lines = plain.prefix { $0 != "\u{1b}" }.split(separator: "\r\n", omittingEmptySubsequences: false)
+            #expect(lines[0].hasPrefix("Sluice "))
+            #expect(lines.count <= rows && lines.allSatisfy { $0.count <= columns })
+            #expect(lines.contains { $0.contains("more lines") } == (rows == 6))
+            #expect(lines.contains { $0.hasPrefix("NODE ") } == (rows == 60))
         }
     }
 }
