@@ -13,11 +13,14 @@ import RedisClient
 struct LimitWatch {
     fileprivate var others: [NodeID: (news: LimitNews, at: MonotonicTime)] = [:]
     fileprivate var own: (news: LimitNews, until: MonotonicTime)?
-    fileprivate var askedAt = MonotonicTime(nanoseconds: .min)
+    /// This node's own of the moment when it asked the others last.
+    fileprivate var asked: (news: LimitNews, at: MonotonicTime)?
     fileprivate var answers = (count: 0, since: MonotonicTime(nanoseconds: .min))
 
-    /// How long a look at this node's own tables is good for, and how often the others are asked.
+    /// How often the others are asked.
     fileprivate static let interval = TimeSpan.seconds(1)
+    /// How long a look at this node's own tables is good for: short, so that all nodes look at the same moment.
+    fileprivate static let lookInterval = TimeSpan.milliseconds(20)
     /// With very many subjects a look takes some ten milliseconds: no more than this part of the time.
     fileprivate static let lookShare: Int64 = 20
     /// An answer that is older is not shown: its node has gone, or nobody has asked for long.
@@ -28,15 +31,23 @@ struct LimitWatch {
 
 extension Control {
     /// What is known now; whoever asks again in two seconds gets what the others have said meanwhile.
+    ///
+    /// All nodes look when one asks, this one too: parts of different moments would add up to what never was.
     package func limitPicture() -> (uses: [LimitNews.Use], refusals: [LimitNews.Refusal]) {
+        guard let link else { return LimitNews.merged([ownLimits()], atMost: LimitNews.rowsMax, isKept: true) }
         let now = loop.now
-        if let link, now - limitWatch.askedAt >= LimitWatch.interval {
-            limitWatch.askedAt = now
-            link.askForLimits()
-        }
         let alive = Set(membership.liveNodes)
         limitWatch.others = limitWatch.others.filter { alive.contains($0) && now - $1.at < LimitWatch.lifetime }
-        return LimitNews.merged([ownLimits()] + limitWatch.others.values.map(\.news), atMost: LimitNews.rowsMax)
+        var own: LimitNews?
+        if let asked = limitWatch.asked, now - asked.at < LimitWatch.lifetime { own = asked.news }
+        let picture = LimitNews.merged(
+            [own ?? ownLimits()] + limitWatch.others.values.map(\.news), atMost: LimitNews.rowsMax,
+            isKept: clusterState == .reached)
+        if limitWatch.asked.map({ now - $0.at >= LimitWatch.interval }) ?? true {
+            limitWatch.asked = (ownLimits(), now)
+            link.askForLimits()
+        }
+        return picture
     }
 
     private func ownLimits() -> LimitNews {
@@ -45,7 +56,7 @@ extension Control {
         let news = limitStatus.news(of: nodeID, refused: node.refused, at: loop.now)
         let cost = SystemClock.monotonic() - begun
         let pause = saturatingMultiply(cost.nanoseconds, LimitWatch.lookShare)
-        limitWatch.own = (news, loop.now + max(LimitWatch.interval, .nanoseconds(pause)))
+        limitWatch.own = (news, loop.now + max(LimitWatch.lookInterval, .nanoseconds(pause)))
         return news
     }
 

@@ -89,7 +89,12 @@ package struct LimitNews: Hashable, Sendable {
 extension LimitNews {
     /// What all nodes say together: a subject that several have let in has used the sum, those nearest to their bound
     /// come first, and so do those refused most.
-    package static func merged(_ all: [LimitNews], atMost countMax: Int) -> (uses: [Use], refusals: [Refusal]) {
+    ///
+    /// - Parameter isKept: whether the limits are kept in common. What nodes remember lasts a round trip longer than what
+    ///   counts, and they look a message's way apart: what exceeds a limit then is of two moments, and never was.
+    package static func merged(
+        _ all: [LimitNews], atMost countMax: Int, isKept: Bool
+    ) -> (uses: [Use], refusals: [Refusal]) {
         var uses: [Use: Int] = [:]
         var refusals: [Refusal: Int] = [:]
         for news in all {
@@ -107,7 +112,7 @@ extension LimitNews {
         func share(_ use: Use) -> Double { Double(use.used) / Double(max(1, use.limit)) }
         let mostUsed = uses.map { use, used in
             var use = use
-            use.used = used
+            use.used = isKept ? min(used, use.limit) : used
             return use
         }.sorted { (share($0), $1.subject) > (share($1), $0.subject) }
         let mostRefused = refusals.map { refusal, count in

@@ -17,11 +17,18 @@ struct LimitNewsTests {
         second.uses.append(
             LimitNews.Use(policy: "few", tier: "gold", subject: "user:7", used: 90, limit: 100, window: "1s"))
         second.refusals.append(LimitNews.Refusal(policy: "few", subject: "ip:9.9.9.9", count: 8))
-        let (uses, refusals) = LimitNews.merged([news("a", 3, refused: 5), second], atMost: 16)
+        let (uses, refusals) = LimitNews.merged([news("a", 3, refused: 5), second], atMost: 16, isKept: true)
         #expect(uses.map(\.subject) == ["user:7", "ip:1.2.3.4"])
         #expect(uses.map(\.used) == [90, 7])
         #expect(refusals.map(\.count) == [8, 7])
-        #expect(LimitNews.merged([news("a", 3), second], atMost: 1).uses.count == 1)
+        #expect(LimitNews.merged([news("a", 3), second], atMost: 1, isKept: true).uses.count == 1)
+    }
+
+    @Test("no more than a limit that is kept has been used; one that nobody keeps can be exceeded")
+    func bounded() {
+        let all = [news("a", 8), news("b", 7)]
+        #expect(LimitNews.merged(all, atMost: 16, isKept: true).uses.map(\.used) == [10])
+        #expect(LimitNews.merged(all, atMost: 16, isKept: false).uses.map(\.used) == [15])
     }
 
     @Test("news are written and read back; what has another shape is refused, and no more is taken than is shown")
