@@ -107,6 +107,7 @@ struct OpenAPITests {
             }
             #expect(try check("POST", "/api/config/push", "/api/config/push").status == 400)
             #expect(try check("POST", "/api/config/rollback", "/api/config/rollback").status == 400)
+            #expect(try check("POST", "/api/backends/{word}", "/api/backends/undrain").status == 400)
             let undrain = "/api/backends/undrain?url="
             #expect(try check("POST", "/api/backends/{word}", undrain + "http://nowhere:1").status == 404)
             #expect(try check("POST", "/api/backends/{word}", undrain + stage.drained.url).status == 200)
@@ -137,6 +138,44 @@ struct OpenAPITests {
             }
         }
         #expect(checker.unanswered.isEmpty, "\(checker.unanswered)")
+    }
+
+    @Test("what the gate refuses is documented wherever it refuses")
+    func gate() throws {
+        let document = try Self.document()
+        let checker = SchemaChecker(root: document)
+        let paths = try #require(document["paths"] as? [String: [String: Any]])
+        try Scene.play { scene in
+            let file = File([try scene.backend()])
+            let near = try scene.node(file)
+            let far = try scene.node(
+                file, ["--set", "gateway.admin=:0", "--set", "gateway.adminToken=\(Self.token)"])
+            let open = ["/healthz", "/readyz"]
+            for (path, item) in paths {
+                let target = path.replacing("{word}", with: "drain")
+                for (method, operation) in item {
+                    let operation = try #require(operation as? [String: Any])
+                    let responses = try #require(operation["responses"] as? [String: [String: Any]])
+                    func refused(_ node: SluiceNode, _ host: String) throws -> Int {
+                        let port = try #require(node.admin).port
+                        let wire = try Wire.connect(to: SocketAddress(ip: .v4Loopback, port: port))
+                        try wire.send(
+                            "\(method.uppercased()) \(target) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n\r\n")
+                        let answer = try wire.readResponse()
+                        guard answer.status >= 300 else { return answer.status }
+                        let known = try #require(responses["\(answer.status)"], "\(method) \(path) \(answer.status)")
+                        let content = try #require(known["content"] as? [String: [String: Any]])
+                        let schema = try #require(content["application/problem+json"]?["schema"] as? [String: Any])
+                        let value = try #require(try Yams.load(yaml: answer.text))
+                        #expect(checker.faults(value, schema, at: path).isEmpty)
+                        return answer.status
+                    }
+                    #expect(try refused(near, "evil.example") == (open.contains(path) ? 200 : 421), "\(path)")
+                    #expect(try refused(far, "evil.example") == (open.contains(path) ? 200 : 421), "\(path)")
+                    #expect(try refused(far, "127.0.0.1") == (open.contains(path) ? 200 : 401), "\(path)")
+                }
+            }
+        }
     }
 
     @Test("every path that the sources answer is documented")
