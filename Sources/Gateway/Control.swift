@@ -150,31 +150,9 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     }
 
     static func watched(_ service: Service) -> WatchedService {
-        let configured = service.settings.health
-        var settings = HealthSettings()
-        settings.active = configured.active
-        switch configured.type {
-        case .tcp: settings.probe = .tcp
-        case .http:
-            var http = HTTPProbe()
-            http.method = configured.method.rawValue
-            http.path = configured.path
-            http.headers = configured.headers.map { HTTPProbe.Field(name: $0.name, value: $0.value) }
-            http.expect = configured.expect.ranges
-            http.expectBody = configured.expectBody
-            settings.probe = .http(http)
-        }
-        settings.interval = configured.interval
-        settings.warningInterval = configured.warningInterval
-        settings.downInterval = configured.downInterval
-        settings.timeout = configured.timeout
-        settings.failures = configured.failures
-        settings.successes = configured.successes
-        settings.cooldown = configured.cooldown
-        settings.cooldownMax = configured.cooldownMax
-        settings.maxEjected = configured.maxEjected
-        settings.quorum = Quorum(configured.quorum)
-        return WatchedService(name: service.settings.name, settings: settings, urls: service.backends.map(\.url))
+        WatchedService(
+            name: service.settings.name, settings: HealthSettings(service.settings.health),
+            urls: service.backends.map(\.url))
     }
 
     var moment: HealthMoment {

@@ -23,11 +23,15 @@ struct NetworkCheck {
         }
         for service in configuration.services {
             for backend in service.instances {
-                tell(
-                    "backend \(service.name) \(backend.url)",
-                    ConnectionCheck.problem(
-                        host: backend.host.plain, port: backend.port, within: service.timeouts.connect))
+                tell("backend \(service.name) \(backend.url)", BackendCheck.problem(of: backend, in: service))
             }
+        }
+        if let collector = configuration.tracing?.otlp {
+            // Spans that are no requests of anybody's would be stored: it is enough that somebody listens.
+            tell(
+                "collector \(collector.endpoint)",
+                ConnectionCheck.problem(
+                    host: collector.endpoint.host.plain, port: collector.endpoint.port, within: collector.timeout))
         }
         return isWell
     }

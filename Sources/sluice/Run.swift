@@ -102,12 +102,13 @@ struct Check: ParsableCommand {
         abstract: "Check a configuration and say everything that is wrong with it.",
         discussion: """
             Does all that start-up would, short of listening: certificates and keys are read, and paths of logs must \
-            be writable. With --network it also connects to Redis and to every backend, and prints a line for each. \
+            be writable. With --network it also connects to Redis, probes every backend once as its health section \
+            says, connects to the collector of traces, and prints a line for each. \
             Exits 0 where all is well, else 1.
             """)
 
     @OptionGroup var options: ConfigurationOptions
-    @Flag(help: "Also try Redis and the backends.") var network = false
+    @Flag(help: "Also try Redis, the backends and the collector of traces.") var network = false
 
     func run() throws {
         let (configuration, _) = try options.load()

@@ -55,6 +55,31 @@ struct ConfigCommandTests {
             #expect(bad.exit == 1)
             #expect(bad.output.contains("FAIL redis redis://"))
             #expect(bad.output.split(separator: "\n").contains { $0.hasPrefix("FAIL backend main ") })
+            // Who answers is not well yet: a probe is what a node would send.
+            let sick = try scene.backend { exchange in
+                let isWell = exchange.request.target == "/well" && exchange.request.value("X-Probe") == "1"
+                try exchange.answer("ok", status: isWell ? "204 No Content" : "500 Oh")
+                return .close
+            }
+            for (health, line) in [
+                ("{path: /ill}", "FAIL backend main \(sick.url): GET /ill: status 500\n"),
+                ("{path: /well, headers: {X-Probe: \"1\"}, expect: 204}", "ok   backend main \(sick.url)\n"),
+                ("{type: tcp}", "ok   backend main \(sick.url)\n"),
+                ("{active: false}", "ok   backend main \(sick.url)\n"),
+            ] {
+                let yaml = "services: [{name: main, path: /, instances: [\"\(sick.url)\"], health: \(health)}]\n"
+                let probed = try runSluice([
+                    "check", "--network", "--config", try folder.write(yaml, to: "probed.yaml"),
+                ])
+                #expect(probed.output.contains(line), "\(probed.output)")
+                #expect(probed.exit == (line.hasPrefix("ok") ? 0 : 1))
+            }
+            for (url, word) in [(backend.url, "ok   "), ("http://127.0.0.1:\(try freePort())", "FAIL ")] {
+                let traced = try folder.write(fine + "\ntracing: {otlp: {endpoint: \"\(url)\"}}\n", to: "traced.yaml")
+                let shown = try runSluice(["check", "--config", traced, "--network"])
+                #expect(shown.output.contains("\(word)collector \(url)"), "\(shown.output)")
+                #expect(shown.exit == (word == "ok   " ? 0 : 1))
+            }
             let file = try runSluice(["check", "--config", path, "--set", "gateway.accessLog=/no/such/folder/log"])
             #expect(file.exit == 1)
             #expect(file.errors.contains("gateway.accessLog: /no/such/folder/log: No such file or directory"))
