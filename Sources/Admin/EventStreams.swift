@@ -28,7 +28,7 @@ final class EventStreams {
     private static let interval = TimeSpan.milliseconds(500)
     /// Looks without news until a line says that the stream lives: proxies close what is silent for a minute.
     private static let quietTurnsMax = 30
-    /// Events of the past that a newcomer gets.
+    /// Events of the past that a newcomer gets; who has seen one gets all behind it that the feed has.
     private static let pastMax: UInt64 = 50
 
     init(_ feed: EventFeed, loop: Loop) {
@@ -40,11 +40,10 @@ final class EventStreams {
     func answer(_ request: SmallRequest) -> SmallAnswer {
         guard readers.count < Self.readersMax else { return .problem(503, "Too many listen to events") }
         let last = feed.last
-        var seen = last > Self.pastMax ? last - Self.pastMax : 0
-        for pair in request.query.split(separator: "&") where pair.hasPrefix("after=") {
-            // An id of an earlier run lies ahead of all that this one has.
-            if let id = UInt64(pair.dropFirst(6)), id <= last { seen = max(seen, id) }
-        }
+        // A browser that comes back by itself asks as it did first, and says in a field what it has seen since.
+        let asked = request.query.split(separator: "&").filter { $0.hasPrefix("after=") }.map { $0.dropFirst(6) }
+        let known = (asked + [request.lastEventID[...]]).compactMap { UInt64($0) }.filter { 0 < $0 && $0 <= last }
+        let seen = known.max() ?? last - min(last, Self.pastMax)
         var answer = SmallAnswer(contentType: "text/event-stream", body: Array("retry: 2000\n\n".utf8))
         answer.follow = { [weak self] stream in self?.join(Reader(stream, seen: seen)) }
         return answer

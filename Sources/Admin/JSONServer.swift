@@ -20,6 +20,8 @@ package struct SmallRequest: Sendable {
     package var host = ""
     package var origin = ""
     package var fetchSite = ""
+    /// The value of Last-Event-ID: what a listener that comes back has seen.
+    package var lastEventID = ""
     /// Where one is wanted, up to `JSONServer.bodyBytesMax`; more is cut off.
     package var body: [UInt8] = []
 }
@@ -270,7 +272,8 @@ private final class JSONConnection: StreamHandler {
                 query: String(text(bytes, query).drop { $0 == "?" }),
                 authorization: text(bytes, value(of: .authorization)), host: text(bytes, value(of: .host)),
                 origin: text(bytes, value(of: "origin", bytes)),
-                fetchSite: text(bytes, value(of: "sec-fetch-site", bytes)))
+                fetchSite: text(bytes, value(of: "sec-fetch-site", bytes)),
+                lastEventID: text(bytes, value(of: "last-event-id", bytes)))
             pending = request
             admit(request)
             return length

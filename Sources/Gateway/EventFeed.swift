@@ -7,7 +7,7 @@ import Synchronization
 
 package final class EventFeed: Sendable {
     package struct Event: Sendable {
-        /// Counts from 1; who has seen one asks for what came after it.
+        /// Counts up, also over runs; who has seen one asks for what came after it.
         package var id: UInt64
         /// Microseconds since 1970.
         package var time: Int64
@@ -18,15 +18,17 @@ package final class EventFeed: Sendable {
 
     private struct State {
         var events: [Event] = []
-        var last: UInt64 = 0
+        var last: UInt64
     }
 
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
     package static let eventsMax = 200
     private static let textMax = 400
 
-    package init() {}
+    /// Counts from the milliseconds since 1970 on: an id of an earlier run is below all of this one, and nobody who
+    /// comes back with it misses an event.
+    package init() { state = Mutex(State(last: UInt64(max(0, SystemClock.wallMicroseconds() / 1_000)))) }
 
     func add(_ level: String, _ message: String, _ fields: [(name: String, value: String)], at time: Int64) {
         state.withLock { state in

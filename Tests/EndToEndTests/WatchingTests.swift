@@ -181,10 +181,19 @@ struct WatchingTests {
             #expect(ids == Array(Set(ids)).sorted())
             // Who has seen the last but one gets the last, whichever way it says so; the later word counts.
             let last = try #require(ids.last)
-            let again = try Wire.connect(to: admin)
-            try again.send("GET /api/events?after=\(last - 1) HTTP/1.1\r\nHost: \(admin)\r\n\r\n")
-            _ = try again.readHead()
-            #expect(try (0..<3).map { _ in try again.readLine() }.last == "id: \(last)")
+            let first = try #require(ids.first)
+            for (query, field, next) in [
+                ("?after=\(last - 1)", "", last), ("", "Last-Event-ID: \(last - 1)\r\n", last),
+                ("?after=\(first)", "Last-Event-ID: \(last - 1)\r\n", last),
+                // Of an earlier run, or of none.
+                ("", "Last-Event-ID: 7\r\n", first), ("", "Last-Event-ID: \(last + 9_000_000_000)\r\n", first),
+                ("?after=0", "Last-Event-ID: x\r\n", first),
+            ] {
+                let again = try Wire.connect(to: admin)
+                try again.send("GET /api/events\(query) HTTP/1.1\r\nHost: \(admin)\r\n\(field)\r\n")
+                _ = try again.readHead()
+                #expect(try (0..<3).map { _ in try again.readLine() }.last == "id: \(next)", "\(query) \(field)")
+            }
         }
     }
 
