@@ -29,10 +29,11 @@ package struct RestartPolicy: Sendable {
 
 /// Whether `sluice run` starts a supervisor when nobody has said.
 ///
-/// Yes for the first process of a container, and for the main process of a systemd unit. `INVOCATION_ID` alone also
-/// reaches what such a process starts, a shell for example; newer systemd says whom it means.
+/// Yes for the first process of a container, and for the main process of a systemd unit: the one that `SYSTEMD_EXEC_PID`
+/// names, or, where an older systemd names none, one that is to tell it when it is ready. `INVOCATION_ID` says nothing:
+/// whatever such a process starts has it too, a shell for example.
 package func isSupervisedByDefault(id: Int32, environment: [String: String]) -> Bool {
     if id == 1 { return true }
     if let main = environment["SYSTEMD_EXEC_PID"] { return Int32(main) == id }
-    return environment["NOTIFY_SOCKET"] != nil || environment["INVOCATION_ID"] != nil
+    return environment["NOTIFY_SOCKET"] != nil
 }

@@ -122,7 +122,9 @@ struct RestartPolicyTests {
     }
 
     static let processes: [(Int32, [String: String], Bool)] = [
-        (1, [:], true), (77, [:], false), (77, ["INVOCATION_ID": "x"], true), (77, ["NOTIFY_SOCKET": "/n"], true),
+        (1, [:], true), (77, [:], false), (77, ["NOTIFY_SOCKET": "/n"], true),
+        // A shell of a session that a unit has begun, and whatever is started from it.
+        (77, ["INVOCATION_ID": "x"], false),
         (77, ["INVOCATION_ID": "x", "SYSTEMD_EXEC_PID": "77"], true),
         // A shell's child, whose shell a unit has started.
         (77, ["INVOCATION_ID": "x", "SYSTEMD_EXEC_PID": "50"], false),
