@@ -11,7 +11,9 @@ enum AdminLifecycle {
         switch (request.method, request.path) {
         case ("GET", "/api/node"), ("HEAD", "/api/node"): return AdminServer.encode(NodeProcess(control, lifecycle))
         case ("POST", "/api/upgrade"):
-            guard lifecycle.askForUpgrade() else { return .problem(409, "An upgrade is under way") }
+            guard lifecycle.askForUpgrade() else {
+                return .problem(409, lifecycle.isEnding ? "This node ends" : "An upgrade is under way")
+            }
             return AdminServer.encode(NodeProcess(control, lifecycle), status: 202)
         case (_, "/api/upgrade"): return .problem(405, "POST starts a new process in the place of this one")
         default: return nil

@@ -308,6 +308,11 @@ enum Metrics {
             "sluice_trace_spans_exported_total", .counter, "Spans that a collector has taken.",
             control.spanCounts.exported)
         out.write(
+        if let losses = control.eventLogLosses {
+            write(
+                "sluice_event_log_dropped_total", .counter, "Lines of the event log that were lost.", losses.lines)
+            write("sluice_event_log_errors_total", .counter, "Writes of the event log that failed.", losses.errors)
+        }
             Metric(
                 name: "sluice_trace_spans_dropped_total", kind: .counter,
                 help:

@@ -18,6 +18,9 @@
 int accept4(int socket, struct sockaddr *address, socklen_t *length, int flags);
 int pthread_setname_np(pthread_t thread, const char *name);
 long syscall(long number, ...);
+/// A file without a name, in memory (memfd_create(2)), closed on exec.
+static inline int sluice_memory_file(void) { return (int)syscall(SYS_memfd_create, "sluice", 1L); }
+
 int execvpe(const char *program, char *const arguments[], char *const environment[]);
 
 /// mallinfo(3), in words of the allocator's own. Its header would bring half of the C library into this module.
@@ -127,6 +130,8 @@ static inline void sluice_say(const char *text) {
 /// what may be called in a signal handler (signal-safety(7)); `backtrace` has loaded what it needs before.
 static inline void sluice_crashed(int number, siginfo_t *info, void *context) {
     (void)context;
+    // Whoever reads standard error may have stopped: then the clock ends the process instead.
+    alarm(2);
     char line[64];
     const char *name = number == SIGSEGV  ? "SIGSEGV"
                        : number == SIGBUS ? "SIGBUS"
@@ -151,6 +156,7 @@ static inline void sluice_crashed(int number, siginfo_t *info, void *context) {
     void *frames[64];
     backtrace_symbols_fd(frames, backtrace(frames, 64), 2);
     sluice_say("sluice: end of the backtrace\n");
+    alarm(0);
     // The handler is gone (SA_RESETHAND): a fault comes again when this returns, everything else is sent again.
     if (info->si_code <= 0) raise(number);
 }

@@ -66,7 +66,7 @@ extension Control {
             limiterFailure = nil
         }
         changeAdmin(order.admin)
-        changeLog(new.gateway)
+        eventLog?.follow(new.gateway)
         watchAccessLog()
         watchFile()
         follow()
@@ -122,10 +122,6 @@ extension Control {
     /// Hears of the access log's troubles.
     func watchAccessLog() {
         node.accessLogSink?.listen { [mailbox] message, details in mailbox.post(.note(message, details)) }
-    }
-
-    private func changeLog(_ gateway: Configuration.Gateway) {
-        if let makeLogger { logger = makeLogger(gateway) }
     }
 
     /// Goes by the cluster's configuration, where that is wanted.

@@ -44,6 +44,9 @@ extension Control {
 
     /// What was lost of the access log, because what it was written to was too slow, or took nothing.
     package var accessLogLosses: LogLosses { generation.accessLogLosses }
+
+    /// The same of the events.
+    package var eventLogLosses: LogLosses? { eventLog?.losses }
 }
 
 // MARK: The last minutes

@@ -35,7 +35,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     let mailbox: Mailbox<ControlMessage>
     let workers: [Mailbox<WorkerMessage>]
     let resolver: Resolver
-    var logger: Logger
+    let logger: Logger
     var membership: MembershipView
     var health: HealthMachine
     var link: ClusterLink?
@@ -93,7 +93,9 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     /// Where the cluster's configuration is followed.
     var follower: ConfigurationFollower?
     let configurationPath: String?
-    let makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
+    let eventLog: EventLog?
+    /// Connections of operators that made room for others.
+    package var adminConnectionsShed = 0
     var ending = Ending()
     package let startedAt = ProcessStatus.startMicroseconds()
     package var configurationVersion: String { generation.version }
@@ -120,7 +122,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         boot = setup.info.boot
         board = setup.board
         configurationPath = setup.configurationPath
-        makeLogger = setup.makeLogger
+        eventLog = setup.eventLog
         seed = setup.seed
         listening = setup.listening
         failures = setup.failures

@@ -1,9 +1,9 @@
 // What the way of a request bounds whatever the configuration says, each number with its reason. What operators choose,
 // and its defaults, is in `Configuration/Limits.swift`; what the codec bounds is in `HTTP1/CodecLimits.swift`.
 
-import Primitives
+package import Primitives
 
-enum DataPathLimits {
+package enum DataPathLimits {
     // MARK: Reading
 
     /// One read: as much as a loopback segment train holds; more would only push caches aside.
@@ -76,7 +76,13 @@ enum DataPathLimits {
 
     /// Access lines that may wait to be written. Beyond it lines are dropped and counted: a full disk must not stop the
     /// traffic.
-    static let logBytesMax = 8 << 20
+    package static let logBytesMax = 8 << 20
+    /// How long the end of a node waits for a log whose reader takes nothing.
+    package static let logCloseTime = TimeSpan.seconds(5)
+    /// The same for events, which are few: minutes of them, whatever goes wrong. The last ones before the end are worth
+    /// a second.
+    package static let eventBytesMax = 1 << 20
+    package static let eventCloseTime = TimeSpan.seconds(1)
     /// What a line of the log holds of one field of a head: room for any browser's name of itself.
     static let notedBytesMax = 1 << 10
     /// A health answer's head is small; more is no health answer.

@@ -2,7 +2,7 @@
 // that nobody waits for.
 
 package import LinuxIO
-import Primitives
+package import Primitives
 import Synchronization
 
 /// What was lost of a log, over all files that it has had.
@@ -32,6 +32,11 @@ package final class LogSink: Sendable {
         var closing = false
         var reopening = false
         var listener: Listener?
+        /// Lines that found no room since the last look of the thread's, and whether that has been told.
+        var refused = 0
+        var isOverrun = false
+        /// Who wants to know when everything that was there is written.
+        var flushing: [Waiter] = []
     }
 
     /// The thread's own.
@@ -46,6 +51,8 @@ package final class LogSink: Sendable {
         var lostBefore = 0
         /// Whether the file of that name is another one, and cannot be opened.
         var isAstray = false
+        /// Lines that found no room since it was told that there are some.
+        var refused = 0
     }
 
     private let state = Mutex(State())
@@ -57,23 +64,29 @@ package final class LogSink: Sendable {
     /// What it is to operators.
     private let name: String
     private let losses: LogLosses
+    private let bytesMax: Int
+    private let closeTime: TimeSpan
     private let thread = Mutex<OSThread?>(nil)
 
     /// How often the thread looks whether the file is still the one of that name.
     private static let lookInterval = TimeSpan.seconds(1)
-    /// How long `close` waits for a file that takes nothing: nobody may keep a node from ending.
-    private static let closeTime = TimeSpan.seconds(5)
 
-    /// - Parameter path: the name of `file`.
+    /// - Parameters:
+    ///   - path: the name of `file`.
+    ///   - bytesMax: how much may wait to be written.
+    ///   - closeTime: how long `close` waits for a file that takes nothing: nobody may keep a node from ending.
     package init(
         _ file: consuming Descriptor, path: String? = nil, name: String = "the access log",
-        losses: LogLosses = LogLosses()
+        thread threadName: String = "access-log", losses: LogLosses = LogLosses(),
+        bytesMax: Int = DataPathLimits.logBytesMax, closeTime: TimeSpan = DataPathLimits.logCloseTime
     ) {
         self.path = path
         self.name = name
         self.losses = losses
+        self.bytesMax = bytesMax
+        self.closeTime = closeTime
         output = Mutex(Output(file: file, stamp: path.flatMap { FileStamp.identity(of: $0) }))
-        let thread = OSThread(name: "access-log") { [self] in
+        let thread = OSThread(name: threadName) { [self] in
             while writeNext() {}
             ended.signal()
         }
@@ -82,14 +95,25 @@ package final class LogSink: Sendable {
 
     package func listen(_ listener: @escaping Listener) { state.withLock { $0.listener = listener } }
 
-    func write(_ lines: [UInt8], count: Int) {
+    /// Never waits.
+    package func write(_ lines: [UInt8], count: Int) {
+        var news: Listener?
         let accepted = state.withLock { state in
-            guard state.bytes + lines.count <= DataPathLimits.logBytesMax else { return false }
+            guard state.bytes + lines.count <= bytesMax, !state.closing else {
+                state.refused += count
+                if !state.isOverrun, !state.closing {
+                    state.isOverrun = true
+                    news = state.listener
+                }
+                return false
+            }
             state.bytes += lines.count
             state.chunks.append((lines, count))
             return true
         }
-        if accepted { arrived.signal() } else { losses.lost(count) }
+        if accepted { return arrived.signal() }
+        losses.lost(count)
+        news?("\(name) is written too slowly, and lines of it are lost", [:])
     }
 
     /// Bytes that wait to be written.
@@ -101,13 +125,22 @@ package final class LogSink: Sendable {
         arrived.signal()
     }
 
+    /// Waits until what is there now is written, at most so long.
+    @discardableResult
+    package func flush(atMost span: TimeSpan) -> Bool {
+        let done = Waiter()
+        state.withLock { $0.flushing.append(done) }
+        arrived.signal()
+        return done.wait(atMost: span)
+    }
+
     /// Writes what is left and ends.
     package func close() {
         state.withLock { $0.closing = true }
         arrived.signal()
         thread.withLock { thread in
             // Who waits for a pipe that nobody reads is left behind, and ends with the process.
-            if ended.wait(atMost: Self.closeTime) { thread?.join() }
+            if ended.wait(atMost: closeTime) { thread?.join() }
             thread = nil
         }
     }
@@ -116,18 +149,37 @@ package final class LogSink: Sendable {
 
     private func writeNext() -> Bool {
         arrived.wait()
-        let (chunks, closing, reopening) = state.withLock { state in
-            let chunks = state.chunks
+        let (now, refused) = state.withLock { state in
+            let now = state
             state.chunks.removeAll()
             state.bytes = 0
-            let reopening = state.reopening
             state.reopening = false
-            return (chunks, state.closing, reopening)
+            state.refused = 0
+            state.flushing.removeAll()
+            return (now, now.refused)
         }
+        output.withLock { $0.refused += refused }
         // Lines that came before belong into the old file; who renamed it reads it a little later.
-        for chunk in chunks { write(chunk.bytes) }
-        if reopening { openAgain(asked: true) }
-        return !closing
+        for chunk in now.chunks { write(chunk.bytes) }
+        if now.isOverrun { catchUp() }
+        if now.reopening { openAgain(asked: true) }
+        for waiter in now.flushing { waiter.signal() }
+        return !now.closing
+    }
+
+    /// Lines were refused; where none were while the last were written, whoever reads it is back.
+    private func catchUp() {
+        let isOver = state.withLock { state in
+            guard state.refused == 0 else { return false }
+            state.isOverrun = false
+            return true
+        }
+        guard isOver else { return }
+        let lost = output.withLock { output in
+            defer { output.refused = 0 }
+            return output.refused
+        }
+        tell("\(name) keeps up again", ["lost": "\(lost)"])
     }
 
     private func write(_ bytes: [UInt8]) {

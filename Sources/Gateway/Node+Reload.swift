@@ -76,6 +76,7 @@ extension Node {
             guard let cluster, mine.config.from == .redis else {
                 let errors = adopt(mine, text: own, settings: try source.settings(of: own), reason)
                 if errors == nil { self.cluster.withLock { $0 = nil } }
+                keep(own, errors)
                 return errors
             }
             let name = "version \(cluster.version)"
@@ -83,12 +84,17 @@ extension Node {
                 try source.parse(cluster.text, named: name, over: own), text: cluster.text,
                 settings: try source.settings(of: cluster.text, named: name, over: own), reason)
             if errors == nil { self.cluster.withLock { $0 = cluster } }
+            keep(own, errors)
             return errors
         } catch {
             let lines = error.description.split(separator: "\n").map(String.init)
             for line in lines { logger.error("\(line)") }
             return refused(lines, reason)
         }
+    }
+
+    private func keep(_ own: String, _ errors: [String]?) {
+        if errors == nil { fileText.withLock { $0 = own } }
     }
 
     private func refused(_ lines: [String], _ reason: ReloadReason) -> [String] {

@@ -25,7 +25,7 @@ struct ControlSetup: Sendable {
     var listening: SocketAddress
     var resolver: Resolver
     var logger: Logger
-    var makeLogger: (@Sendable (Configuration.Gateway) -> Logger)?
+    var eventLog: EventLog?
     var failures: RedisFailureCounts
     var board: ConfigurationBoard
     var configurationPath: String?
@@ -45,6 +45,8 @@ package final class Node: Sendable {
     let source: ConfigurationSource?
     /// What it was started with.
     private let text: String
+    /// The text of the file as it was when it was last of use.
+    let fileText: Mutex<String>
     package let board = ConfigurationBoard()
     let logger: Logger
     private let setup: ControlSetup
@@ -74,11 +76,12 @@ package final class Node: Sendable {
     /// - Parameters:
     ///   - source: where a reload reads the configuration again.
     ///   - text: what it was read from.
-    ///   - makeLogger: a logger as a configuration wants it.
+    ///   - standsInFor: what is wrong with the file, where the text is another one.
+    ///   - eventLog: what follows the configuration in how it looks.
     ///   - inherited: sockets that another process of this node listens on, or has.
     package init(
         _ configuration: Configuration, id: NodeID, logger: Logger, source: ConfigurationSource? = nil,
-        text: String = "", makeLogger: (@Sendable (Configuration.Gateway) -> Logger)? = nil,
+        text: String = "", standsInFor problems: [String] = [], eventLog: EventLog? = nil,
         inherited: InheritedSockets = .none
     ) throws(NodeStartError) {
         let gateway = configuration.gateway
@@ -91,16 +94,9 @@ package final class Node: Sendable {
         let events = EventFeed()
         var logger = logger
         logger.handler = EventTap(logger.handler, events)
-        var tapped: (@Sendable (Configuration.Gateway) -> Logger)?
-        if let makeLogger {
-            tapped = { gateway in
-                var logger = makeLogger(gateway)
-                logger.handler = EventTap(logger.handler, events)
-                return logger
-            }
-        }
         self.source = source
         self.text = text
+        fileText = Mutex(text)
         self.logger = logger
         basisConfiguration = configuration
         basis = Generation.Basis(
@@ -133,14 +129,24 @@ package final class Node: Sendable {
             id: id,
             info: NodeInfo(
                 address: address.announced(), boot: BootID(SystemClock.random64()), heartbeat: gateway.heartbeat),
-            listening: address, resolver: basis.resolver, logger: logger, makeLogger: tapped, failures: basis.failures,
-            board: board,
+            listening: address, resolver: basis.resolver, logger: logger, eventLog: eventLog,
+            failures: basis.failures, board: board,
             configurationPath: source?.path, events: events, seed: SystemClock.random64())
         board.update { status in
             status.loadedAt = SystemClock.wallMicroseconds()
             status.hash = Self.hash(of: text)
             status.source = source?.path ?? ""
+            guard !problems.isEmpty else { return }
+            status.lastError = ConfigurationStatus.Failure(
+                at: status.loadedAt, reason: .start, errors: problems, ticket: 0)
         }
+        if !problems.isEmpty {
+            for problem in problems { logger.error("\(problem)") }
+            logger.warning(
+                "the configuration file is of no use: this process goes by the one that was in force",
+                metadata: ["errors": "\(problems.count)"])
+        }
+        eventLog?.listen { [controlMailbox] message, details in controlMailbox.post(.note(message, details)) }
         resolveBackends(of: generation, logger, patience: Self.namePatience)
         announce(generation, descriptors, logger)
     }
@@ -232,6 +238,8 @@ package final class Node: Sendable {
                     return [try ListeningSocket(first.address, reusePort: true, probeFirst: false)]
                 }
             }
+            // What the process before this one listens on, or did, for another purpose.
+            let probeFirst = probeFirst && !inherited.isThere(host: wanted.host, port: wanted.port)
             // All interfaces: one socket for IPv6 and IPv4, or IPv4 alone where the machine has no IPv6.
             let first: ListeningSocket
             if let host = wanted.host {
@@ -305,6 +313,11 @@ package final class Node: Sendable {
             return warnings
         }
     }
+
+    /// What the configuration in force says of the node itself.
+    package var gateway: Configuration.Gateway { current.withLock { $0.configuration.gateway } }
+    /// A file that said this would be of use.
+    package var usefulText: String { fileText.withLock { $0 } }
 
     package var address: String { listeners.withLock { $0[0][0].address.description } }
 

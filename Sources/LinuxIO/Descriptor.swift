@@ -16,6 +16,12 @@ public struct Descriptor: ~Copyable, Sendable {
 
     public init(adopting raw: Int32) { number = Atomic(raw) }
 
+    /// One that was kept open for this process: the next program that it starts does not get it by itself.
+    public init(inherited raw: Int32) {
+        self.init(adopting: raw)
+        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
+    }
+
     deinit { closeEarly() }
 
     /// Closes it now. Nothing happens the second time.

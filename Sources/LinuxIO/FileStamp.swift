@@ -41,18 +41,3 @@ extension Signals {
         guard Glibc.kill(process, number) == 0 else { throw .last("kill") }
     }
 }
-
-extension OutputFile {
-    /// Finds out whether `append` would succeed, and leaves everything as it is.
-    public static func checkAppend(path: String) throws(SystemError) {
-        let raw = unsafe open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
-        if raw >= 0 {
-            _ = close(raw)
-            return
-        }
-        guard errno == ENOENT else { throw .last("open") }
-        let end = path.lastIndex(of: "/") ?? path.startIndex
-        let folder = end == path.startIndex ? "/" : String(path[..<end])
-        guard unsafe access(folder, W_OK | X_OK) == 0 else { throw .last("access") }
-    }
-}

@@ -29,9 +29,11 @@ package enum HandoverKeys {
     package static let crashes = "SLUICE_CRASHES"
     package static let lastCrash = "SLUICE_LAST_CRASH"
     package static let supervisor = "SLUICE_SUPERVISOR"
+    package static let configuration = "SLUICE_CONFIGURATION"
+    package static let manner = "SLUICE_MANNER"
 
     /// What is meant for the process that reads it, and for none that it starts.
-    package static let all = [sockets, parent, crashes, lastCrash, supervisor]
+    package static let all = [sockets, parent, crashes, lastCrash, supervisor, configuration, manner]
 
     /// The environment for another process of this node.
     package static func environment(_ own: [String: String], adding: [String: String]) -> [String: String] {
@@ -100,6 +102,17 @@ package final class InheritedSockets: Sendable {
             let found = sockets.filter(fits).map(\.socket)
             sockets.removeAll(where: fits)
             return found
+        }
+    }
+
+    /// Whether one of them listens there, for whatever it is.
+    package func isThere(host: IPAddress?, port: UInt16) -> Bool {
+        sockets.withLock { sockets in
+            sockets.contains { entry in
+                let address = entry.socket.address
+                guard port != 0, address.port == port else { return false }
+                return host == nil || host == address.ip || host?.isUnspecified == true || address.ip.isUnspecified
+            }
         }
     }
 

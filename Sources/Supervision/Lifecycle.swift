@@ -20,7 +20,7 @@ package final class Lifecycle: Sendable {
     /// Whether it listens where another process of this node does, or did, for its operators.
     package let inheritsAdmin: Bool
 
-    private let state = Mutex(Upgrade.none)
+    private let state = Mutex((upgrade: Upgrade.none, isEnding: false))
     private let start = Callback()
 
     package init(version: String, parent: ParentLink?, environment: [String: String]) {
@@ -32,18 +32,23 @@ package final class Lifecycle: Sendable {
         inheritsAdmin = SocketList(environment[HandoverKeys.sockets] ?? "").entries.contains { $0.role == .admin }
     }
 
-    package var upgrade: Upgrade { state.withLock { $0 } }
+    package var upgrade: Upgrade { state.withLock { $0.upgrade } }
+    /// Whether the node is to end: none of its processes begins any more.
+    package var isEnding: Bool { state.withLock { $0.isEnding } }
+
+    /// The node has been told to end.
+    package func ends() { state.withLock { $0.isEnding = true } }
 
     /// Who starts the new process.
     package func whenUpgradeIsWanted(_ body: @escaping @Sendable () -> Void) { start.set(body) }
 
-    /// Asks for a new process in this one's place; `false` where that is under way, or this one has only begun.
+    /// Asks for a new process in this one's place; `false` where that is under way, or this one has only begun, or ends.
     @discardableResult
     package func askForUpgrade() -> Bool {
         guard let start = start.body else { return false }
         let begins = state.withLock { state in
-            if state == .starting { return false }
-            state = .starting
+            if state.isEnding || state.upgrade == .starting { return false }
+            state.upgrade = .starting
             return true
         }
         if begins { start() }
@@ -51,7 +56,7 @@ package final class Lifecycle: Sendable {
     }
 
     /// A new process is being started, whoever has asked for it.
-    package func upgradeBegins() { state.withLock { $0 = .starting } }
+    package func upgradeBegins() { state.withLock { $0.upgrade = .starting } }
 
-    package func upgradeFailed(_ reason: String) { state.withLock { $0 = .failed(reason) } }
+    package func upgradeFailed(_ reason: String) { state.withLock { $0.upgrade = .failed(reason) } }
 }

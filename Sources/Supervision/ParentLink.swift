@@ -12,6 +12,10 @@ package enum Word: Equatable, Sendable {
     case wantsUpgrade
     /// It has taken in its configuration again.
     case reloaded
+    /// What its parent should know of the configuration in force, before `ready`.
+    case manner(Manner)
+    /// The text of that configuration's file comes with it.
+    case configuration
     // From a supervisor to its node.
     /// A new process is being started.
     case upgrading
@@ -25,6 +29,8 @@ package enum Word: Equatable, Sendable {
         case .failed(let reason): "failed \(reason)"
         case .wantsUpgrade: "upgrade"
         case .reloaded: "reloaded"
+        case .manner(let manner): "manner \(manner.text)"
+        case .configuration: "configuration"
         case .upgrading: "upgrading"
         case .handOver: "handover"
         case .upgradeFailed(let reason): "upgradefailed \(reason)"
@@ -39,6 +45,10 @@ package enum Word: Equatable, Sendable {
         case "failed": self = .failed(rest)
         case "upgrade": self = .wantsUpgrade
         case "reloaded": self = .reloaded
+        case "manner":
+            guard let manner = Manner(rest) else { return nil }
+            self = .manner(manner)
+        case "configuration": self = .configuration
         case "upgrading": self = .upgrading
         case "handover": self = .handOver
         case "upgradefailed": self = .upgradeFailed(rest)
@@ -69,6 +79,12 @@ package final class ParentLink: Sendable {
     }
 
     package func tell(_ word: Word) { channel.send(word.text) }
+
+    /// Leaves a configuration with a supervisor, for the next process.
+    package func leave(_ text: String) {
+        guard isSupervised, let file = try? MemoryFile.make(text) else { return }
+        channel.send(Word.configuration.text, [file.raw])
+    }
 
     /// Takes what the other end says until it is gone. Blocks.
     package func listen(_ body: (Word) -> Void) {

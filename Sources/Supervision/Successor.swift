@@ -41,7 +41,7 @@ package final class Successor: Sendable {
     package func end() {
         state.withLock { state in
             state.isEnding = true
-            if let id = state.id { Processes.send(Signals.terminate, to: id) }
+            if let id = state.id { Processes.send(Signals.kill, to: id) }
         }
     }
 
@@ -70,12 +70,19 @@ package final class Successor: Sendable {
             for raw in descriptors { Descriptor(adopting: raw).closeEarly() }
             switch Word(text) {
             case .ready:
-                state.withLock { $0.id = nil }
+                let isEnding = state.withLock { state in
+                    state.id = nil
+                    return state.isEnding
+                }
+                guard !isEnding else {
+                    _ = Processes.wait(for: id)
+                    throw SuccessionError("this process is about to end")
+                }
                 return id
             case .failed(let reason):
                 _ = ended(id)
                 throw SuccessionError(reason)
-            case .wantsUpgrade, .reloaded, .upgrading, .handOver, .upgradeFailed, nil: continue
+            case .wantsUpgrade, .reloaded, .manner, .configuration, .upgrading, .handOver, .upgradeFailed, nil: continue
             }
         }
     }

@@ -16,15 +16,36 @@ package final class Supervisor {
     /// A process of the node.
     private struct Worker {
         let id: Int32
-        let channel: Channel
+        var channel: Channel
         var isReady = false
         /// Why it did not start, in its own words.
         var failure: String?
+        var manner: Manner?
+        /// The text of the configuration that it goes by.
+        var configuration: KeptText?
+        /// Who has not ended by then hangs, and is killed.
+        var endsBy = MonotonicTime.distantFuture
+    }
+
+    /// What the supervisor needs of the program around it.
+    package struct Voice {
+        package var log: Log
+        /// Logs from here on as the configuration in force wants it.
+        package var follow: (Manner) -> Void
+        /// Writes out what was logged: this program is about to be replaced by another.
+        package var flush: () -> Void
+
+        package init(log: @escaping Log, follow: @escaping (Manner) -> Void, flush: @escaping () -> Void) {
+            self.log = log
+            self.follow = follow
+            self.flush = flush
+        }
     }
 
     private let started: StartedAs
     private let manager: ServiceManager
-    private let log: Log
+    private let voice: Voice
+    private var log: Log { voice.log }
     private let signals: SignalSource
     private var current: Worker?
     /// A new binary that does not serve yet.
@@ -33,6 +54,11 @@ package final class Supervisor {
     /// Those that finish what they have begun.
     private var leaving: [Worker] = []
     private var sockets: [(role: SocketRole, socket: ListeningSocket)] = []
+    /// Of the configuration in force, or of the last one.
+    private var manner: Manner?
+    private var configuration: KeptText?
+    /// Whether the last process that was to take a crashed one's place did not come to serve with the file as it is.
+    private var distrustsFile = false
     private var policy = RestartPolicy()
     private var crashes = 0
     private var lastCrash = ""
@@ -46,15 +72,21 @@ package final class Supervisor {
     package static let gaveUp: Int32 = 70
     /// A node that has not said that it has taken in its configuration again by then has most likely refused it.
     private static let reloadTime = TimeSpan.seconds(10)
+    /// What an end takes beyond its drain: logs are written out, spans sent. A process that takes longer hangs.
+    private static let endMargin = TimeSpan.seconds(8)
+    /// The same where it was told again, and waits for nobody.
+    private static let hurriedEndTime = TimeSpan.seconds(2)
+    /// The drain of a process that has not said how long its own is.
+    private static let endTimeDefault = TimeSpan.seconds(30)
 
     package static let signalNumbers = [
         Signals.terminate, Signals.interrupt, Signals.hangUp, Signals.reopen, Signals.upgrade, Signals.childEnded,
     ]
 
     /// Block `signalNumbers` first.
-    package init(_ started: StartedAs, log: @escaping Log) throws(SystemError) {
+    package init(_ started: StartedAs, _ voice: Voice) throws(SystemError) {
         self.started = started
-        self.log = log
+        self.voice = voice
         manager = ServiceManager(environment: started.environment)
         signals = try SignalSource(Self.signalNumbers)
         takeOver(started.environment[HandoverKeys.supervisor])
@@ -66,7 +98,7 @@ package final class Supervisor {
         while true {
             if let outcome { return outcome }
             let workers = ([current, candidate].compactMap { $0 } + leaving)
-            let due = min(restartAt, candidateLimit, reloadedBy)
+            let due = workers.map(\.endsBy).reduce(min(restartAt, candidateLimit, reloadedBy), min)
             var wait: Int32?
             if due < .distantFuture {
                 wait = Int32(clamping: max(.zero, due - SystemClock.monotonic()).milliseconds + 1)
@@ -82,7 +114,9 @@ package final class Supervisor {
 
     // MARK: Processes
 
-    private func start(_ program: String) throws(SystemError) -> Worker {
+    /// - Parameter isRestart: whether it takes the place of one that has crashed: it goes by the configuration that was in
+    ///   force where the file is of no use by now.
+    private func start(_ program: String, isRestart: Bool) throws(SystemError) -> Worker {
         let (here, there) = try Channel.pair()
         let list = SocketList(sockets.map { SocketList.Entry(raw: $0.socket.descriptor.raw, role: $0.role) })
         var adding = [
@@ -91,20 +125,33 @@ package final class Supervisor {
             HandoverKeys.crashes: "\(crashes)",
         ]
         if !lastCrash.isEmpty { adding[HandoverKeys.lastCrash] = lastCrash }
+        var keeping = sockets.map { $0.socket.descriptor.raw } + [there.descriptor.raw]
+        if isRestart, let configuration {
+            keeping.append(configuration.descriptor.raw)
+            adding[HandoverKeys.configuration] = KeptConfiguration.variable(
+                configuration.descriptor.raw, isOnly: distrustsFile)
+        }
         let id = try Processes.start(
             program, started.arguments, environment: HandoverKeys.environment(started.environment, adding: adding),
-            keeping: sockets.map { $0.socket.descriptor.raw } + [there.descriptor.raw], blocking: NodeSignals.all,
-            ownGroup: true)
+            keeping: keeping, blocking: NodeSignals.all, ownGroup: true)
         there.descriptor.closeEarly()
         return Worker(id: id, channel: here)
     }
+
+    /// Tells a process to end, and remembers by when it must have.
+    private func tellToEnd(_ worker: inout Worker, _ signal: Int32, within time: TimeSpan) {
+        Processes.send(signal, to: worker.id)
+        worker.endsBy = min(worker.endsBy, SystemClock.monotonic() + time)
+    }
+
+    private var orderlyEndTime: TimeSpan { (manner?.endTime ?? Self.endTimeDefault) + Self.endMargin }
 
     /// The very program that this one is, even where another lies in its place by now.
     private func startWorker() {
         restartAt = .distantFuture
         guard current == nil else { return }
         do throws(SystemError) {
-            current = try start("/proc/self/exe")
+            current = try start("/proc/self/exe", isRestart: true)
         } catch {
             log(.critical, "no worker process can be started", ["reason": error.description])
             ended(nil, .exited(1))
@@ -130,6 +177,12 @@ package final class Supervisor {
         // One that is leaving has nothing more to ask for.
         case .wantsUpgrade: if worker.id == current?.id { upgrade() }
         case .reloaded: if worker.id == current?.id { reloaded() }
+        case .manner(let manner): change(worker) { $0.manner = manner }
+        case .configuration:
+            guard let raw = descriptors.first else { break }
+            let kept = KeptText(adopting: raw)
+            for raw in descriptors.dropFirst() { Descriptor(adopting: raw).closeEarly() }
+            change(worker) { $0.configuration = kept }
         case .upgrading, .handOver, .upgradeFailed, nil: break
         }
         return true
@@ -151,14 +204,26 @@ package final class Supervisor {
     }
 
     /// The line has ended: a process that ends does that before it has ended.
-    private func close(_ worker: Worker) {
-        if current?.id == worker.id { current = Worker(id: worker.id, channel: Self.mute(), isReady: worker.isReady) }
-        if candidate?.id == worker.id {
-            candidate = Worker(id: worker.id, channel: Self.mute(), failure: candidate?.failure)
+    private func close(_ worker: Worker) { change(worker) { $0.channel = Self.mute() } }
+
+    private func change(_ worker: Worker, _ body: (inout Worker) -> Void) {
+        if candidate?.id == worker.id, var changed = candidate {
+            body(&changed)
+            candidate = changed
         }
-        for index in leaving.indices where leaving[index].id == worker.id {
-            leaving[index] = Worker(id: worker.id, channel: Self.mute())
-        }
+        for index in leaving.indices where leaving[index].id == worker.id { body(&leaving[index]) }
+        guard current?.id == worker.id, var changed = current else { return }
+        body(&changed)
+        current = changed
+        if changed.isReady { goBy(changed) }
+    }
+
+    /// Its configuration is the one in force.
+    private func goBy(_ worker: Worker) {
+        configuration = worker.configuration ?? configuration
+        guard let new = worker.manner, new != manner else { return }
+        manner = new
+        voice.follow(new)
     }
 
     /// A descriptor that never has anything to say: poll(2) leaves negative numbers out.
@@ -172,10 +237,13 @@ package final class Supervisor {
         sockets = taken
         if worker.id == candidate?.id {
             promote(worker)
-        } else if worker.id == current?.id {
-            current?.isReady = true
+        } else if worker.id == current?.id, var serving = current {
+            serving.isReady = true
+            current = serving
+            distrustsFile = false
+            goBy(serving)
             // It was started again in the middle of that.
-            if candidate != nil { worker.channel.send(Word.upgrading.text) }
+            if candidate != nil { serving.channel.send(Word.upgrading.text) }
         }
         if !hasServed {
             hasServed = true
@@ -211,14 +279,17 @@ package final class Supervisor {
     }
 
     private func stop(_ signal: Int32) {
+        let isFirst = !isStopping
         isStopping = true
         manager.stopping()
         restartAt = .distantFuture
         if let candidate { Processes.send(Signals.kill, to: candidate.id) }
-        // Whoever drains already takes it as a second word, and waits for nobody.
-        for worker in leaving { Processes.send(signal, to: worker.id) }
-        guard let current else { return leaveIfAlone(0) }
-        Processes.send(signal, to: current.id)
+        // Whoever drains already has the time that it was given, unless this is the second word.
+        let time = isFirst ? orderlyEndTime : Self.hurriedEndTime
+        for index in leaving.indices { tellToEnd(&leaving[index], signal, within: time) }
+        guard var ending = current else { return leaveIfAlone(0) }
+        tellToEnd(&ending, signal, within: time)
+        current = ending
     }
 
     private func leaveIfAlone(_ code: Int32) {
@@ -263,6 +334,8 @@ package final class Supervisor {
             lastCrash = "\(end) at \(SystemClock.timestamp(microseconds: SystemClock.wallMicroseconds()))"
         }
         let now = SystemClock.monotonic()
+        // Whatever is wrong with it, an address that is taken for example: the last one was right.
+        if !wasReady { distrustsFile = true }
         switch policy.ended(at: now) {
         case .restart(let pause):
             log(
@@ -282,6 +355,8 @@ package final class Supervisor {
     private func lookAtTime(_ now: MonotonicTime) {
         if now >= restartAt { startWorker() }
         if now >= reloadedBy { reloaded() }
+        if var hanging = current, kill(&hanging, at: now) { current = hanging }
+        for index in leaving.indices { _ = kill(&leaving[index], at: now) }
         if now >= candidateLimit, let candidate {
             candidateLimit = .distantFuture
             self.candidate?.failure = "the new process did not serve within \(Successor.startTime)"
@@ -289,10 +364,21 @@ package final class Supervisor {
         }
     }
 
+    /// Ends a process that has not ended by itself; whether it came to that.
+    private func kill(_ worker: inout Worker, at now: MonotonicTime) -> Bool {
+        guard now >= worker.endsBy else { return false }
+        worker.endsBy = .distantFuture
+        log(.error, "a worker process hangs instead of ending, and is killed", ["worker": "\(worker.id)"])
+        Processes.send(Signals.kill, to: worker.id)
+        return true
+    }
+
     // MARK: Another binary
 
     private func upgrade() {
-        guard !isStopping else { return }
+        guard !isStopping else {
+            return log(.warning, "no new worker process is started", ["reason": "this node ends"])
+        }
         // Whoever has asked hears how that one ends.
         guard candidate == nil else { return log(.notice, "a new worker process is being started already", [:]) }
         guard let running = current, running.isReady else {
@@ -301,7 +387,7 @@ package final class Supervisor {
         log(.notice, "starting a new worker process", ["program": started.program])
         running.channel.send(Word.upgrading.text)
         do throws(SystemError) {
-            candidate = try start(started.program)
+            candidate = try start(started.program, isRestart: false)
             candidateLimit = SystemClock.monotonic() + Successor.startTime
         } catch {
             upgradeFailed("\(started.program) does not start: \(error.reason)")
@@ -320,14 +406,18 @@ package final class Supervisor {
 
     /// The new process serves: the old one finishes, and this process becomes what the new binary has for it.
     private func promote(_ worker: Worker) {
-        candidate = nil
         candidateLimit = .distantFuture
         restartAt = .distantFuture
-        if let old = current {
+        let next = candidate ?? worker
+        candidate = nil
+        if var old = current {
             old.channel.send(Word.handOver.text)
+            old.endsBy = SystemClock.monotonic() + orderlyEndTime
             leaving.append(old)
         }
-        current = Worker(id: worker.id, channel: worker.channel, isReady: true)
+        current = Worker(
+            id: next.id, channel: next.channel, isReady: true, manner: next.manner, configuration: next.configuration)
+        goBy(next)
         log(.notice, "a new worker process serves", ["worker": "\(worker.id)"])
         becomeNewBinary()
     }
@@ -342,9 +432,14 @@ package final class Supervisor {
             HandoverKeys.supervisor: state, HandoverKeys.sockets: list.text, HandoverKeys.crashes: "\(crashes)",
         ]
         if !lastCrash.isEmpty { adding[HandoverKeys.lastCrash] = lastCrash }
+        if let manner { adding[HandoverKeys.manner] = manner.text }
+        if let configuration {
+            adding[HandoverKeys.configuration] = "\(configuration.descriptor.raw)"
+        }
         let keeping =
-            sockets.map { $0.socket.descriptor.raw }
+            (configuration.map { [$0.descriptor.raw] } ?? []) + sockets.map { $0.socket.descriptor.raw }
             + ([current] + leaving).map { $0.channel.descriptor.raw }.filter { $0 > 2 }
+        voice.flush()
         do throws(SystemError) {
             try Processes.replace(
                 started.program, started.arguments,
@@ -373,6 +468,12 @@ package final class Supervisor {
         crashes = Int(started.environment[HandoverKeys.crashes] ?? "") ?? 0
         lastCrash = started.environment[HandoverKeys.lastCrash] ?? ""
         hasServed = true
+        manner = Manner(started.environment[HandoverKeys.manner] ?? "")
+        if let raw = Int32(started.environment[HandoverKeys.configuration] ?? ""), raw > 2 {
+            configuration = KeptText(adopting: raw)
+        }
+        let leavesBy = SystemClock.monotonic() + orderlyEndTime
+        for index in leaving.indices { leaving[index].endsBy = leavesBy }
         manager.ready(status: "serving, worker process \(first.id)")
         // Whoever ended while one binary took the other's place has no signal of its own.
         while let (id, end) = Processes.reap() { ended(id, end) }

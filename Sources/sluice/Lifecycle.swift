@@ -29,31 +29,37 @@ extension Run {
     func superviseNode() throws {
         Signals.block(Supervisor.signalNumbers)
         let started = StartedAs.thisProcess
-        let logger: Logger
+        let events = EventLog.standardError
         if started.environment[HandoverKeys.supervisor] == nil {
-            logger = LineLog.logger(try options.load().0.gateway)
-        } else if let (configuration, _) = try? options.load() {
+            events.follow(try options.load(say: events.write).0.gateway)
+        } else if let manner = Manner(started.environment[HandoverKeys.manner] ?? "") {
             // In the place of an older binary: its node serves, whatever the file says by now.
-            logger = LineLog.logger(configuration.gateway)
-        } else {
-            logger = Logger(label: "sluice")
+            events.follow(manner)
         }
-        let supervisor: Supervisor
-        do {
-            supervisor = try Supervisor(started) { level, message, details in
-                let metadata = Logger.Metadata(uniqueKeysWithValues: details.map { ($0, "\($1)") })
+        let logger = LineLog.logger()
+        events.listen { message, details in logger.warning("\(message)", metadata: Self.metadata(details)) }
+        let voice = Supervisor.Voice(
+            log: { level, message, details in
+                let metadata = Self.metadata(details)
                 switch level {
                 case .notice: logger.notice("\(message)", metadata: metadata)
                 case .warning: logger.warning("\(message)", metadata: metadata)
                 case .error: logger.error("\(message)", metadata: metadata)
                 case .critical: logger.critical("\(message)", metadata: metadata)
                 }
-            }
+            }, follow: events.follow, flush: events.flush)
+        let supervisor: Supervisor
+        do {
+            supervisor = try Supervisor(started, voice)
         } catch {
-            printError("sluice: \(error)")
+            events.write("sluice: \(error)")
             throw ExitCode(1)
         }
         throw ExitCode(supervisor.run())
+    }
+
+    private static func metadata(_ details: [String: String]) -> Logger.Metadata {
+        Logger.Metadata(uniqueKeysWithValues: details.map { ($0, "\($1)") })
     }
 }
 
@@ -64,7 +70,7 @@ struct RunningNode: Sendable {
     let lifecycle: Lifecycle
     let manager: ServiceManager
     let logger: Logger
-
+    /// Where this process starts the next itself.
     private let successor = Successor()
 
     init(_ node: Node, _ parent: ParentLink?, _ lifecycle: Lifecycle, _ logger: Logger) {
@@ -80,16 +86,23 @@ struct RunningNode: Sendable {
     func begin() {
         if isSuccessor { node.changeHands() }
         lifecycle.whenUpgradeIsWanted { wantsUpgrade() }
-        parent?.tellReady(node.sockets)
-        node.whenReloaded { [node, parent, manager] in
-            // Its listeners may be others now.
-            parent?.tellReady(node.sockets)
+        report()
+        node.whenReloaded { [manager] in
+            report()
             parent?.tell(.reloaded)
             manager.ready(status: "serving")
         }
         manager.ready(status: "serving")
         if let parent, parent.isSupervised { _ = OSThread(name: "parent") { listen(parent) } }
         _ = OSThread(name: "signals") { obeySignals() }
+    }
+
+    /// Tells the parent what it needs to know of the configuration in force, and where the node listens now.
+    private func report() {
+        guard let parent else { return }
+        parent.tell(.manner(Manner(node.gateway)))
+        parent.leave(node.usefulText)
+        parent.tellReady(node.sockets)
     }
 
     /// Whether another process of this node serves when this one begins.
@@ -100,7 +113,9 @@ struct RunningNode: Sendable {
         while true {
             let signal = Signals.wait(NodeSignals.all)
             if signal == Signals.upgrade {
-                lifecycle.askForUpgrade()
+                guard !lifecycle.askForUpgrade() else { continue }
+                let reason = lifecycle.isEnding ? "this node ends" : "an upgrade is under way"
+                logger.warning("no new process is started", metadata: ["reason": "\(reason)"])
             } else if signal == Signals.hangUp {
                 if !isStopping { manager.reloading(at: SystemClock.monotonic()) }
                 node.reload(.signal)
@@ -111,12 +126,18 @@ struct RunningNode: Sendable {
                 node.stop()
             } else {
                 isStopping = true
-                successor.end()
+                end()
                 logger.notice("stopping", metadata: ["signal": "\(Signals.name(signal))"])
                 manager.stopping()
                 node.drain()
             }
         }
+    }
+
+    /// The node ends, and no process of it is left behind.
+    private func end() {
+        lifecycle.ends()
+        successor.end()
     }
 
     private func listen(_ parent: ParentLink) {
@@ -127,9 +148,10 @@ struct RunningNode: Sendable {
                 node.changeHands()
             case .handOver: node.handOver()
             case .upgradeFailed(let reason): lifecycle.upgradeFailed(reason)
-            case .ready, .failed, .wantsUpgrade, .reloaded: break
+            case .ready, .failed, .wantsUpgrade, .reloaded, .manner, .configuration: break
             }
         }
+        end()
         logger.warning("the supervisor is gone: this process ends too")
         node.drain()
     }
@@ -153,6 +175,9 @@ struct RunningNode: Sendable {
             manager.main(is: id)
             node.handOver()
         } catch {
+            guard !lifecycle.isEnding else {
+                return logger.notice("the new process was ended: this node ends")
+            }
             logger.error("the upgrade has failed: this process goes on", metadata: ["reason": "\(error)"])
             lifecycle.upgradeFailed(error.description)
         }

@@ -1,25 +1,21 @@
-// Events as lines on standard error, one each, as text or JSON.
+// Events as lines of the event log, one each, as text or JSON.
 
-import Configuration
 import FoundationEssentials
+import Gateway
 import LinuxIO
 import Logging
 
 struct LineLog: LogHandler {
     var metadata: Logger.Metadata = [:]
-    var logLevel: Logger.Level
-    private let format: Configuration.LogFormat
+    private let lines = EventLog.standardError
 
-    /// A logger as a configuration wants it.
-    @Sendable
-    static func logger(_ gateway: Configuration.Gateway) -> Logger {
-        let level = Logger.Level(rawValue: gateway.logLevel.rawValue) ?? .info
-        return Logger(label: "sluice") { _ in LineLog(format: gateway.logFormat, level: level) }
-    }
+    static func logger() -> Logger { Logger(label: "sluice") { _ in LineLog() } }
 
-    private init(format: Configuration.LogFormat, level: Logger.Level) {
-        self.format = format
-        logLevel = level
+    /// As the configuration in force has it, for all loggers alike.
+    var logLevel: Logger.Level {
+        get { lines.style.level }
+        // One logger has no level of its own.
+        set {}
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -30,17 +26,16 @@ struct LineLog: LogHandler {
     func log(event: LogEvent) {
         let time = SystemClock.timestamp(microseconds: SystemClock.wallMicroseconds())
         let fields = metadata.merging(event.metadata ?? [:]) { $1 }.sorted { $0.key < $1.key }
-        switch format {
-        case .text:
-            let tail = fields.map { " \($0.key)=\(Self.quoted($0.value.description))" }.joined()
-            printError("\(time) \(event.level.rawValue) \(Self.oneLine("\(event.message)"))\(tail)")
-        case .json:
+        if lines.style.isJSON {
             var object = ["time": time, "level": event.level.rawValue, "message": "\(event.message)"]
             for (key, value) in fields { object[key] = value.description }
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
             guard let data = try? encoder.encode(object) else { return }
-            printError(String(decoding: data, as: UTF8.self))
+            lines.write(String(decoding: data, as: UTF8.self))
+        } else {
+            let tail = fields.map { " \($0.key)=\(Self.quoted($0.value.description))" }.joined()
+            lines.write("\(time) \(event.level.rawValue) \(Self.oneLine("\(event.message)"))\(tail)")
         }
     }
 

@@ -27,16 +27,34 @@ struct ConfigurationOptions: ParsableArguments {
         ConfigurationSource(path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
     }
 
-    /// - Parameter failed: hears the errors too.
-    func load(failed: (String) -> Void = { _ in }) throws -> (Configuration, text: String) {
+    /// - Parameter say: hears the errors.
+    func load(say: (String) -> Void = printError) throws -> (Configuration, text: String) {
         do throws(ConfigurationErrors) {
             let text = try source.read()
             return (try source.parse(text), text)
         } catch {
-            printError(error.description)
-            failed(error.description)
+            say(error.description)
             throw ExitCode(1)
         }
+    }
+
+    /// What a process starts with that takes the place of a crashed one: the file, or, where that is of no use by now, the
+    /// configuration that was in force; and what is wrong with the file then.
+    func load(
+        keeping kept: KeptConfiguration
+    ) throws(ConfigurationErrors) -> (configuration: Configuration, text: String, problems: [String]) {
+        var problems = ["the process that was started with \(config) did not come to serve"]
+        if !kept.isOnly {
+            do throws(ConfigurationErrors) {
+                let text = try source.read()
+                let configuration = try source.parse(text)
+                problems = Node.problems(configuration)
+                if problems.isEmpty { return (configuration, text, []) }
+            } catch {
+                problems = error.description.split(separator: "\n").map(String.init)
+            }
+        }
+        return (try source.parse(kept.text), kept.text, problems)
     }
 }
 
@@ -60,31 +78,46 @@ struct Run: ParsableCommand {
 
     func run() throws {
         Processes.reportCrashes()
+        defer { EventLog.standardError.close() }
         let environment = Processes.environment
         let parent = ParentLink(environment: environment)
         if isSupervisor(parent) { return try superviseNode() }
         // A supervisor starts it as /proc/self/exe, and `exe` is no name to look for.
         OSThread.nameThis("sluice")
         Signals.block(NodeSignals.all)
-        let (configuration, text) = try options.load { parent?.tell(.failed($0)) }
+        let (configuration, text, problems) = try load(environment, parent)
         let gateway = configuration.gateway
-        let logger = LineLog.logger(gateway)
+        EventLog.standardError.follow(gateway)
+        let logger = LineLog.logger()
         do {
             let id = try nodeID.map { try NodeID($0) } ?? Self.defaultID(gateway.port)
             let lifecycle = Lifecycle(version: version, parent: parent, environment: environment)
             let node = try Node(
-                configuration, id: id, logger: logger, source: options.source, text: text, makeLogger: LineLog.logger,
-                inherited: InheritedSockets(environment: environment))
+                configuration, id: id, logger: logger, source: options.source, text: text, standsInFor: problems,
+                eventLog: EventLog.standardError, inherited: InheritedSockets(environment: environment))
             try node.start { control, socket in try AdminServer.start(control, on: socket, lifecycle) }
             logger.notice("serving", metadata: ["address": "\(node.address)"])
             RunningNode(node, parent, lifecycle, logger).begin()
             node.wait()
             logger.notice("stopped")
         } catch {
-            printError("sluice: \(error)")
+            EventLog.standardError.write("sluice: \(error)")
             parent?.tell(.failed("\(error)"))
             throw ExitCode(1)
         }
+    }
+
+    private func load(
+        _ environment: [String: String], _ parent: ParentLink?
+    ) throws -> (configuration: Configuration, text: String, problems: [String]) {
+        if let kept = KeptConfiguration(environment: environment), let found = try? options.load(keeping: kept) {
+            return found
+        }
+        let (configuration, text) = try options.load { errors in
+            EventLog.standardError.write(errors)
+            parent?.tell(.failed(errors))
+        }
+        return (configuration, text, [])
     }
 
     /// Host and address tell nodes apart on one machine as well as on many.

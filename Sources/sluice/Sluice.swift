@@ -1,5 +1,6 @@
 import ArgumentParser
 import Gateway
+import LinuxIO
 
 /// The version of this build.
 let version = Build.version
@@ -23,4 +24,9 @@ struct Sluice: ParsableCommand {
             Run.self, Check.self, Reload.self, Config.self, Backends.self, Nodes.self, Limits.self, Keys.self,
             Top.self, Upgrade.self, DemoBackend.self,
         ])
+
+    static func main() {
+        OutputFile.fillStandard()
+        main(nil)
+    }
 }

@@ -77,9 +77,11 @@ final class Scene {
 
     @discardableResult
     func node(
-        _ file: File, _ arguments: [String] = [], in place: [String] = [], environment: [String: String] = [:]
+        _ file: File, _ arguments: [String] = [], in place: [String] = [], program: String? = nil,
+        environment: [String: String] = [:]
     ) throws -> SluiceNode {
-        let node = try SluiceNode(file.yaml, arguments, in: place, environment: environment)
+        let node = try SluiceNode(
+            file.yaml, arguments, in: place, program: program, environment: environment)
         nodes.append(node)
         return node
     }

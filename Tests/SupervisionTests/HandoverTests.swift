@@ -1,3 +1,4 @@
+import Glibc
 import LinuxIO
 import Primitives
 import Testing
@@ -23,14 +24,39 @@ struct HandoverTests {
 
     static let words: [Word] = [
         .ready([.gateway, .gateway, .admin]), .ready([]), .failed("cannot listen: in use"), .wantsUpgrade, .reloaded,
-        .upgrading, .handOver, .upgradeFailed("exit code 1"),
+        .upgrading, .handOver, .upgradeFailed("exit code 1"), .configuration,
+        .manner(Manner(isJSON: true, level: "warning", endTime: .seconds(31))),
+        .manner(Manner(isJSON: false, level: "info", endTime: .zero)),
     ]
 
     @Test("a word is read as it was written", arguments: words)
     func word(word: Word) { #expect(Word(word.text) == word) }
 
-    @Test("other words are none", arguments: ["", " ", "Ready", "bye now"])
+    @Test(
+        "other words are none",
+        arguments: [
+            "", " ", "Ready", "bye now", "manner", "manner json", "manner json info -1",
+            "manner json info 9999999999999",
+        ])
     func noWord(text: String) { #expect(Word(text) == nil) }
+
+    @Test("the text of a configuration is there for each process that comes, whole")
+    func keptText() throws {
+        let text = String(repeating: "services: [ä]\n", count: 5_000)
+        for isOnly in [false, true] {
+            // Each gets a descriptor of its own, of one and the same file.
+            let kept = KeptText(adopting: try MemoryFile.make(text).release())
+            for _ in 0..<2 {
+                let value = KeptConfiguration.variable(fcntl(kept.descriptor.raw, F_DUPFD, 3), isOnly: isOnly)
+                let found = KeptConfiguration(environment: [HandoverKeys.configuration: value])
+                #expect(found?.text == text)
+                #expect(found?.isOnly == isOnly)
+            }
+        }
+        for value in ["", "x", "2", "-1", "99999"] {
+            #expect(KeptConfiguration(environment: [HandoverKeys.configuration: value]) == nil)
+        }
+    }
 
     @Test("what is meant for one process reaches none that it starts")
     func environment() {

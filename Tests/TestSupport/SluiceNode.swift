@@ -16,12 +16,14 @@ package final class SluiceNode {
     /// - Parameters:
     ///   - arguments: more options of `sluice run`.
     ///   - place: what is put before the program, so that it runs elsewhere.
+    ///   - program: another path of it, where it may be replaced.
     package init(
-        _ yaml: String, _ arguments: [String] = [], in place: [String] = [], environment: [String: String] = [:]
+        _ yaml: String, _ arguments: [String] = [], in place: [String] = [], program: String? = nil,
+        environment: [String: String] = [:]
     ) throws {
         directory = try TemporaryDirectory()
         file = try directory.write(yaml, to: "gateway.yaml")
-        let command = place + [try Self.binary(), "run", "--config", file] + arguments
+        let command = place + [try program ?? Self.binary(), "run", "--config", file] + arguments
         // What the node leaves for its own user goes with it.
         let own = ["XDG_RUNTIME_DIR": directory.path].merging(environment) { $1 }
         process = try ChildProcess(command[0], Array(command.dropFirst()), environment: own)
