@@ -24,7 +24,10 @@ package enum AdminServer {
         let isLoopback = socket.address.ip.isLoopback
         let streams = EventStreams(control.events, loop: control.loop)
         control.watchTraffic()
-        let server = try JSONServer(socket, loop: control.loop) { [weak control] request in
+        let shed = { [weak control] in if let control { control.adminConnectionsShed += 1 } }
+        let server = try JSONServer(
+            socket, loop: control.loop, connectionsMax: JSONServer.connectionsMaxOfOperators, shed: shed
+        ) { [weak control] request in
             guard let control else { return .problem(503, "The node has ended") }
             if request.path == "/api/events", request.method == "GET" { return streams.answer(request) }
             return AdminLifecycle.answer(request, control, lifecycle) ?? answer(request, control, lifecycle)

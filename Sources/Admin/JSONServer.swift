@@ -83,11 +83,24 @@ final class AnswerStream {
     }
 }
 
+/// How long clients of such a server may take.
+struct SmallPatience {
+    /// From the connection, or from the first byte of a later head, to the head's end: nobody who asks by hand is slower.
+    var head = TimeSpan.seconds(10)
+    /// From the end of the head to the end of the body: the largest configuration at 35 KiB/s.
+    var body = TimeSpan.seconds(30)
+    /// Between two requests, and to take an answer: monitors ask every 15 to 60 seconds.
+    var idle = TimeSpan.seconds(75)
+}
+
 /// What the connections of a server share.
 private final class JSONDesk {
     let admit: (SmallRequest) -> Admission
     let answer: (SmallRequest) -> SmallAnswer
-    var open = 0
+    var patience = SmallPatience()
+    /// In no order; each knows its place.
+    var connections: [JSONConnection] = []
+    var open: Int { connections.count }
     /// Bodies that are kept until they are whole.
     var bodies = 0
 
@@ -95,30 +108,70 @@ private final class JSONDesk {
         self.admit = admit
         self.answer = answer
     }
+
+    func add(_ connection: JSONConnection) {
+        connection.place = connections.count
+        connections.append(connection)
+    }
+
+    func remove(_ connection: JSONConnection) {
+        let (place, last) = (connection.place, connections.count - 1)
+        guard place <= last, connections[place] === connection else { return }
+        connections.swapAt(place, last)
+        connections[place].place = place
+        connections.removeLast()
+    }
+
+    /// Closes the connection that has been quiet for the longest time, and is none on which an answer goes on; `false`
+    /// where there is none.
+    func shed() -> Bool {
+        let quiet = connections.lazy.filter { !$0.streaming }
+        guard let longest = quiet.min(by: { $0.quietSince < $1.quietSince }) else { return false }
+        longest.close()
+        return true
+    }
 }
 
 package final class JSONServer: ListenerHandler {
     private let loop: Loop
     private let desk: JSONDesk
+    private let connectionsMax: Int
+    private let shed: () -> Void
     private var listener: Listener?
 
     /// Connections.
     var open: Int { desk.open }
+    /// Of connections that begin from here on.
+    var patience: SmallPatience {
+        get { desk.patience }
+        set { desk.patience = newValue }
+    }
 
     /// As much as a configuration may hold.
     package static let bodyBytesMax = 1 << 20
-    /// Operators, monitors and a few demo clients; more at once is a mistake or an attack.
-    private static let connectionsMax = 1024
+    /// Clients of a demo backend: as many as a load test opens.
+    private static let connectionsMaxOfDemo = 1024
+    /// Operators, monitors and dashboards: more at once is a mistake or an attack. Several times as many as are accepted
+    /// in one turn, so that each has been heard before it is the one that has been quiet for the longest time.
+    package static let connectionsMaxOfOperators = 256
+    /// So many at once where descriptors have run out.
+    private static let shedAtOnce = 16
 
     /// Operators who push a configuration in the same moment; together their bodies take 8 MiB.
     static let bodiesMax = 8
 
-    /// - Parameter admit: asked when the head of a request is there, before anything is done about its body.
+    /// - Parameters:
+    ///   - connectionsMax: beyond it the one that has been quiet for the longest time makes room for a new one.
+    ///   - shed: called with each.
+    ///   - admit: asked when the head of a request is there, before anything is done about its body.
     package init(
-        _ socket: ListeningSocket, loop: Loop, answer: @escaping (SmallRequest) -> SmallAnswer,
+        _ socket: ListeningSocket, loop: Loop, connectionsMax: Int? = nil, shed: @escaping () -> Void = {},
+        answer: @escaping (SmallRequest) -> SmallAnswer,
         admit: @escaping (SmallRequest) -> Admission = { _ in .withoutBody }
     ) throws(SystemError) {
         self.loop = loop
+        self.connectionsMax = connectionsMax ?? Self.connectionsMaxOfDemo
+        self.shed = shed
         desk = JSONDesk(admit: admit, answer: answer)
         listener = try loop.listen(on: socket, handler: self)
     }
@@ -135,16 +188,27 @@ package final class JSONServer: ListenerHandler {
         listener = nil
     }
 
-    package func takePlace(_ listener: Listener, certain: Bool) -> Bool { desk.open < Self.connectionsMax }
+    package func takePlace(_ listener: Listener, certain: Bool) -> Bool {
+        desk.open < connectionsMax || certain && makeRoom()
+    }
+
+    private func makeRoom() -> Bool {
+        guard desk.shed() else { return false }
+        shed()
+        return true
+    }
 
     package func accepted(_ connection: consuming Accepted, by listener: Listener) {
         Socket.setNoDelay(connection.descriptor)
-        guard let stream = try? loop.adopt(connection.take(), handler: JSONConnection(desk)) else { return }
-        desk.open += 1
-        stream.deadline = loop.now + JSONConnection.idleTime
+        let client = JSONConnection(desk, at: loop.now)
+        guard let stream = try? loop.adopt(connection.take(), handler: client) else { return }
+        client.begin(stream)
     }
 
-    package func acceptPaused(_ listener: Listener, _ error: SystemError) {}
+    /// Whoever is quiet holds a descriptor that is needed.
+    package func acceptPaused(_ listener: Listener, _ error: SystemError) {
+        for _ in 0..<Self.shedAtOnce { guard makeRoom() else { return } }
+    }
 }
 
 private final class JSONConnection: StreamHandler {
@@ -162,16 +226,38 @@ private final class JSONConnection: StreamHandler {
     private var withBody = true
     private var closing = false
     /// Whether the last answer is one that goes on.
-    private var streaming = false
+    private(set) var streaming = false
+    private weak var stream: Stream?
+    /// Its place at the desk.
+    var place = 0
+    /// When something came from it for the last time, or went to it.
+    private(set) var quietSince: MonotonicTime
+    /// Whether the first bytes of a head have come, or the time for the body runs.
+    private var headBegan = false
+    private var bodyBegan = false
     /// Bytes that came behind the last answer and were dropped; `nil` while there is none.
     private var dropped: Int?
 
-    static let idleTime = TimeSpan.seconds(60)
     /// How long a client that was refused may go on sending, to find the answer when it has done so.
     private static let lingerTime = TimeSpan.seconds(2)
     private static let readSize = 16 << 10
 
-    init(_ desk: JSONDesk) { self.desk = desk }
+    init(_ desk: JSONDesk, at now: MonotonicTime) {
+        self.desk = desk
+        quietSince = now
+    }
+
+    func begin(_ stream: Stream) {
+        self.stream = stream
+        desk.add(self)
+        stream.deadline = stream.loop.now + desk.patience.head
+        headBegan = true
+    }
+
+    /// Makes room for somebody else.
+    func close() {
+        if let stream { close(stream) }
+    }
 
     func streamConnected(_ stream: Stream) {}
 
@@ -183,7 +269,11 @@ private final class JSONConnection: StreamHandler {
             case .bytes where streaming: input.clear()
             case .bytes(let count) where dropped != nil: drop(count, stream)
             case .bytes:
-                stream.deadline = stream.loop.now + Self.idleTime
+                quietSince = stream.loop.now
+                if pending == nil, !headBegan {
+                    headBegan = true
+                    stream.deadline = stream.loop.now + desk.patience.head
+                }
                 if take(stream) { return }
             case .wouldBlock: return
             case .endOfFile, .failed:
@@ -213,8 +303,13 @@ private final class JSONConnection: StreamHandler {
                 break
             }
         }
+        if made == nil, pending != nil, !bodyBegan {
+            bodyBegan = true
+            stream.deadline = stream.loop.now + desk.patience.body
+        }
         if let made { write(made) }
         guard !output.isEmpty || closing else { return false }
+        quietSince = stream.loop.now
         send(output, stream)
         output.clear()
         if isCutShort { dropped = 0 }
@@ -228,7 +323,9 @@ private final class JSONConnection: StreamHandler {
         }
         guard made != nil else { return false }
         if !streaming {
-            stream.deadline = stream.loop.now + Self.idleTime
+            bodyBegan = false
+            headBegan = !input.isEmpty
+            stream.deadline = stream.loop.now + (headBegan ? desk.patience.head : desk.patience.idle)
             if stream.pendingOutput == 0 { stream.wakeSoon() }
         }
         return true
@@ -384,7 +481,7 @@ private final class JSONConnection: StreamHandler {
         guard stream.state != .closed else { return }
         stream.close()
         forgetRequest()
-        desk.open -= 1
+        desk.remove(self)
     }
 
     func streamDrained(_ stream: Stream) { if closing { end(stream) } else { stream.wakeSoon() } }

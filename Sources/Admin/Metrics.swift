@@ -296,6 +296,10 @@ enum Metrics {
         write(
             "sluice_connections_refused_total", .counter, "Connections of clients that had their share.",
             connections.refused)
+        write(
+            "sluice_admin_connections_shed_total", .counter,
+            "Quiet connections of operators that made room for others.",
+            control.adminConnectionsShed)
         write("sluice_ready", .gauge, "Whether clients should be sent here.", control.isReady ? 1 : 0)
         write("sluice_workers", .gauge, "Event loops that serve clients.", control.workerCount)
         write(
@@ -304,15 +308,15 @@ enum Metrics {
         write(
             "sluice_access_log_errors_total", .counter, "Writes of the access log that failed.",
             control.accessLogLosses.errors)
-        write(
-            "sluice_trace_spans_exported_total", .counter, "Spans that a collector has taken.",
-            control.spanCounts.exported)
-        out.write(
         if let losses = control.eventLogLosses {
             write(
                 "sluice_event_log_dropped_total", .counter, "Lines of the event log that were lost.", losses.lines)
             write("sluice_event_log_errors_total", .counter, "Writes of the event log that failed.", losses.errors)
         }
+        write(
+            "sluice_trace_spans_exported_total", .counter, "Spans that a collector has taken.",
+            control.spanCounts.exported)
+        out.write(
             Metric(
                 name: "sluice_trace_spans_dropped_total", kind: .counter,
                 help:

@@ -12,6 +12,7 @@ private final class Client: StreamHandler {
     private var input = ByteBuffer()
     private var stream: Stream?
     private(set) var ended = false
+    private(set) var isConnected = false
 
     init(_ text: String, reads: Bool = true) {
         self.text = text
@@ -27,6 +28,7 @@ private final class Client: StreamHandler {
 
     func streamConnected(_ stream: Stream) {
         self.stream = stream
+        isConnected = true
         send(text)
     }
 
@@ -57,13 +59,15 @@ private final class Stage {
     private var timer: LoopTimer!
 
     init(
+        connectionsMax: Int? = nil, shed: @escaping () -> Void = {},
         answer: @escaping (SmallRequest) -> SmallAnswer,
         admit: @escaping (SmallRequest) -> Admission = { _ in .withoutBody }
     ) throws {
         loop = try Loop(waker: try Waker())
         let socket = try ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false)
         address = socket.address
-        server = try JSONServer(socket, loop: loop, answer: answer, admit: admit)
+        server = try JSONServer(
+            socket, loop: loop, connectionsMax: connectionsMax, shed: shed, answer: answer, admit: admit)
         timer = LoopTimer(loop) { [weak self] in self?.isLate = true }
     }
 
@@ -149,6 +153,58 @@ struct JSONServerTests {
         #expect(paths.map(String.init) == (1...count).map { "\($0)" })
         #expect(turns.values.reduce(0, +) == count)
         #expect(turns.values.allSatisfy { $0 <= 2 })
+    }
+
+    private static let get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+    @Test(
+        "where all places are taken, who has been quiet for the longest time makes room",
+        arguments: ["", "GET / HTTP/1.1\r\nHo", get, post("/", 100, "begun")])
+    func sheds(first: String) throws {
+        var shed = 0
+        let stage = try Stage(
+            connectionsMax: 8, shed: { shed += 1 },
+            answer: { request in
+                var answer = SmallAnswer(body: [0x21])
+                if request.path == "/stream" { answer.follow = { _ = $0.write("begun") } }
+                return answer
+            })
+        let stream = try stage.client("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+        #expect(stage.run { stream.received.hasSuffix("begun") })
+        var quiet: [Client] = []
+        for _ in 0..<40 {
+            let client = try stage.client(first)
+            quiet.append(client)
+            #expect(stage.run { client.isConnected && (first != Self.get || client.received.hasSuffix("!")) })
+            let check = try stage.client("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            #expect(stage.run { check.ended })
+            #expect(check.received.hasPrefix("HTTP/1.1 200 "))
+        }
+        #expect(stage.run { quiet.count { $0.ended } == shed })
+        #expect(stage.server.open <= 8)
+        #expect(shed >= 30)
+        // In the order in which they came, and never an answer that goes on.
+        #expect(quiet.prefix(shed).allSatisfy { $0.ended })
+        #expect(!stream.ended)
+    }
+
+    @Test(
+        "a head, a body and silence have their time, however slowly bytes come",
+        arguments: ["", "GET / HTTP/1.1\r\n", post("/", 1_000_000), get])
+    func patience(first: String) throws {
+        let stage = try Stage(answer: { _ in SmallAnswer(body: [0x21]) })
+        stage.server.patience = SmallPatience(
+            head: .milliseconds(200), body: .milliseconds(300), idle: .milliseconds(400))
+        let client = try stage.client(first)
+        let drips = !first.isEmpty && first != Self.get
+        let timer = LoopTimer(stage.loop) { if drips { client.send("x") } }
+        #expect(
+            stage.run {
+                timer.schedule(after: .milliseconds(20))
+                return client.ended
+            })
+        #expect(stage.server.open == 0)
+        #expect(client.received.isEmpty == (first != Self.get))
     }
 
     @Test("who reads a stream more slowly than it is written is let go")
