@@ -210,6 +210,11 @@ final class ClientConnection: StreamHandler {
             && !stream.mayHaveBytes
     }
 
+    /// Whether nothing has ever arrived: made in advance, or to see whether somebody listens.
+    var isSilent: Bool {
+        phase == .head && !headBegun && exchange == 0 && held.isEmpty && !stream.mayHaveBytes
+    }
+
     /// Whether no whole request has arrived: the connection has just been made, or a head is on its way.
     var bringsRequest: Bool { phase == .head && (headBegun || exchange == 0) && stream.pendingOutput == 0 }
 

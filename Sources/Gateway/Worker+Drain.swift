@@ -2,7 +2,8 @@
 //
 // Connections that were made in the kernel are taken and served. Requests that arrive are answered, and each answer says
 // that it is the last of its connection (`Connection: close`). A connection that is idle is closed, but not at once: one
-// that was used a moment ago is likely to be used again now, and closing over a request on its way would lose it.
+// that was used a moment ago is likely to be used again now, and closing over a request on its way would lose it. One that
+// has never brought a byte is idle since it was made.
 
 import Configuration
 import EventLoop
@@ -53,7 +54,8 @@ extension Worker {
 
     private func closeIdleClients() {
         guard let ending else { return }
-        for client in clients where client.isIdle && loop.now - client.quietSince >= ending.idleGrace { client.close() }
+        let unused = clients.filter { $0.isIdle || $0.isSilent }
+        for client in unused where loop.now - client.quietSince >= ending.idleGrace { client.close() }
         ending.timer?.schedule(after: WorkerDrain.interval)
     }
 

@@ -26,6 +26,22 @@ struct DrainTests {
         }
     }
 
+    @Test("a connection that never brought a byte is closed like one that is idle")
+    func silent() throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            file.gateway = "limits: {headerTimeout: 1h}, drain: {timeout: 1h}"
+            let node = try scene.node(file)
+            let silent = try node.connect()
+            // It has been accepted when a later one is answered.
+            #expect(try node.ask().status == 200)
+            node.process.signal(SIGTERM)
+            #expect(try silent.endsHere())
+            #expect(try node.process.waitForExit() == 0)
+            #expect(node.log.contains("reason=\"all connections are closed\""))
+        }
+    }
+
     @Test("until the delay is over everything is served, and only the readiness says that the node goes")
     func delay() throws {
         try Scene.play { scene in
