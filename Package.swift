@@ -81,7 +81,8 @@ let package = Package(
         module("RedisClient", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "TLS"]),
         module("Balancing", ["Primitives"]),
         module("Identity", ["Primitives", "LinuxIO"]),
-        module("Configuration", ["Primitives", "HTTP1", "Transforms", .product(name: "Yams", package: "Yams")]),
+        module(
+            "Configuration", ["Primitives", "LinuxIO", "HTTP1", "Transforms", .product(name: "Yams", package: "Yams")]),
         module("RateLimiting", ["Primitives", "LinuxIO", "EventLoop", "Hiredis", "RedisClient", "Identity"]),
         module("Membership", ["Primitives", "EventLoop", "RedisClient"]),
         module("Health", ["Primitives", "EventLoop", "RedisClient", "Membership"]),

@@ -1,23 +1,10 @@
-import Foundation
+import LinuxIO
+import Primitives
 
 /// Reads a configuration file: bounded, and as UTF-8 only.
 enum ConfigurationFile {
     static func read(_ path: String) throws(ConfigurationError) -> String {
-        let bytes: [UInt8]
-        do {
-            let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
-            defer { try? handle.close() }
-            var read: [UInt8] = []
-            // A pipe gives its bytes in parts; a device such as /dev/zero never ends.
-            while read.count <= Bounds.fileBytesMax,
-                let part = try handle.read(upToCount: Bounds.fileBytesMax + 1 - read.count), !part.isEmpty
-            {
-                read.append(contentsOf: part)
-            }
-            bytes = read
-        } catch {
-            throw failure(path, reason(error))
-        }
+        let bytes = try bytes(of: path)
         if bytes.count > Bounds.fileBytesMax {
             throw failure(path, "larger than \(Bounds.fileBytesMax) bytes; is it the right file?")
         }
@@ -35,12 +22,60 @@ enum ConfigurationFile {
         ConfigurationError(place: .file(path), key: nil, message: message)
     }
 
-    private static func reason(_ error: any Error) -> String {
-        switch (error as? CocoaError)?.code {
-        case .fileReadNoSuchFile?, .fileNoSuchFile?: "there is no such file; name another with --config"
-        case .fileReadNoPermission?: "no permission to read it; change its mode or owner"
-        default: "can not be read as a file; name another with --config"
+    /// A pipe is read too, from a shell for example (`--config <(…)`), but nobody waits for it as long as it likes: a node
+    /// that reads its file again must come to say that it is of no use. Nothing else is a file.
+    private static func bytes(of path: String) throws(ConfigurationError) -> [UInt8] {
+        let found: Result<[UInt8], Refused>
+        do throws(SystemError) {
+            let file = try InputFile.openAtOnce(path: path)
+            switch InputFile.kind(file) {
+            case .file: found = .success(try bytes(of: file, until: nil) ?? [])
+            case .pipe:
+                let bytes = try bytes(of: file, until: SystemClock.monotonic() + pipeTime)
+                found = bytes.map { .success($0) } ?? .failure(.pipe)
+            case .directory: found = .failure(.directory)
+            case .device, .socket, nil: found = .failure(.device)
+            }
+        } catch {
+            throw failure(path, reason(error))
         }
+        switch found {
+        case .success(let bytes): return bytes
+        case .failure(let refused): throw failure(path, "\(refused.rawValue); name a file with --config")
+        }
+    }
+
+    private enum Refused: String, Error {
+        case directory = "a directory, not a file"
+        case device = "a device, not a file"
+        case pipe = "a pipe that nobody has written to its end in time"
+    }
+
+    /// A shell that makes the text needs less.
+    private static let pipeTime = TimeSpan.seconds(5)
+
+    /// One byte more than there may be shows that there are too many. `nil` where the end has not come in time.
+    private static func bytes(
+        of file: borrowing Descriptor, until limit: MonotonicTime?
+    ) throws(SystemError) -> [UInt8]? {
+        var read: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 64 << 10)
+        while read.count <= Bounds.fileBytesMax {
+            if let limit {
+                let left = max(.zero, limit - SystemClock.monotonic())
+                guard awaitReadable([file.raw], atMost: Int32(clamping: left.milliseconds))[0] else { return nil }
+            }
+            let n = try InputFile.read(file, into: &piece)
+            if n == 0 { break }
+            read += piece[..<n]
+        }
+        return read
+    }
+
+    private static func reason(_ error: SystemError) -> String {
+        if error.isMissing { return "there is no such file; name another with --config" }
+        if error.isForbidden { return "no permission to read it; change its mode or owner" }
+        return "can not be read as a file; name another with --config"
     }
 
     /// Where the first byte stands that is no part of a character.

@@ -27,19 +27,31 @@ struct FileTests {
         #expect(loadErrors("/nowhere/f.yaml") == ["/nowhere/f.yaml: there is no such file; name another with --config"])
     }
 
-    @Test("a directory is no file")
-    func directory() {
-        #expect(loadErrors("/") == ["/: can not be read as a file; name another with --config"])
+    @Test(
+        "what is no file is refused at once",
+        arguments: [("/", "a directory"), ("/dev/zero", "a device"), ("/dev/null", "a device")])
+    func noFile(path: String, what: String) {
+        #expect(loadErrors(path) == ["\(path): \(what), not a file; name a file with --config"])
     }
 
-    @Test("a device that never ends is read as far as the bound")
-    func endless() {
-        #expect(loadErrors("/dev/zero") == ["/dev/zero: larger than 1048576 bytes; is it the right file?"])
+    @Test("a pipe is read to its end, but not waited for as long as it likes", arguments: [true, false])
+    func pipe(isWritten: Bool) throws {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("sluice-\(UUID()).pipe").path
+        #expect(unsafe mkfifo(path, 0o600) == 0)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        guard isWritten else {
+            let error = "a pipe that nobody has written to its end in time; name a file with --config"
+            #expect(loadErrors(path) == ["\(path): \(error)"])
+            return
+        }
+        let text = file() + "\n" + String(repeating: "# long\n", count: 20_000)
+        Thread.detachNewThread { try? Data(text.utf8).write(to: URL(fileURLWithPath: path)) }
+        #expect(loadErrors(path) == [])
     }
 
-    @Test("an empty device is an empty file")
-    func empty() {
-        #expect(loadErrors("/dev/null") == ["/dev/null:1:1: the file is empty; it needs at least one service"])
+    @Test("an empty file says what it needs")
+    func empty() throws {
+        try with([]) { #expect(loadErrors($0) == ["\($0):1:1: the file is empty; it needs at least one service"]) }
     }
 
     @Test("a file of the largest size loads, one byte more does not")
