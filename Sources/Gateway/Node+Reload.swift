@@ -119,10 +119,10 @@ extension Node {
             var sockets: [[ListeningSocket]]?
             if old.port != new.port {
                 sockets = try Self.listen(
-                    new.port, workers: basis.workerCount, key: "gateway.port", probeFirst: !old.port.overlaps(new.port),
-                    role: .gateway)
+                    new.port, workers: basis.workerCount, key: "gateway.port",
+                    probeFirst: !Self.isOwn(new.port, old), role: .gateway)
             }
-            succession = (generation, sockets, try adminSuccession(old.admin, new.admin))
+            succession = (generation, sockets, try adminSuccession(old, new))
         } catch {
             logger.error("\(error)")
             if let made { abandon(made, for: before) }
@@ -163,13 +163,18 @@ extension Node {
     }
 
     private func adminSuccession(
-        _ old: ListenAddress?, _ new: ListenAddress?
+        _ old: Configuration.Gateway, _ new: Configuration.Gateway
     ) throws(NodeStartError) -> Succession.AdminSuccession {
-        guard old != new else { return .unchanged }
-        guard let new else { return .off }
-        let probeFirst = !(old?.overlaps(new) ?? false)
+        guard old.admin != new.admin else { return .unchanged }
+        guard let admin = new.admin else { return .off }
         return .socket(
-            try Self.listen(new, workers: 1, key: "gateway.admin", probeFirst: probeFirst, role: .admin)[0][0])
+            try Self.listen(
+                admin, workers: 1, key: "gateway.admin", probeFirst: !Self.isOwn(admin, old), role: .admin)[0][0])
+    }
+
+    /// Whether this node itself listens there until now, for clients or for operators: the two may change places.
+    private static func isOwn(_ address: ListenAddress, _ old: Configuration.Gateway) -> Bool {
+        old.port.overlaps(address) || old.admin?.overlaps(address) ?? false
     }
 
     /// Says what has changed, and what has not yet.
