@@ -96,7 +96,8 @@ let package = Package(
             "Gateway",
             [
                 "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms",
-                "Tracing", "EventLoop", "RedisClient", "Balancing", "Identity", "Configuration", "RateLimiting", "Health",
+                "Tracing", "EventLoop", "RedisClient", "Balancing", "Identity", "Configuration", "RateLimiting",
+                "Health",
                 "Membership", "Supervision", "Credentials",
                 .product(name: "Logging", package: "swift-log"),
             ]),

@@ -3,8 +3,11 @@ import Primitives
 
 /// Reads a configuration file: bounded, and as UTF-8 only.
 enum ConfigurationFile {
-    static func read(_ path: String) throws(ConfigurationError) -> String {
-        let bytes = try bytes(of: path)
+    /// - Parameter remedy: where another file would be named.
+    static func read(
+        _ path: String, remedy: String = "name another with --config"
+    ) throws(ConfigurationError) -> String {
+        let bytes = try bytes(of: path, remedy)
         if bytes.count > Bounds.fileBytesMax {
             throw failure(path, "larger than \(Bounds.fileBytesMax) bytes; is it the right file?")
         }
@@ -24,7 +27,7 @@ enum ConfigurationFile {
 
     /// A pipe is read too, from a shell for example (`--config <(…)`), but nobody waits for it as long as it likes: a node
     /// that reads its file again must come to say that it is of no use. Nothing else is a file.
-    private static func bytes(of path: String) throws(ConfigurationError) -> [UInt8] {
+    private static func bytes(of path: String, _ remedy: String) throws(ConfigurationError) -> [UInt8] {
         let found: Result<[UInt8], Refused>
         do throws(SystemError) {
             let file = try InputFile.openAtOnce(path: path)
@@ -37,11 +40,11 @@ enum ConfigurationFile {
             case .device, .socket, nil: found = .failure(.device)
             }
         } catch {
-            throw failure(path, reason(error))
+            throw failure(path, reason(error, remedy))
         }
         switch found {
         case .success(let bytes): return bytes
-        case .failure(let refused): throw failure(path, "\(refused.rawValue); name a file with --config")
+        case .failure(let refused): throw failure(path, "\(refused.rawValue); \(remedy)")
         }
     }
 
@@ -72,10 +75,10 @@ enum ConfigurationFile {
         return read
     }
 
-    private static func reason(_ error: SystemError) -> String {
-        if error.isMissing { return "there is no such file; name another with --config" }
+    private static func reason(_ error: SystemError, _ remedy: String) -> String {
+        if error.isMissing { return "there is no such file; \(remedy)" }
         if error.isForbidden { return "no permission to read it; change its mode or owner" }
-        return "can not be read as a file; name another with --config"
+        return "can not be read as a file; \(remedy)"
     }
 
     /// Where the first byte stands that is no part of a character.

@@ -81,6 +81,7 @@ struct Override {
             let written = try write(new, into: &entries[at].value, steps.dropFirst(), path: inner)
             target.content = .mapping(entries)
             return written
+        case .sequence where path.isEmpty: return steps.joined(separator: ".")
         case .sequence(let elements) where elements.isEmpty && step == "0":
             target = Value(content: .null, origin: new.origin)
             return try write(new, into: &target, steps, path: path)
@@ -89,6 +90,8 @@ struct Override {
             let written = try write(new, into: &elements[at], steps.dropFirst(), path: "\(path)[\(at)]")
             target.content = .sequence(elements)
             return written
+        // Whoever reads a file that is no mapping says so.
+        case .scalar where path.isEmpty: return steps.joined(separator: ".")
         case .null, .invalid:
             target = Value(content: .mapping([]), origin: new.origin)
             return try write(new, into: &target, steps, path: path)

@@ -336,7 +336,7 @@ extension Configuration.Maintenance {
         let text: [UInt8]? = map.read("text", default: nil) { text throws(Invalid) in Array(text.utf8) }
         let file: (bytes: [UInt8], path: String)? = map.read("file", default: nil) { path throws(Invalid) in
             do throws(ConfigurationError) {
-                return (Array(try ConfigurationFile.read(path).utf8), path)
+                return (Array(try ConfigurationFile.read(path, remedy: "give the path of one").utf8), path)
             } catch {
                 throw Invalid("\(quoted(path)): \(error.message)")
             }

@@ -44,6 +44,11 @@ struct OverrideTests {
         #expect(health.expect.contains(204) && !health.expect.contains(200))
     }
 
+    @Test("a file that is no mapping is the only error", arguments: ["a", "[a]"])
+    func noMapping(text: String) {
+        #expect(errors(text, ["gateway.via=a"]).map { $0.prefix(34) } == ["f:1:1: the file must be a mapping "])
+    }
+
     @Test("a name with a dot stands in brackets")
     func dottedName() throws {
         let services = try parse(Self.text, ["services[a.b].path=/c"]).services
