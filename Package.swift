@@ -97,8 +97,7 @@ let package = Package(
             [
                 "Primitives", "LinuxIO", "HTTP1", "Hiredis", "TLS", "Compression", "ProxyProtocol", "Transforms",
                 "Tracing", "EventLoop", "RedisClient", "Balancing", "Identity", "Configuration", "RateLimiting",
-                "Health",
-                "Membership", "Supervision", "Credentials",
+                "Health", "Membership", "Supervision", "Credentials",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         module(

@@ -5,6 +5,8 @@ final class Diagnostics {
     private let overrides: [Override]
     /// Who wants to know what is read, and from where.
     let log: SettingsLog?
+    /// Where each value stands that was read.
+    private var origins: [String: Origin] = [:]
     private var found: [(rank: (Int, Int, Int), error: ConfigurationError)] = []
     /// Errors that stay whatever a further reading finds.
     private var lasting = 0
@@ -39,11 +41,18 @@ final class Diagnostics {
     }
 
     func note(_ path: String, _ text: String, at origin: Origin) {
+        origins[path] = origin
         guard let log else { return }
         switch origin {
         case .file(let line, let column): log.note(path, text, .file(name: file, line: line, column: column))
-        case .override: log.note(path, text, .override)
+        case .override(let index): log.note(path, text, overrides[index].origin)
         }
+    }
+
+    func report(_ finding: Finding) {
+        // What may be said in one word may also be a mapping.
+        let origin = origins[finding.key] ?? origins["\(finding.key).path"] ?? .file(line: 1, column: 1)
+        report(finding.message, at: origin, key: finding.key)
     }
 
     func report(_ message: String, at origin: Origin, key: String? = nil) {
@@ -54,9 +63,8 @@ final class Diagnostics {
         case .override(let index):
             let override = overrides[index]
             // The override's own key stands in front of the message already.
-            let shown = key == override.path || key == override.key ? nil : key
-            let place = ConfigurationError.Place.override(key: override.key)
-            found.append(((1, index, 0), ConfigurationError(place: place, key: shown, message: message)))
+            let shown = override.origin == .override && (key == override.path || key == override.key) ? nil : key
+            found.append(((1, index, 0), ConfigurationError(place: override.place, key: shown, message: message)))
         }
     }
 
@@ -64,6 +72,18 @@ final class Diagnostics {
     var errors: [ConfigurationError] {
         // `sorted` keeps the order of equals.
         found.sorted { $0.rank < $1.rank }.map(\.error)
+    }
+}
+
+/// Something that is wrong with a value beside what it says: the file that it names is not there.
+package struct Finding {
+    /// Such as `auth.jwt[0].keyFile`.
+    package var key: String
+    package var message: String
+
+    package init(_ key: String, _ message: String) {
+        self.key = key
+        self.message = message
     }
 }
 

@@ -16,13 +16,27 @@ extension Configuration {
     }
 
     /// The same from text that somebody has read already.
-    /// - Parameter file: its name in errors.
+    /// - Parameters:
+    ///   - file: its name in errors.
+    ///   - examine: what else is wrong with what was read; asked also where there are errors, so that all are found at once.
     package static func parse(
         _ text: String, file: String, overrides: [String] = [], environment: [String: String] = [:],
-        log: SettingsLog? = nil
+        log: SettingsLog? = nil, examine: (Configuration) -> [Finding] = { _ in [] }
+    ) throws(ConfigurationErrors) -> Configuration {
+        try parse(text, file: file, own: [], overrides: overrides, environment: environment, log: log, examine: examine)
+    }
+
+    /// - Parameter own: what stands above the text and below the overrides.
+    static func parse(
+        _ text: String, file: String, own: [OwnSetting], overrides: [String], environment: [String: String],
+        log: SettingsLog?, examine: (Configuration) -> [Finding]
     ) throws(ConfigurationErrors) -> Configuration {
         var parsed: [Override] = []
         var errors: [ConfigurationError] = []
+        for setting in own {
+            // As it was read from the node's file.
+            if let override = try? Override(setting.text, by: setting.origin) { parsed.append(override) }
+        }
         for text in overrides {
             do throws(Invalid) {
                 parsed.append(try Override(text))
@@ -44,8 +58,7 @@ extension Configuration {
             do throws(Invalid) {
                 try parsed[index].apply(to: &root, index: index)
             } catch {
-                let place = ConfigurationError.Place.override(key: parsed[index].key)
-                errors.append(ConfigurationError(place: place, key: nil, message: error.message))
+                errors.append(ConfigurationError(place: parsed[index].place, key: nil, message: error.message))
             }
         }
         var diagnostics = Diagnostics(file: file, overrides: parsed, log: log)
@@ -61,6 +74,7 @@ extension Configuration {
             diagnostics = next
             configuration = Configuration(MappingReader(root, path: "", diagnostics: diagnostics))
         }
+        for finding in examine(configuration) { diagnostics.report(finding) }
         errors = diagnostics.errors + errors
         guard errors.isEmpty else { throw ConfigurationErrors(errors) }
         return configuration

@@ -9,10 +9,13 @@ struct Override {
     var path: String
     let steps: [String]
     let value: String
+    /// Whose word it is.
+    let origin: Setting.Origin
 
     /// Reads `KEY=VALUE`; a key is names joined by dots, elements in brackets or as names: `services[0].strategy`,
     /// `services.0.strategy`, `services.orders.strategy`, `services[a.b].strategy`.
-    init(_ text: String) throws(Invalid) {
+    init(_ text: String, by origin: Setting.Origin = .override) throws(Invalid) {
+        self.origin = origin
         guard let equals = text.firstIndex(of: "=") else {
             throw Invalid("no `=`; write --set KEY=VALUE, such as --set gateway.port=127.0.0.1:8080")
         }
@@ -50,6 +53,14 @@ struct Override {
                 return nil
             }
         }
+    }
+
+    /// Where an error about it belongs.
+    var place: ConfigurationError.Place {
+        if case .file(let name, let line, let column) = origin {
+            return .position(file: name, line: line, column: column)
+        }
+        return .override(key: key)
     }
 
     /// Writes the value into the tree. `path` becomes the path that it wrote to.

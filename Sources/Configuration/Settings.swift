@@ -35,7 +35,7 @@ package final class SettingsLog {
     private(set) var readings: [String: [String: String?]] = [:]
     private let learns: Bool
     /// What the text or an override says, as it stands, in their order.
-    private(set) var given: [(path: String, value: String)] = []
+    private(set) var given: [(path: String, value: String, origin: Setting.Origin)] = []
 
     /// No value of ours, and one of each kind.
     static let probes = ["\u{1}", "true", "1", "-1", "auto", "/x"]
@@ -61,7 +61,7 @@ package final class SettingsLog {
         if path.hasSuffix("].name"), let end = path.lastIndex(of: "."), let open = path.lastIndex(of: "[") {
             names[String(path[..<end])] = "\(path[..<open]).\(value)"
         }
-        if origin != .standard { given.append((path, value)) }
+        if origin != .standard { given.append((path, value, origin)) }
         found.append(Setting(key: path, value: Secrets.masked(path, value), origin: origin))
     }
 
@@ -104,6 +104,13 @@ extension ConfigurationSource {
     }
 }
 
+/// What a node's own file says of itself, above a text of the cluster's.
+struct OwnSetting {
+    /// `KEY=VALUE`.
+    var text: String
+    var origin: Setting.Origin
+}
+
 extension ConfigurationSource {
     /// What a node says of itself when the rest comes from the cluster.
     private static let own = [
@@ -113,14 +120,16 @@ extension ConfigurationSource {
 
     /// The meaning of a text of the cluster's here: this node's own file stands above it in what is its own, the command
     /// line in everything.
+    /// - Parameter examine: what else is wrong with it here.
     package func parse(
-        _ text: String, named name: String, over own: String, log: SettingsLog? = nil
+        _ text: String, named name: String, over own: String, log: SettingsLog? = nil,
+        examine: (Configuration) -> [Finding] = { _ in [] }
     ) throws(ConfigurationErrors) -> Configuration {
         let ownLog = SettingsLog()
         _ = try Configuration.parse(own, file: path, overrides: overrides, environment: environment, log: ownLog)
         let mine = Self.own.compactMap { key in Self.override(key, ownLog.given) }
         return try Configuration.parse(
-            text, file: name, overrides: mine + overrides, environment: environment, log: log)
+            text, file: name, own: mine, overrides: overrides, environment: environment, log: log, examine: examine)
     }
 
     /// Every setting of such a text.
@@ -133,21 +142,27 @@ extension ConfigurationSource {
     }
 
     /// What the file says of a key, as `--set` takes it: a value, or a mapping of values and lists.
-    private static func override(_ key: String, _ given: [(path: String, value: String)]) -> String? {
-        if let whole = given.last(where: { $0.path == key }) { return "\(key)=\(scalar(whole.value))" }
+    private static func override(
+        _ key: String, _ given: [(path: String, value: String, origin: Setting.Origin)]
+    ) -> OwnSetting? {
+        if let whole = given.last(where: { $0.path == key }) {
+            return OwnSetting(text: "\(key)=\(scalar(whole.value))", origin: whole.origin)
+        }
         var members: [(name: String, values: [String], isList: Bool)] = []
-        for (path, value) in given where path.hasPrefix("\(key).") {
+        var first: Setting.Origin?
+        for (path, value, origin) in given where path.hasPrefix("\(key).") {
             let rest = path.dropFirst(key.count + 1)
             let name = String(rest.prefix { $0 != "[" })
             if members.last?.name != name { members.append((name, [], rest.hasSuffix("]"))) }
             members[members.count - 1].values.append(scalar(value))
+            first = first ?? origin
         }
-        if members.isEmpty { return nil }
+        guard let first else { return nil }
         let parts = members.map { member in
             let all = member.values.joined(separator: ", ")
             return "\(member.name): \(member.isList ? "[\(all)]" : all)"
         }
-        return "\(key)={\(parts.joined(separator: ", "))}"
+        return OwnSetting(text: "\(key)={\(parts.joined(separator: ", "))}", origin: first)
     }
 
     /// As a text in quotes: nothing in it means anything to YAML, or is a variable again.

@@ -22,8 +22,13 @@ package struct ConfigurationSource: Sendable {
     }
 
     /// What the text means here.
-    /// - Parameter file: its name in errors, where it is not the file's own text.
-    package func parse(_ text: String, file: String? = nil) throws(ConfigurationErrors) -> Configuration {
-        try Configuration.parse(text, file: file ?? path, overrides: overrides, environment: environment)
+    /// - Parameters:
+    ///   - file: its name in errors, where it is not the file's own text.
+    ///   - examine: what else is wrong with it here.
+    package func parse(
+        _ text: String, file: String? = nil, examine: (Configuration) -> [Finding] = { _ in [] }
+    ) throws(ConfigurationErrors) -> Configuration {
+        try Configuration.parse(
+            text, file: file ?? path, overrides: overrides, environment: environment, examine: examine)
     }
 }

@@ -123,8 +123,8 @@ package final class CredentialService: Sendable {
     /// Whether a node could start with these keys.
     ///
     /// - Throws: `KeyError`.
-    package static func check(_ settings: Configuration.Auth) throws {
-        _ = try TokenVerifier(settings.jwt, read: { try keyFile($0) })
+    package static func check(_ issuer: Configuration.TokenIssuer) throws {
+        _ = try TokenVerifier([issuer], read: { try keyFile($0) })
     }
 
     package func stop() { mailbox.post(.stop) }
@@ -135,7 +135,7 @@ package final class CredentialService: Sendable {
 /// - Throws: `KeyError`.
 private func keyFile(_ path: String) throws -> [UInt8] {
     guard let data = try? Data(contentsOf: URL(filePath: path)) else {
-        throw KeyError(description: "\(path) cannot be read")
+        throw KeyError(description: "\(path) cannot be read; give the path of a file that this user may read")
     }
     guard data.count <= SigningKeys.fileBytesMax else { throw KeyError(description: "\(path) is too large") }
     return Array(data)

@@ -42,9 +42,8 @@ extension Node {
         case .check(let version, let text):
             var errors: [String]?
             do throws(ConfigurationErrors) {
-                let configuration = try source.parse(text, named: "version \(version)", over: try source.read())
-                let problems = Self.problems(configuration)
-                if !problems.isEmpty { errors = problems }
+                _ = try source.parse(
+                    text, named: "version \(version)", over: try source.read(), examine: Self.problems)
             } catch {
                 errors = error.description.split(separator: "\n").map(String.init)
             }
@@ -71,7 +70,7 @@ extension Node {
     ) -> [String]? {
         do throws(ConfigurationErrors) {
             let own = try source.read()
-            let mine = try source.parse(own)
+            let mine = try source.parse(own, examine: { $0.config.from == .redis ? [] : Self.problems($0) })
             // Who no longer follows goes by its own file again, and forgets what it has followed.
             guard let cluster, mine.config.from == .redis else {
                 let errors = adopt(mine, text: own, settings: try source.settings(of: own), reason)

@@ -27,11 +27,15 @@ struct ConfigurationOptions: ParsableArguments {
         ConfigurationSource(path: config, overrides: overrides, environment: ProcessInfo.processInfo.environment)
     }
 
-    /// - Parameter say: hears the errors.
-    func load(say: (String) -> Void = printError) throws -> (Configuration, text: String) {
+    /// - Parameters:
+    ///   - examine: what else is wrong with it here.
+    ///   - say: hears the errors.
+    func load(
+        examine: (Configuration) -> [Finding] = { _ in [] }, say: (String) -> Void = printError
+    ) throws -> (Configuration, text: String) {
         do throws(ConfigurationErrors) {
             let text = try source.read()
-            return (try source.parse(text), text)
+            return (try source.parse(text, examine: examine), text)
         } catch {
             say(error.description)
             throw ExitCode(1)
@@ -144,11 +148,8 @@ struct Check: ParsableCommand {
     @Flag(help: "Also try Redis, the backends and the collector of traces.") var network = false
 
     func run() throws {
-        let (configuration, _) = try options.load()
+        let (configuration, _) = try options.load(examine: Node.problems)
         for warning in Node.warnings(configuration) { printError("\(options.config): warning: \(warning)") }
-        let problems = Node.problems(configuration)
-        for problem in problems { printError("\(options.config): \(problem)") }
-        if !problems.isEmpty { throw ExitCode(1) }
         if network, !NetworkCheck(configuration).run() { throw ExitCode(1) }
         let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
         print(

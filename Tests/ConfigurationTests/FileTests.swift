@@ -31,7 +31,7 @@ struct FileTests {
         "what is no file is refused at once",
         arguments: [("/", "a directory"), ("/dev/zero", "a device"), ("/dev/null", "a device")])
     func noFile(path: String, what: String) {
-        #expect(loadErrors(path) == ["\(path): \(what), not a file; name a file with --config"])
+        #expect(loadErrors(path) == ["\(path): \(what), not a file; name another with --config"])
     }
 
     @Test("a pipe is read to its end, but not waited for as long as it likes", arguments: [true, false])
@@ -40,7 +40,7 @@ struct FileTests {
         #expect(unsafe mkfifo(path, 0o600) == 0)
         defer { try? FileManager.default.removeItem(atPath: path) }
         guard isWritten else {
-            let error = "a pipe that nobody has written to its end in time; name a file with --config"
+            let error = "a pipe that nobody has written to its end in time; name another with --config"
             #expect(loadErrors(path) == ["\(path): \(error)"])
             return
         }

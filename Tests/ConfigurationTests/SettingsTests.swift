@@ -40,6 +40,46 @@ struct SettingsTests {
         expect("services.users.health.quorum", "majority", "default")
     }
 
+    @Test("what a node's own file says above the cluster's has its place there")
+    func ownOrigins() throws {
+        let own = """
+            gateway:
+              port: 127.0.0.1:81
+              accessLog: {path: ./a.log}
+            services: [{name: users, path: /, instances: [http://localhost:8081]}]
+            """
+        let theirs = """
+            gateway: {port: ":1", timeout: 5s}
+            services: [{name: users, path: /, instances: [http://localhost:8081]}]
+            """
+        let source = ConfigurationSource(
+            path: "f", overrides: ["gateway.admin=127.0.0.1:9"], environment: [:])
+        let all = Dictionary(
+            uniqueKeysWithValues: try source.settings(of: theirs, named: "version 3", over: own).map {
+                ($0.key, $0.origin.description)
+            })
+        #expect(all["gateway.port"] == "f:2:9")
+        #expect(all["gateway.accessLog.path"] == "f:3:21")
+        #expect(all["gateway.admin"] == "--set")
+        #expect(all["gateway.timeout"] == "version 3:1:32")
+    }
+
+    @Test("what is wrong with a node's own file is said of its place, also beside the cluster's text")
+    func ownErrors() throws {
+        let services = "services: [{name: users, path: /, instances: [http://localhost:8081]}]\n"
+        let source = ConfigurationSource(path: "f", overrides: [], environment: [:])
+        #expect {
+            try source.parse(
+                services + "gateway: {timeout: 5s}\n", named: "version 3",
+                over: services + "gateway: {accessLog: ./a.log}\n",
+                examine: { _ in [Finding("gateway.accessLog", "no"), Finding("gateway.timeout", "too short")] })
+        } throws: { error in
+            (error as? ConfigurationErrors)?.errors.map(\.description) == [
+                "version 3:2:20: gateway.timeout: too short", "f:2:22: gateway.accessLog: no",
+            ]
+        }
+    }
+
     @Test("secrets are masked, wherever they stand")
     func secrets() throws {
         let all = try settings(

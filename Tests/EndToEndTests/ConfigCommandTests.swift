@@ -82,7 +82,36 @@ struct ConfigCommandTests {
             }
             let file = try runSluice(["check", "--config", path, "--set", "gateway.accessLog=/no/such/folder/log"])
             #expect(file.exit == 1)
-            #expect(file.errors.contains("gateway.accessLog: /no/such/folder/log: No such file or directory"))
+            #expect(file.errors.contains("gateway.accessLog=…: /no/such/folder/log: No such file or directory"))
         }
+    }
+
+    @Test("check names every file that cannot be used, with its place and beside other errors")
+    func files() throws {
+        let folder = try TemporaryDirectory()
+        let path = try folder.write(
+            """
+            gateway:
+              accessLog: /no/a.log
+              limits: {headerBytes: x}
+            services:
+              - {name: a, path: /, instances: [http://127.0.0.1:1], transforms: {maintenance: {file: /no.html}}}
+            auth: {jwt: [{name: j, algorithms: [RS256], keyFile: /no.pem}, {name: k, algorithms: [RS256], jwksFile: /no.json}]}
+            rateLimit: {redisURL: "rediss://127.0.0.1:1?ca=/no-ca.pem", decisionLog: /no/d.log}
+            """, to: "gateway.yaml")
+        let check = try runSluice(["check", "--config", path])
+        #expect(check.exit == 1)
+        let starts = [
+            "2:14: gateway.accessLog: /no/a.log: No such file or directory; give a path that can be written",
+            "3:25: gateway.limits.headerBytes: ",
+            "5:90: services[0].transforms.maintenance.file: `/no.html`: there is no such file; give the path of one",
+            "6:54: auth.jwt[0].keyFile: /no.pem cannot be read; give the path of a file",
+            "6:105: auth.jwt[1].jwksFile: /no.json cannot be read; give the path of a file",
+            "7:23: rateLimit.redisURL: /no-ca.pem: no certificates to trust: ",
+            "7:74: rateLimit.decisionLog: /no/d.log: No such file or directory; give a path that can be written",
+        ]
+        let lines = check.errors.split(separator: "\n")
+        #expect(lines.count == starts.count)
+        for (line, start) in zip(lines, starts) { #expect(line.hasPrefix("\(path):\(start)"), "\(line)") }
     }
 }
