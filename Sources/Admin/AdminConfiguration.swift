@@ -10,13 +10,20 @@ enum AdminConfiguration {
         request.method == "POST" && request.path == "/api/config/push"
     }
 
-    /// `GET /api/config`, `POST /api/reload`.
+    /// `GET /api/config`, `POST /api/reload`. With `?wait=true` the answer comes when the reload is done, over the connection
+    /// that has asked: the new configuration may have another admin listener, or another token.
     static func answer(_ request: SmallRequest, _ control: Control) -> SmallAnswer? {
         switch (request.path, request.method) {
         case ("/api/config", "GET"), ("/api/config", "HEAD"): return AdminServer.encode(Status(control.board.status))
         case ("/api/reload", "POST"):
             guard control.canReload else { return .problem(409, "This node was started without a file") }
-            return AdminServer.encode(Asked(ticket: control.board.ask(.request)), status: 202)
+            let ticket = control.board.ask(.request)
+            guard AdminWords.query(request.query)["wait"] == "true" else {
+                return AdminServer.encode(Asked(ticket: ticket), status: 202)
+            }
+            return .later { [unowned control] done in
+                control.whenAnswered(ticket) { done(AdminServer.encode(Reloaded(control.board.status, ticket))) }
+            }
         case ("/api/reload", _): return .problem(405, "POST reads the configuration again")
         case ("/api/config/rollout", "GET"): return following(control) { AdminServer.encode(Rolling($0)) }
         case ("/api/config/history", "GET"):
@@ -97,6 +104,24 @@ enum AdminConfiguration {
     /// The reload is done when `answered` of `/api/config` has reached the number.
     private struct Asked: Encodable {
         var ticket: Int
+    }
+
+    /// What became of a reload.
+    private struct Reloaded: Encodable {
+        var ticket: Int
+        var version: Int
+        var hash: String
+        var needRestart: [String]
+        /// Empty where it has gone well.
+        var errors: [String]
+
+        init(_ status: ConfigurationStatus, _ ticket: Int) {
+            self.ticket = ticket
+            version = status.version
+            hash = status.hash
+            needRestart = status.needRestart
+            errors = status.lastError.map { $0.ticket >= ticket ? $0.errors : [] } ?? []
+        }
     }
 
     private struct Status: Encodable {

@@ -34,6 +34,15 @@ package struct SmallAnswer {
     package var fields = ""
     /// Who goes on writing behind `body`, which then has no length of its own.
     var follow: ((AnswerStream) -> Void)?
+    /// Who makes the answer when there is something to say: it is called at once, and calls back on the loop.
+    var later: ((@escaping (SmallAnswer) -> Void) -> Void)?
+
+    /// The answer that `make` gives later.
+    package static func later(_ make: @escaping (@escaping (SmallAnswer) -> Void) -> Void) -> SmallAnswer {
+        var answer = SmallAnswer(body: [])
+        answer.later = make
+        return answer
+    }
 
     package init(status: Int = 200, contentType: String = "application/json", body: [UInt8]) {
         self.status = status
@@ -122,10 +131,10 @@ private final class JSONDesk {
         connections.removeLast()
     }
 
-    /// Closes the connection that has been quiet for the longest time, and is none on which an answer goes on; `false`
+    /// Closes the connection that has been quiet for the longest time, and is none whose answer goes on or is still to come; `false`
     /// where there is none.
     func shed() -> Bool {
-        let quiet = connections.lazy.filter { !$0.streaming }
+        let quiet = connections.lazy.filter { !$0.streaming && !$0.awaiting }
         guard let longest = quiet.min(by: { $0.quietSince < $1.quietSince }) else { return false }
         longest.close()
         return true
@@ -227,6 +236,8 @@ private final class JSONConnection: StreamHandler {
     private var closing = false
     /// Whether the last answer is one that goes on.
     private(set) var streaming = false
+    /// Whether the answer to the last request is still to be made.
+    private(set) var awaiting = false
     private weak var stream: Stream?
     /// Its place at the desk.
     var place = 0
@@ -238,6 +249,8 @@ private final class JSONConnection: StreamHandler {
     /// Bytes that came behind the last answer and were dropped; `nil` while there is none.
     private var dropped: Int?
 
+    /// A reload looks up names, which may take a while.
+    private static let answerTime = TimeSpan.seconds(120)
     /// How long a client that was refused may go on sending, to find the answer when it has done so.
     private static let lingerTime = TimeSpan.seconds(2)
     private static let readSize = 16 << 10
@@ -264,7 +277,7 @@ private final class JSONConnection: StreamHandler {
     func streamReadable(_ stream: Stream) {
         // What is here already comes first.
         if take(stream) { return }
-        while stream.isOpen, stream.mayHaveBytes, stream.pendingOutput == 0 {
+        while stream.isOpen, stream.mayHaveBytes, stream.pendingOutput == 0, !awaiting {
             switch stream.receive(into: &input, room: Self.readSize) {
             case .bytes where streaming: input.clear()
             case .bytes(let count) where dropped != nil: drop(count, stream)
@@ -286,7 +299,7 @@ private final class JSONConnection: StreamHandler {
     /// Answers the next request where it is there; whether anything was done. One a turn, and none before the client has
     /// taken the last answer: who sends many at once keeps neither the loop from others nor answers in memory.
     private func take(_ stream: Stream) -> Bool {
-        guard !closing, !streaming, stream.pendingOutput == 0 else { return false }
+        guard !closing, !streaming, !awaiting, stream.pendingOutput == 0 else { return false }
         var made: SmallAnswer?
         var isCutShort = false
         while !closing, made == nil {
@@ -298,7 +311,13 @@ private final class JSONConnection: StreamHandler {
                 isCutShort = !body.isComplete
                 if isCutShort { keepAlive = false }
             } else if body.isComplete {
-                made = desk.answer(request)
+                let answer = desk.answer(request)
+                guard let later = answer.later else {
+                    made = answer
+                    break
+                }
+                hold(until: later, stream)
+                return true
             } else if consumed == 0 {
                 break
             }
@@ -307,6 +326,21 @@ private final class JSONConnection: StreamHandler {
             bodyBegan = true
             stream.deadline = stream.loop.now + desk.patience.body
         }
+        return deliver(made, isCutShort: isCutShort, stream)
+    }
+
+    /// The next request is taken when this one is answered.
+    private func hold(until later: (@escaping (SmallAnswer) -> Void) -> Void, _ stream: Stream) {
+        awaiting = true
+        stream.deadline = stream.loop.now + Self.answerTime
+        later { [weak self, weak stream] answer in
+            guard let self, let stream, awaiting, stream.isOpen else { return }
+            awaiting = false
+            _ = deliver(answer, isCutShort: false, stream)
+        }
+    }
+
+    private func deliver(_ made: SmallAnswer?, isCutShort: Bool, _ stream: Stream) -> Bool {
         if let made { write(made) }
         guard !output.isEmpty || closing else { return false }
         quietSince = stream.loop.now

@@ -17,6 +17,16 @@ extension Control {
     /// Whether there is a file to read again.
     package var canReload: Bool { configurationPath != nil }
 
+    /// Calls back on the loop, when the question for a reload that has this number is answered.
+    package func whenAnswered(_ ticket: Int, _ tell: @escaping () -> Void) { answerWaiters.append((ticket, tell)) }
+
+    func tellAnswered() {
+        let answered = board.status.answered
+        let done = answerWaiters.filter { $0.ticket <= answered }
+        answerWaiters.removeAll { $0.ticket <= answered }
+        for waiter in done { waiter.tell() }
+    }
+
     var sharesLoad: Bool { node.services.contains { $0.countsCluster } }
 
     /// Opens the line to the other nodes, where there is a Redis.

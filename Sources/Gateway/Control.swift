@@ -78,6 +78,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package let board: ConfigurationBoard
     /// A reload that the workers are told of.
     var succession: (order: Succession, missing: Set<Int>)?
+    /// Who waits for the answer to a question for a reload.
+    var answerWaiters: [(ticket: Int, tell: () -> Void)] = []
     /// While the next configuration is taken in, and the workers do not know of it: an order of backends by its numbers
     /// would be taken for one by theirs. They get all orders with it.
     var isBeginning = false
@@ -177,6 +179,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 trialEnded(key, succeeded: succeeded, status: status)
             case .reload(let succession): begin(succession)
             case .reloaded(let worker): workerReloaded(worker)
+            case .reloadAnswered: tellAnswered()
             case .configurationChecked(let version, let errors): follower?.checked(version, errors)
             case .configurationAdopted(let version, let errors): follower?.adopted(version, errors)
             case .limiter(let worker, let event): limiterEvent(worker, event)

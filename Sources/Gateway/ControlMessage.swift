@@ -23,6 +23,8 @@ enum ControlMessage: Sendable {
     /// What the thread that reloads thinks of a version of the cluster's, and whether it is in force here.
     case configurationChecked(version: Int, errors: [String]?)
     case configurationAdopted(version: Int, errors: [String]?)
+    /// Questions for reloads have been answered.
+    case reloadAnswered
     /// This worker goes by it.
     case reloaded(worker: Int)
     /// The node is asked to end in an orderly way.

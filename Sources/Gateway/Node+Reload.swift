@@ -27,6 +27,7 @@ extension Node {
                 let (ticket, jobs) = board.next()
                 for job in jobs { perform(job, source, ticket) }
                 board.update { $0.answered = ticket }
+                controlMailbox.post(.reloadAnswered)
                 whenReloaded.body?()
             }
         }

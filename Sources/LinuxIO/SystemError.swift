@@ -49,6 +49,7 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
     public var isAddressInUse: Bool { number == EADDRINUSE }
     public var isMissing: Bool { number == ENOENT }
     public var isForbidden: Bool { number == EACCES || number == EPERM }
+    public var isConnectionRefused: Bool { number == ECONNREFUSED }
     /// The process or the system has no descriptor left: accepting must pause instead of spinning.
     public var isOutOfDescriptors: Bool {
         number == EMFILE || number == ENFILE || number == ENOBUFS || number == ENOMEM

@@ -43,6 +43,7 @@ struct AdminOptions: ParsableArguments {
     func client() throws -> AdminClient {
         var host = "127.0.0.1"
         var port: UInt16 = 9901
+        var isTokenOfFile = false
         var token = token ?? ProcessInfo.processInfo.environment["SLUICE_ADMIN_TOKEN"]
         if let gateway = try configuration()?.gateway {
             if let address = gateway.admin {
@@ -51,6 +52,7 @@ struct AdminOptions: ParsableArguments {
             } else if admin == nil {
                 throw ValidationError("\(config ?? "") has no gateway.admin: give --admin HOST:PORT")
             }
+            isTokenOfFile = token == nil && gateway.adminToken != nil
             token = token ?? gateway.adminToken
         }
         if let admin { (host, port) = try Self.address(admin) }
@@ -58,7 +60,19 @@ struct AdminOptions: ParsableArguments {
         if token == nil, host == "localhost" || IPAddress(host)?.isLoopback ?? false {
             token = AdminToken.find(port: port)
         }
-        return AdminClient(host: host, port: port, token: token)
+        let client = AdminClient(host: host, port: port, token: token)
+        // A file says what the node is to be; it may be something else as yet.
+        if let config {
+            if admin == nil {
+                client.remedies.unreachable =
+                    "; where \(config) names a new gateway.admin, give the one in force: --admin HOST:PORT"
+            }
+            if isTokenOfFile {
+                client.remedies.unauthorized =
+                    "; where \(config) has a new gateway.adminToken, give the one in force: --token, or SLUICE_ADMIN_TOKEN"
+            }
+        }
+        return client
     }
 
     /// The listener at an address, where there is no configuration.
@@ -88,9 +102,13 @@ final class AdminClient: StreamHandler {
     private var request = ByteBuffer()
     private var input = ByteBuffer()
     private var outcome: Result<[UInt8], AdminError>?
+    private var patience = AdminClient.timeout
 
-    /// A node answers at once or not at all.
-    private static let timeout = TimeSpan.seconds(5)
+    /// What may help, behind an error.
+    var remedies = (unreachable: "", unauthorized: "")
+
+    /// A node answers at once or not at all; where it may take its time, whoever asks knows.
+    static let timeout = TimeSpan.seconds(5)
     /// Far more than the backends of any cluster take.
     private static let answerBytesMax = 64 << 20
 
@@ -103,7 +121,10 @@ final class AdminClient: StreamHandler {
     struct AdminError: Error, CustomStringConvertible { let description: String }
 
     /// The body of a good answer.
-    func ask(_ method: String, _ target: String, body: [UInt8] = []) throws -> [UInt8] {
+    func ask(
+        _ method: String, _ target: String, body: [UInt8] = [], within patience: TimeSpan = AdminClient.timeout
+    ) throws -> [UInt8] {
+        self.patience = patience
         request.clear()
         request.append("\(method) \(target) HTTP/1.1\r\nHost: \(host):\(port)\r\nConnection: close\r\n")
         if let token { request.append("Authorization: Bearer \(token)\r\n") }
@@ -118,7 +139,7 @@ final class AdminClient: StreamHandler {
             for address in try HostNames.resolve(host) {
                 outcome = nil
                 let stream = try loop.connect(to: .tcp(SocketAddress(ip: address, port: port)), handler: self)
-                stream.deadline = loop.now + Self.timeout
+                stream.deadline = loop.now + patience
                 while outcome == nil { loop.turn() }
                 stream.close()
                 if case .success(let body) = outcome { return body }
@@ -165,7 +186,7 @@ final class AdminClient: StreamHandler {
         if (200...299).contains(head.status) {
             outcome = .success(body)
         } else {
-            fail("\(head.status) \(Self.title(body) ?? "")")
+            fail("\(head.status) \(Self.title(body) ?? "")\(head.status == 401 ? remedies.unauthorized : "")")
         }
     }
 
@@ -176,8 +197,10 @@ final class AdminClient: StreamHandler {
     }
 
     func streamDrained(_ stream: Stream) {}
-    func streamFailed(_ stream: Stream, _ error: SystemError) { fail(error.reason) }
-    func streamDeadlinePassed(_ stream: Stream) { fail("no answer within \(Self.timeout)") }
+    func streamFailed(_ stream: Stream, _ error: SystemError) {
+        fail(error.isConnectionRefused ? "\(error.reason)\(remedies.unreachable)" : error.reason)
+    }
+    func streamDeadlinePassed(_ stream: Stream) { fail("no answer within \(patience)") }
 }
 
 /// Columns as wide as their widest cell.

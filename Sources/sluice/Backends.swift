@@ -216,15 +216,17 @@ struct Nodes: ParsableCommand {
 
 /// The answer, or a line on standard error and exit code 1.
 func asked(
-    _ options: AdminOptions, _ method: String, _ target: String, body: [UInt8] = []
+    _ options: AdminOptions, _ method: String, _ target: String, body: [UInt8] = [],
+    within patience: TimeSpan = AdminClient.timeout
 ) throws -> [UInt8] {
-    try asked(try options.client(), method, target, body: body)
+    try asked(try options.client(), method, target, body: body, within: patience)
 }
 
 private func asked(
-    _ client: AdminClient, _ method: String, _ target: String, body: [UInt8] = []
+    _ client: AdminClient, _ method: String, _ target: String, body: [UInt8] = [],
+    within patience: TimeSpan = AdminClient.timeout
 ) throws -> [UInt8] {
-    try told { try client.ask(method, target, body: body) }
+    try told { try client.ask(method, target, body: body, within: patience) }
 }
 
 func printJSON(_ value: some Encodable) throws {

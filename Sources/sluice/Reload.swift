@@ -20,20 +20,11 @@ struct Reload: ParsableCommand {
     /// Names of backends may have to be looked up; a name server that is silent takes its time.
     private static let patience = TimeSpan.seconds(60)
 
-    private struct Asked: Decodable {
-        var ticket: Int
-    }
-
-    private struct Status: Decodable {
-        struct Failure: Decodable {
-            var errors: [String]
-            var ticket: Int
-        }
+    private struct Reloaded: Decodable {
         var version: Int
         var hash: String
-        var answered: Int
         var needRestart: [String]
-        var lastError: Failure?
+        var errors: [String]
     }
 
     func run() throws {
@@ -48,29 +39,19 @@ struct Reload: ParsableCommand {
             print("SIGHUP is sent to \(pid): its log says what becomes of it")
             return
         }
-        let ticket = try decoded(Asked.self, try asked(options, "POST", "/api/reload")).ticket
-        let end = SystemClock.monotonic() + Self.patience
-        while SystemClock.monotonic() < end {
-            let body = try asked(options, "GET", "/api/config")
-            let status = try decoded(Status.self, body)
-            guard status.answered >= ticket else {
-                Signals.pause(.milliseconds(10))
-                continue
-            }
-            if let error = status.lastError, error.ticket >= ticket {
-                for line in error.errors { printError(line) }
-                printError("sluice: the configuration in force stays")
-                throw ExitCode(1)
-            }
-            if options.json {
-                print(String(decoding: body, as: UTF8.self), terminator: "")
-            } else {
-                print("version \(status.version) is in force, \(status.hash)")
-                for key in status.needRestart { print("\(key) has changed: it counts after a restart") }
-            }
-            return
+        // Over the connection that asks: the new file may move the listener, or change its token.
+        let body = try asked(options, "POST", "/api/reload?wait=true", within: Self.patience)
+        let reloaded = try decoded(Reloaded.self, body)
+        guard reloaded.errors.isEmpty else {
+            for line in reloaded.errors { printError(line) }
+            printError("sluice: the configuration in force stays")
+            throw ExitCode(1)
         }
-        printError("sluice: the node has not answered within \(Self.patience): see its log")
-        throw ExitCode(1)
+        if options.json {
+            print(String(decoding: body, as: UTF8.self), terminator: "")
+        } else {
+            print("version \(reloaded.version) is in force, \(reloaded.hash)")
+            for key in reloaded.needRestart { print("\(key) has changed: it counts after a restart") }
+        }
     }
 }

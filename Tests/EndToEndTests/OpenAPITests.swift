@@ -115,6 +115,7 @@ struct OpenAPITests {
 
             // Neither a reload nor a new process can make sense of this.
             try node.write("gateway: [")
+            #expect(try check("POST", "/api/reload", "/api/reload?wait=true").status == 200)
             #expect(try check("POST", "/api/reload", "/api/reload").status == 202)
             try eventually("the reload has failed") { try node.admin("/api/config").text.contains("lastError") }
             #expect(try check("POST", "/api/upgrade", "/api/upgrade").status == 202)
