@@ -239,7 +239,7 @@ private final class CutOffSimulation {
         for event in node.machine.takeEvents() {
             switch event {
             case .lost, .restored: break
-            case .anomaly, .dataLost: Issue.record("\(event)")
+            case .anomaly, .keyFailed, .dataLost: Issue.record("\(event)")
             }
         }
     }
