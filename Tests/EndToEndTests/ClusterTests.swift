@@ -138,7 +138,7 @@ struct ClusterTests {
             #expect(ready.hasPrefix("{\"cluster\":\"alone\",\"connections\":{\"max\":"))
             #expect(
                 ready.hasSuffix(
-                    ",\"open\":0,\"refused\":0,\"refusedProxyHeaders\":0,\"scarce\":false,\"shed\":0},\"ready\":true,\"reason\":\"serving\",\"warnings\":[]}\n"
+                    ",\"open\":0,\"refused\":0,\"refusedProxyHeaders\":0,\"scarce\":false,\"shed\":0},\"limits\":\"alone\",\"ready\":true,\"reason\":\"serving\",\"warnings\":[]}\n"
                 ))
             #expect(try node.admin("/readyz?x=1").status == 200)
             let backends = try node.admin("/api/backends")

@@ -111,7 +111,11 @@ struct RedisFailureTests {
     func someDecisions() throws {
         try Scene.play { scene in
             let redis = try scene.redis()
-            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)"))
+            var file = Self.file(try scene.backend(), "")
+            // Clients are told what remains, so each decision ends in ZCARD.
+            file.rateLimit =
+                "redisURL: \"redis://127.0.0.1:\(redis.port)\", policies: [{name: many, limit: 9999, window: 1s}]"
+            let node = try scene.node(file)
             try Self.reached(node)
             let client = try redis.client()
             try client("ACL", "SETUSER", "default", "-zcard")
