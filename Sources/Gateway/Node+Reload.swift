@@ -119,8 +119,8 @@ extension Node {
             var sockets: [[ListeningSocket]]?
             if old.port != new.port {
                 sockets = try Self.listen(
-                    new.port, workers: basis.workerCount, key: "gateway.port",
-                    probeFirst: !Self.isOwn(new.port, old), role: .gateway)
+                    new.port, workers: basis.workerCount, key: "gateway.port", own: listeners.withLock { $0 },
+                    probeFirst: !Self.isOwn(new.port, old))
             }
             succession = (generation, sockets, try adminSuccession(old, new))
         } catch {
@@ -168,8 +168,7 @@ extension Node {
         guard old.admin != new.admin else { return .unchanged }
         guard let admin = new.admin else { return .off }
         return .socket(
-            try Self.listen(
-                admin, workers: 1, key: "gateway.admin", probeFirst: !Self.isOwn(admin, old), role: .admin)[0][0])
+            try Self.listen(admin, workers: 1, key: "gateway.admin", probeFirst: !Self.isOwn(admin, old))[0][0])
     }
 
     /// Whether this node itself listens there until now, for clients or for operators: the two may change places.

@@ -52,6 +52,8 @@ package final class Node: Sendable {
     private let setup: ControlSetup
     /// In use, by worker.
     let listeners: Mutex<[[ListeningSocket]]>
+    /// Where another process of this node has listened, and this one does not.
+    private let rest: Mutex<[ListeningSocket]>
     /// The admin listener's.
     let admin: Mutex<ListeningSocket?>
     /// Who is told when a reload has ended, one way or the other.
@@ -113,7 +115,7 @@ package final class Node: Sendable {
                 address, workers: 1, key: "gateway.admin", inherited: inherited, role: .admin)[0][0]
         }
         self.admin = Mutex(admin)
-        inherited.closeRest()
+        rest = Mutex(inherited.takeRest().filter { $0.role == .gateway }.map(\.socket))
         do throws(SystemError) {
             controlWaker = try Waker()
             var wakers: [Waker] = []
@@ -218,53 +220,6 @@ package final class Node: Sendable {
         } catch {
             throw NodeStartError(
                 description: "gateway.accessLog: \(error.reason): give a path that can be written, or false")
-        }
-    }
-
-    /// One socket for each worker: the kernel spreads connections over them.
-    ///
-    /// - Parameters:
-    ///   - probeFirst: whether another program may be there; otherwise it is this one.
-    ///   - inherited: sockets that another process of this node has.
-    static func listen(
-        _ wanted: ListenAddress, workers: Int, key: String, probeFirst: Bool = true,
-        inherited: InheritedSockets = .none, role: SocketRole
-    ) throws(NodeStartError) -> [[ListeningSocket]] {
-        do throws(SystemError) {
-            let there = inherited.take(role, host: wanted.host, port: wanted.port)
-            if let first = there.first {
-                return try spread(there, over: workers).map { own throws(SystemError) in
-                    if !own.isEmpty { return own }
-                    return [try ListeningSocket(first.address, reusePort: true, probeFirst: false)]
-                }
-            }
-            // What the process before this one listens on, or did, for another purpose.
-            let probeFirst = probeFirst && !inherited.isThere(host: wanted.host, port: wanted.port)
-            // All interfaces: one socket for IPv6 and IPv4, or IPv4 alone where the machine has no IPv6.
-            let first: ListeningSocket
-            if let host = wanted.host {
-                first = try ListeningSocket(
-                    SocketAddress(ip: host, port: wanted.port), reusePort: true, probeFirst: probeFirst)
-            } else {
-                do throws(SystemError) {
-                    first = try ListeningSocket(
-                        SocketAddress(ip: .v6Any, port: wanted.port), reusePort: true, probeFirst: probeFirst)
-                } catch  where !error.isAddressInUse {
-                    first = try ListeningSocket(
-                        SocketAddress(ip: .v4Any, port: wanted.port), reusePort: true, probeFirst: probeFirst)
-                }
-            }
-            var sockets = [[first]]
-            for _ in 1..<max(1, workers) {
-                sockets.append([try ListeningSocket(first.address, reusePort: true, probeFirst: false)])
-            }
-            return sockets
-        } catch {
-            let remedy =
-                error.isAddressInUse
-                ? "another program listens there: stop it, or choose another by --set \(key)=ADDRESS:PORT"
-                : error.reason
-            throw NodeStartError(description: "cannot listen on \(wanted) (\(key)): \(remedy)")
         }
     }
 
@@ -408,6 +363,16 @@ package final class Node: Sendable {
 
     /// For a moment another process of this node has its name too, which is no mistake.
     package func changeHands() { controlMailbox.post(.changeHands) }
+
+    /// Serves those who wait where the process before this one has listened, and closes that. Not before this one serves:
+    /// until then that one may have to go on.
+    package func endFormerListeners() {
+        let former = rest.withLock { rest in
+            defer { rest = [] }
+            return rest
+        }
+        if !former.isEmpty { workerMailboxes[0].post(.endListening(former)) }
+    }
 
     /// Leaves everything that is new to a process that listens on the same sockets under the same name.
     package func handOver() { controlMailbox.post(.handOver) }

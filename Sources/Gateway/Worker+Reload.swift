@@ -145,19 +145,30 @@ extension Worker {
         }
     }
 
-    /// The old sockets give what queues on them before they close.
+    /// The old sockets give what queues on them before they close; those that are wanted on go on.
     private func listen(anew sockets: [ListeningSocket]) {
-        let old = listeners
+        let before = listeners
         listeners = []
         do throws(SystemError) {
-            try listen(on: sockets)
+            try listen(on: sockets.filter { socket in !before.contains { $0.socket === socket } })
         } catch {
             control.post(.note("a worker cannot listen on the new address and keeps the old", ["reason": error.reason]))
             for listener in listeners { listener.close() }
-            listeners = old
+            listeners = before
             return
         }
-        for listener in old { listener.drain() }
+        for listener in before {
+            if sockets.contains(where: { $0 === listener.socket }) {
+                listeners.append(listener)
+            } else {
+                listener.drain()
+            }
+        }
+    }
+
+    /// Takes who waits in sockets of the process before this one, and closes them.
+    func endListening(_ sockets: [ListeningSocket]) {
+        for socket in sockets { (try? loop.listen(on: socket, handler: self))?.drain() }
     }
 
     // MARK: Limits

@@ -26,6 +26,8 @@ enum WorkerMessage: Sendable {
     case forgetCredentials(CredentialChange)
     /// From here on another configuration counts.
     case reload(WorkerSuccession)
+    /// Another process of this node has listened there.
+    case endListening([ListeningSocket])
     /// Another worker lacks places or descriptors, and this one may have some to spare.
     case makeRoom(of: Scarcity)
     /// Finish what is in flight and accept nothing more.
@@ -205,6 +207,7 @@ final class Worker: ListenerHandler, WakeHandler {
         case .credential(let answer): callers?.answered(answer, at: loop.now)
         case .forgetCredentials(let which): callers?.forget(which)
         case .reload(let succession): reload(succession)
+        case .endListening(let sockets): endListening(sockets)
         case .makeRoom(let scarcity): pressure.makeRoom(of: scarcity)
         case .drain(let handingOver):
             listenNow()

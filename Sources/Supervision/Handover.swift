@@ -89,35 +89,27 @@ package final class InheritedSockets: Sendable {
         self.init(SocketList(environment[HandoverKeys.sockets] ?? ""))
     }
 
-    /// Those that listen where it is wanted. Port 0 is any port: the system had chosen it.
-    ///
-    /// - Parameter host: `nil` for all interfaces.
-    package func take(_ role: SocketRole, host: IPAddress?, port: UInt16) -> [ListeningSocket] {
+    /// Whether one of them is such, for whatever it is: a node's listeners may change places.
+    package func contains(where fits: (SocketAddress) -> Bool) -> Bool {
+        sockets.withLock { $0.contains { fits($0.socket.address) } }
+    }
+
+    /// All of a role that satisfy a condition.
+    package func take(_ role: SocketRole, where fits: (SocketAddress) -> Bool) -> [ListeningSocket] {
         sockets.withLock { sockets in
-            func fits(_ entry: (role: SocketRole, socket: ListeningSocket)) -> Bool {
-                let address = entry.socket.address
-                let isThere = host.map { address.ip == $0 } ?? (address.ip == .v6Any || address.ip == .v4Any)
-                return entry.role == role && isThere && (port == 0 || address.port == port)
-            }
-            let found = sockets.filter(fits).map(\.socket)
-            sockets.removeAll(where: fits)
+            let found = sockets.filter { $0.role == role && fits($0.socket.address) }.map(\.socket)
+            sockets.removeAll { $0.role == role && fits($0.socket.address) }
             return found
         }
     }
 
-    /// Whether one of them listens there, for whatever it is.
-    package func isThere(host: IPAddress?, port: UInt16) -> Bool {
+    /// Those that nobody wanted: the file may say another address now. Whoever takes them may serve who waits in them.
+    package func takeRest() -> [(role: SocketRole, socket: ListeningSocket)] {
         sockets.withLock { sockets in
-            sockets.contains { entry in
-                let address = entry.socket.address
-                guard port != 0, address.port == port else { return false }
-                return host == nil || host == address.ip || host?.isUnspecified == true || address.ip.isUnspecified
-            }
+            defer { sockets.removeAll() }
+            return sockets
         }
     }
-
-    /// Closes those that nobody wanted: the file may say another address now.
-    package func closeRest() { sockets.withLock { $0.removeAll() } }
 }
 
 /// Sockets for each worker: all that were inherited, whoever holds them, so that nothing waits in one for ever; `nil` for

@@ -87,6 +87,7 @@ struct RunningNode: Sendable {
         if isSuccessor { node.changeHands() }
         lifecycle.whenUpgradeIsWanted { wantsUpgrade() }
         report()
+        node.endFormerListeners()
         node.whenReloaded { [manager] in
             report()
             parent?.tell(.reloaded)
