@@ -38,7 +38,7 @@ package final class SettingsLog {
     private(set) var given: [(path: String, value: String, origin: Setting.Origin)] = []
 
     /// No value of ours, and one of each kind.
-    static let probes = ["\u{1}", "true", "1", "-1", "auto", "/x"]
+    static let probes = ["\u{1}", "true", "1", "-1", "305", "auto", "/x"]
 
     /// - Parameter learns: whether readers are asked what they take, too.
     package init(learns: Bool = false) { self.learns = learns }

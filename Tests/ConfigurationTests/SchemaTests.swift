@@ -62,6 +62,23 @@ enum Schema {
         return all
     }
 
+    /// Lists that are refused when they are empty.
+    static func filled(_ readings: [String: [String: String?]]) -> Set<String> {
+        let lists = Set(
+            readings.keys.flatMap { path in
+                path.ranges(of: "[]").map { String(path[..<$0.lowerBound]) }
+            })
+        return lists.filter { list in
+            let key = list.replacing("[]", with: "[0]")
+            do throws(ConfigurationErrors) {
+                _ = try Configuration.parse(everything, file: "everything", overrides: ["\(key)=[]"])
+                return false
+            } catch {
+                return error.errors.contains { $0.message.hasPrefix("an empty list") }
+            }
+        }
+    }
+
     /// The value of a key, by what its reader says.
     static func leaf(_ reading: [String: String?]) -> [String: Any] {
         func takes(_ probe: String) -> Bool { if let answer = reading[probe] { answer == nil } else { false } }
@@ -77,11 +94,24 @@ enum Schema {
                     kinds.append(["type": "string", "pattern": "^\(word.prefix { $0 != ":" }):"])
                 }
             }
-        } else if let bounds = refusal.firstMatch(of: /is not a whole number; write one in ([0-9]+)\.\.\.([0-9]+)/) {
+        } else if let match = (reading["305"] ?? nil)?.firstMatch(of: /is no redirect; write ([0-9, or]+)/) {
+            kinds.append(["enum": match.1.matches(of: /[0-9]+/).compactMap { Int($0.output) }])
+        } else if let choice = refusal.firstMatch(of: /; write ([a-z, ]+), or ([0-9]+)\.\.\.([0-9]+)/) {
+            kinds.append(["enum": choice.1.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }])
+            kinds += numbers(Int(choice.2) ?? 0, Int(choice.3) ?? 0)
+        } else if let bounds = refusal.firstMatch(of: /is not a status; write a code in ([0-9]+)\.\.\.([0-9]+)/) {
             kinds.append(["type": "integer", "minimum": Int(bounds.1) ?? 0, "maximum": Int(bounds.2) ?? 0])
+            kinds.append([
+                "type": "string", "pattern": "^[\(bounds.1.prefix(1))-\(bounds.2.prefix(1))](xx|[0-9][0-9])$",
+            ])
+        } else if let bounds = refusal.firstMatch(of: /is not a whole number; write one in ([0-9]+)\.\.\.([0-9]+)/) {
+            kinds += numbers(Int(bounds.1) ?? 0, Int(bounds.2) ?? 0)
         } else if refusal.contains("is not a duration") {
             kinds.append(["$ref": "#/$defs/duration"])
-            if takes("1") { kinds.append(["type": "number", "minimum": 0]) }
+            if takes("1") {
+                kinds.append(["type": "number", "minimum": 0])
+                kinds.append(["type": "string", "pattern": "^[0-9]+([.][0-9]+)?$"])
+            }
         } else if refusal.contains("is not a size") {
             kinds.append(["$ref": "#/$defs/size"])
             kinds.append(["type": "integer", "minimum": 0])
@@ -96,6 +126,14 @@ enum Schema {
         }
         kinds.append(["$ref": "#/$defs/variable"])
         return ["anyOf": kinds]
+    }
+
+    /// A number may stand in quotes.
+    private static func numbers(_ least: Int, _ most: Int) -> [[String: Any]] {
+        [
+            ["type": "integer", "minimum": least, "maximum": most],
+            ["type": "string", "pattern": least > 0 ? "^[1-9][0-9]*$" : "^[0-9]+$"],
+        ]
     }
 
     /// README's table: what each key means, and its default.
@@ -115,6 +153,7 @@ enum Schema {
         var keys: [String: Node] = [:]
         var element: Node?
         var leaf: [String: Any]?
+        var isFilled = false
 
         func schema(_ path: String, _ meanings: [String: (standard: String, meaning: String)]) -> [String: Any] {
             var kinds: [[String: Any]] = leaf.map { $0["anyOf"] as? [[String: Any]] ?? [] } ?? []
@@ -130,7 +169,11 @@ enum Schema {
                     }
                         ?? ["type": "object", "properties": properties, "additionalProperties": false])
             }
-            if let element { kinds.append(["type": "array", "items": element.schema("\(path)[]", meanings)]) }
+            if let element {
+                var list: [String: Any] = ["type": "array", "items": element.schema("\(path)[]", meanings)]
+                if isFilled { list["minItems"] = 1 }
+                kinds.append(list)
+            }
             // An empty value is as if the key were absent.
             kinds.append(["type": "null"])
             var schema: [String: Any] = kinds.count == 1 ? kinds[0] : ["anyOf": kinds]
@@ -143,17 +186,21 @@ enum Schema {
 
     static func make(_ readings: [String: [String: String?]], readme: String) -> [String: Any] {
         let root = Node()
+        let filled = filled(readings)
         for (path, reading) in readings {
-            var node = root
+            var (node, reached) = (root, "")
             for part in path.split(separator: ".") {
                 var name = part[...]
                 while name.hasSuffix("[]") { name = name.dropLast(2) }
                 let next = node.keys[String(name)] ?? Node()
                 node.keys[String(name)] = next
                 node = next
+                reached += reached.isEmpty ? name : ".\(name)"
                 for _ in 0..<(part.count - name.count) / 2 {
                     let element = node.element ?? Node()
                     node.element = element
+                    node.isFilled = filled.contains(reached)
+                    reached += "[]"
                     node = element
                 }
             }
@@ -165,7 +212,10 @@ enum Schema {
         schema["title"] = "Sluice configuration"
         schema["required"] = ["services"]
         schema["$defs"] = [
-            "duration": ["type": ["string", "integer"], "pattern": "^(0|[0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))$"],
+            "duration": [
+                "type": ["string", "integer"], "minimum": 0, "maximum": 0,
+                "pattern": "^(0|[0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))$",
+            ],
             "size": ["type": "string", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)?$"],
             "variable": ["type": "string", "pattern": "\\$\\{"],
         ]
@@ -210,6 +260,7 @@ enum Schema {
             guard schema["type"] as? String == "array", let items = schema["items"] as? [String: Any] else {
                 return ["\(path): a list"]
             }
+            if elements.count < schema["minItems"] as? Int ?? 0 { return ["\(path): an empty list"] }
             return elements.enumerated().flatMap { problems($1, items, root, "\(path)[\($0)]") }
         case .mapping(let entries):
             guard schema["type"] as? String == "object" else { return ["\(path): a mapping"] }
@@ -224,6 +275,7 @@ enum Schema {
 
     private static func matches(_ text: String, _ schema: [String: Any]) -> Bool {
         if let words = schema["enum"] as? [String] { return words.contains(text) }
+        if let numbers = schema["enum"] as? [Int] { return Int(text).map { numbers.contains($0) } ?? false }
         let types = schema["type"] as? [String] ?? [schema["type"] as? String ?? ""]
         if let pattern = schema["pattern"] as? String, text.range(of: pattern, options: .regularExpression) == nil {
             return false
@@ -290,10 +342,62 @@ struct SchemaTests {
             "gateway: {proxyProtocol: maybe}", "gateway: {limits: {headerBytes: 8 KiB}}",
             "gateway: {heartbeat: 5}", "services: [{strategy: random}]", "services: [{health: {failures: 0}}]",
             "services: [{circuitBreaker: {openFor: soon}}]", "rateLimit: {policies: [{limits: 1}]}",
-            "rateLimit: {onRedisLoss: panic}",
+            "rateLimit: {onRedisLoss: panic}", "services: []", "services: [{instances: []}]",
+            "services: [{health: {expect: []}}]", "services: [{health: {expect: 6xx}}]", "gateway: {workers: 0}",
+            "gateway: {workers: many}", "services: [{health: {quorum: most}}]",
+            "services: [{transforms: {redirects: [{status: 305}]}}]",
         ])
     func refused(text: String) throws {
         let schema = try Self.made()
         #expect(!Schema.problems(try Document.parse(text), schema, schema, "").isEmpty)
+    }
+
+    /// As an editor reads YAML: a number in quotes is text, one without is a number.
+    private static func fits(_ value: Any, _ schema: [String: Any], _ root: [String: Any]) -> Bool {
+        if let reference = schema["$ref"] as? String {
+            let definitions = root["$defs"] as? [String: [String: Any]] ?? [:]
+            return fits(value, definitions[String(reference.split(separator: "/").last ?? "")] ?? [:], root)
+        }
+        if let kinds = schema["anyOf"] as? [[String: Any]] { return kinds.contains { fits(value, $0, root) } }
+        if let words = schema["enum"] as? [String] { return (value as? String).map { words.contains($0) } ?? false }
+        let types = schema["type"] as? [String] ?? [schema["type"] as? String ?? ""]
+        switch value {
+        case let text as String:
+            let pattern = schema["pattern"] as? String ?? ""
+            return types.contains("string") && text.range(of: pattern, options: .regularExpression) != nil
+        case let number as Int:
+            return types.contains { $0 == "integer" || $0 == "number" }
+                && number >= schema["minimum"] as? Int ?? .min && number <= schema["maximum"] as? Int ?? .max
+        case let list as [Any]:
+            guard types == ["array"], let items = schema["items"] as? [String: Any] else { return false }
+            return list.allSatisfy { fits($0, items, root) }
+        case let mapping as [String: Any]:
+            guard types == ["object"], let properties = schema["properties"] as? [String: [String: Any]] else {
+                return false
+            }
+            return mapping.allSatisfy { key, inner in properties[key].map { fits(inner, $0, root) } ?? false }
+        default: return false
+        }
+    }
+
+    static let typed: [(json: String, fits: Bool)] = [
+        (#"{"services": [{"health": {"expect": [200, 204]}}]}"#, true),
+        (#"{"services": [{"health": {"expect": [200, "2xx"]}}]}"#, true),
+        (#"{"services": [{"health": {"expect": 200}}]}"#, true),
+        (#"{"services": [{"health": {"expect": "200"}}]}"#, true),
+        (#"{"services": [{"health": {"expect": 99}}]}"#, false),
+        (#"{"gateway": {"timeout": "30"}}"#, true), (#"{"gateway": {"timeout": 30}}"#, true),
+        (#"{"gateway": {"timeout": "30s"}}"#, true), (#"{"gateway": {"timeout": "30x"}}"#, false),
+        (#"{"gateway": {"heartbeat": 5}}"#, false), (#"{"gateway": {"heartbeat": "5"}}"#, false),
+        (#"{"gateway": {"workers": 2}}"#, true), (#"{"gateway": {"workers": "2"}}"#, true),
+        (#"{"gateway": {"workers": "auto"}}"#, true), (#"{"gateway": {"workers": "${N:-2}"}}"#, true),
+        (#"{"gateway": {"workers": 0}}"#, false), (#"{"gateway": {"workers": -2}}"#, false),
+    ]
+
+    @Test("numbers and texts fit where the readers take both", arguments: typed)
+    func types(json: String, fits: Bool) throws {
+        let schema = try Self.made()
+        let value = try JSONSerialization.jsonObject(with: Data(json.utf8))
+        #expect(Self.fits(value, schema, schema) == fits)
     }
 }
