@@ -62,7 +62,7 @@ enum AdminConfiguration {
             }
             ticket = control.rollBack(to: number, by: by)
         }
-        guard let ticket else { return .problem(409, "Another configuration is being voted on") }
+        guard let ticket else { return .problem(409, "Another configuration is on its way") }
         return AdminServer.encode(Asked(ticket: ticket), status: 202)
     }
 
@@ -71,6 +71,7 @@ enum AdminConfiguration {
         var state: String
         var version: Int
         var votes: [String: String]
+        var inForce: [String]
         var errors: [String]
 
         init(_ rollout: Rollout) {
@@ -78,6 +79,7 @@ enum AdminConfiguration {
             state = rollout.state.rawValue
             version = rollout.version
             votes = rollout.votes
+            inForce = rollout.inForce
             errors = rollout.errors
         }
     }
@@ -89,6 +91,8 @@ enum AdminConfiguration {
             var by: String
             var note: String
             var hash: String
+            /// Absent where it was not refused.
+            var refusal: String?
 
             init(_ version: ConfigurationVersion) {
                 self.version = version.version
@@ -96,6 +100,7 @@ enum AdminConfiguration {
                 by = version.by
                 note = version.note
                 hash = version.hash
+                refusal = version.refusal
             }
         }
         var versions: [Row]

@@ -17,7 +17,7 @@ package enum ConfigurationJob: Sendable {
     /// Say whether this version of the cluster's would be right here.
     case check(version: Int, text: String)
     /// Go by this version of the cluster's.
-    case adopt(version: Int, text: String)
+    case adopt(Followed)
 }
 
 package struct ConfigurationStatus: Sendable {

@@ -4,15 +4,17 @@
 // their vote; each checks it as if it were to start with it, with what its own file and command line say of itself.
 // Where all agree, one write makes it the current version, and the news of it lets everyone switch. Where one refuses or
 // is silent, nothing is written: all stay. The write is what counts. Who has missed the news, was away or starts later
-// reads the current version.
+// reads the current version. Each node says when it has switched, with all its workers, and the one that was given the
+// text waits for that before it says that it is done.
 //
 //   sluice:config:last        string: the last version number that was given
 //   sluice:config:versions    hash: version → text, time, author, note (JSON)
 //   sluice:config:history     hash: the same without the texts
 //   sluice:config:proposal    string: the version that is being voted on; expires
 //   sluice:config:votes:N     hash: node → "ok", or what is wrong; expires
+//   sluice:config:adopted     hash: node → the version that it goes by now, or that it cannot, and why; expires
 //   sluice:config:current     string: the version in force
-//   sluice:config             channel: "vote N", "voted N", "current N"
+//   sluice:config             channel: "vote N", "voted N", "current N", "adopted N"
 
 import EventLoop
 import Hiredis
@@ -25,38 +27,41 @@ import RedisClient
 /// How a proposal stands.
 package struct Rollout: Sendable {
     package enum State: String, Sendable {
-        case idle, proposing, voting, switched, refused
+        case idle, proposing, voting, switching, switched, refused
+        /// Between the wish and its end.
+        package var isUnderWay: Bool { self == .proposing || self == .voting || self == .switching }
     }
     package var ticket = 0
     package var state = State.idle
     package var version = 0
     /// What each node has said: `ok`, or what is wrong.
     package var votes: [String: String] = [:]
+    /// Who has switched.
+    package var inForce: [String] = []
+    /// Why it is refused, or who has agreed and not switched in time.
     package var errors: [String] = []
 }
 
 final class ConfigurationFollower {
     private unowned let control: Control
     private var lookTimer: LoopTimer?
-    private var voteTimer: LoopTimer?
+    /// The end of the vote, and of the wait for all to switch.
+    private var limitTimer: LoopTimer?
     private(set) var rollout = Rollout()
     /// Everything that has been proposed, the latest first; without the texts.
     private(set) var history: [ConfigurationVersion] = []
     /// Why Redis does not let it be read, and the version in force.
     private(set) var historyRefusal: String?
     private var currentRefusal: String?
-    /// In force from the cluster; 0: this node's own file.
-    private(set) var version = 0
-    /// Of its text.
-    private var hash = ""
     /// Being adopted.
     private var wanted = 0
-    private var wantedHash = ""
     private var failed = 0
     /// The version that this node has voted on last.
     private var lastVote = 0
     private var notBefore = MonotonicTime(nanoseconds: .min)
     private var expected: Set<String> = []
+    /// What is being voted on, without its text.
+    private var proposed: ConfigurationVersion?
     /// Until then the key `proposal` is this node's, and nobody else proposes anything.
     private var ownsUntil = MonotonicTime(nanoseconds: .min)
 
@@ -64,24 +69,32 @@ final class ConfigurationFollower {
     private static let lookInterval = TimeSpan.seconds(2)
     /// Checking takes milliseconds, looking up names of backends may take seconds.
     private static let voteTime = TimeSpan.seconds(10)
+    /// Switching takes milliseconds; looking up names may take seconds again.
+    private static let switchTime = TimeSpan.seconds(10)
     /// Longer than a vote takes, so that nobody begins another one in its midst.
     private static let ownTime = voteTime + .seconds(2)
     private static let retryInterval = TimeSpan.seconds(30)
     /// Versions that are kept.
     private static let versionsMax = 50
+    /// As much of a refusal is kept as a person reads.
+    private static let refusalMax = 500
 
     init(_ control: Control) {
         self.control = control
         let loop = control.loop
         lookTimer = LoopTimer(loop) { [weak self] in self?.look() }
-        voteTimer = LoopTimer(loop) { [weak self] in self?.voteTimeIsOver() }
+        limitTimer = LoopTimer(loop) { [weak self] in self?.timeIsOver() }
         look()
     }
 
     func close() {
         lookTimer?.cancel()
-        voteTimer?.cancel()
+        limitTimer?.cancel()
     }
+
+    /// In force from the cluster; 0: this node's own file.
+    private var version: Int { control.generation.followed?.version ?? 0 }
+    private var hash: String { control.generation.followed?.hash ?? "" }
 
     private func ask(_ commands: [[String]], _ then: @escaping (Result<Reply, Unanswered>) -> Void) {
         guard let link = control.link, link.isReached else {
@@ -120,7 +133,11 @@ final class ConfigurationFollower {
     // MARK: Following
 
     /// The line to the others is there.
-    func reached() { readCurrent() }
+    func reached() {
+        // A process that has begun with it has not been asked to adopt it.
+        if version > 0 { tellAdopted(version, nil) }
+        readCurrent()
+    }
 
     private func look() {
         lookTimer?.schedule(after: Self.lookInterval)
@@ -132,11 +149,11 @@ final class ConfigurationFollower {
     func lookWithoutNews() {
         readCurrent()
         if rollout.state == .voting { count() }
-        ask([["GET", key("proposal")]]) { [weak self] reply in
-            guard let self, let number = reply?.integer(0).map({ Int(clamping: $0) }), number != lastVote else {
-                return
-            }
-            fetch(number) { [weak self] in self?.check($0) }
+        ask([["GET", key("proposal")]]) { [weak self] answer in
+            guard let self, case .success(let reply) = answer,
+                let number = reply.integer(0).map({ Int(clamping: $0) }), number != lastVote
+            else { return }
+            fetch(number) { [weak self] in if case .success(let found) = $0 { self?.check(found) } }
         }
     }
 
@@ -147,6 +164,7 @@ final class ConfigurationFollower {
         case "vote": fetch(number) { [weak self] in if case .success(let found) = $0 { self?.check(found) } }
         case "voted": if rollout.state == .voting, rollout.version == number { count() }
         case "current": readCurrent()
+        case "adopted": if rollout.state == .switching, number >= rollout.version { countAdopted() }
         default: break
         }
     }
@@ -158,7 +176,6 @@ final class ConfigurationFollower {
                 current != failed || control.loop.now >= notBefore
             else { return }
             wanted = current
-            wantedHash = ""
             fetch(current) { answer in
                 guard case .success(let found?) = answer else {
                     let reason: String
@@ -172,8 +189,7 @@ final class ConfigurationFollower {
                     self.wanted = 0
                     return
                 }
-                self.wantedHash = found.hash
-                self.control.board.ask(.adopt(version: current, text: found.text))
+                self.control.board.ask(.adopt(Followed(found)))
             }
         }
     }
@@ -199,16 +215,20 @@ final class ConfigurationFollower {
 
     /// It is in force here, or why it cannot be.
     func adopted(_ number: Int, _ errors: [String]?) {
-        let isWanted = number == wanted
-        if isWanted { wanted = 0 }
-        if errors == nil {
-            (version, hash) = (number, isWanted ? wantedHash : "")
-            control.announceConfiguration()
-            return
-        }
+        if number == wanted { wanted = 0 }
+        tellAdopted(number, errors)
+        if errors == nil { return }
         // Others have agreed to what this node cannot do: it keeps what it has, says so, and tries again now and then.
         failed = number
         notBefore = control.loop.now + Self.retryInterval
+    }
+
+    private func tellAdopted(_ number: Int, _ errors: [String]?) {
+        let word = errors.map { "\(number) \($0.prefix(5).joined(separator: "\n"))" } ?? "\(number)"
+        ask([
+            ["HSET", key("adopted"), control.nodeID.text, word], ["PEXPIRE", key("adopted"), "60000"],
+            ["PUBLISH", Self.channel, "adopted \(number)"],
+        ]) { _ in }
     }
 
     // MARK: Voting
@@ -240,7 +260,7 @@ final class ConfigurationFollower {
 
     /// Proposes a text to all nodes. What becomes of it shows in `rollout`.
     func push(_ text: String, by: String, note: String) -> Int? {
-        guard rollout.state != .proposing, rollout.state != .voting else { return nil }
+        guard !rollout.state.isUnderWay else { return nil }
         rollout = Rollout(ticket: rollout.ticket + 1, state: .proposing)
         number(after: highest) { [weak self] number in
             guard let self else { return }
@@ -275,7 +295,7 @@ final class ConfigurationFollower {
     }
 
     func rollBack(to number: Int, by: String) -> Int? {
-        guard rollout.state != .proposing, rollout.state != .voting else { return nil }
+        guard !rollout.state.isUnderWay else { return nil }
         let ticket = rollout.ticket + 1
         rollout = Rollout(ticket: ticket, state: .proposing)
         fetch(number) { [weak self] answer in
@@ -295,6 +315,7 @@ final class ConfigurationFollower {
 
     private func propose(_ proposed: ConfigurationVersion) {
         let number = proposed.version
+        self.proposed = nil
         let end = control.loop.now + Self.ownTime
         propose([
             ["SET", key("proposal"), "\(number)", "NX", "PX", "\(Self.ownTime.milliseconds)"]
@@ -314,9 +335,10 @@ final class ConfigurationFollower {
                 for name in ["versions", "history"] { commands.append(["HDEL", key(name)] + old.map(String.init)) }
             }
             commands.append(["PUBLISH", Self.channel, "vote \(number)"])
+            self.proposed = proposed.withoutText
             expected = Set(control.followers.map(\.text)).union([control.nodeID.text])
             rollout.state = .voting
-            voteTimer?.schedule(after: Self.voteTime)
+            limitTimer?.schedule(after: Self.voteTime)
             propose(commands) { _ in }
         }
     }
@@ -339,15 +361,17 @@ final class ConfigurationFollower {
         }
     }
 
-    private func voteTimeIsOver() {
+    private func timeIsOver() {
+        guard rollout.state == .voting else { return switchTimeIsOver() }
         let missing = expected.subtracting(rollout.votes.keys).sorted()
         refuse(["no vote in \(Self.voteTime) from \(missing.joined(separator: ", "))"])
     }
 
     private func commit(_ number: Int) {
         guard control.loop.now < ownsUntil else { return refuse(["the votes came too late"]) }
-        voteTimer?.cancel()
+        limitTimer?.cancel()
         ownsUntil = MonotonicTime(nanoseconds: .min)
+        proposed = nil
         // No vote that comes now may do it again.
         rollout.state = .proposing
         let commands = [
@@ -364,24 +388,92 @@ final class ConfigurationFollower {
                 ])
                 return
             }
-            rollout.state = .switched
+            rollout.state = .switching
             control.logger.notice("all nodes agree to a configuration", metadata: ["version": "\(number)"])
+            limitTimer?.schedule(after: Self.switchTime)
             readHistory()
+            // Some may have been quicker than this answer.
+            countAdopted()
+        }
+    }
+
+    // MARK: Switching
+
+    private func countAdopted() {
+        let number = rollout.version
+        ask([["HGETALL", key("adopted")]]) { [weak self] answer in
+            guard let self, case .success(let reply) = answer, rollout.state == .switching,
+                rollout.version == number
+            else { return }
+            var well: Set<String> = []
+            var wrong: [String: String] = [:]
+            var index = 1
+            while index + 1 < reply.count {
+                let words = reply.text(index + 1).split(separator: " ", maxSplits: 1)
+                // A later one is in force only behind this one.
+                if let heard = words.first.flatMap({ Int($0) }), heard >= number {
+                    if words.count > 1 {
+                        wrong[reply.text(index)] = String(words[1])
+                    } else {
+                        well.insert(reply.text(index))
+                    }
+                }
+                index += 2
+            }
+            let nodes = expected.sorted()
+            rollout.inForce = nodes.filter(well.contains)
+            rollout.errors = nodes.compactMap { node in wrong[node].map { "\(node): \($0)" } }
+            if rollout.inForce.count + rollout.errors.count == nodes.count { switched() }
+        }
+    }
+
+    /// Those that are missing may have said so where this node could not hear it.
+    private func switchTimeIsOver() {
+        guard rollout.state == .switching else { return }
+        let announced = control.members.filter { $0.info?.configuration == "\(rollout.version)" }.map(\.id.text)
+        rollout.inForce = expected.intersection(rollout.inForce + announced).sorted()
+        let silent = expected.subtracting(rollout.inForce).sorted().filter { node in
+            !rollout.errors.contains { $0.hasPrefix("\(node): ") }
+        }
+        rollout.errors += silent.map { "\($0): has not said in \(Self.switchTime) that it has switched" }
+        switched()
+    }
+
+    private func switched() {
+        limitTimer?.cancel()
+        rollout.state = .switched
+        for error in rollout.errors {
+            control.logger.warning(
+                "a node has agreed to a configuration and does not go by it",
+                metadata: ["version": "\(rollout.version)", "reason": "\(error)"])
         }
     }
 
     private func refuse(_ errors: [String]) {
         guard rollout.state == .proposing || rollout.state == .voting else { return }
-        voteTimer?.cancel()
+        limitTimer?.cancel()
         rollout.errors = errors
         rollout.state = .refused
-        control.logger.warning(
-            "a configuration is refused: all nodes stay with theirs",
-            metadata: ["version": "\(rollout.version)", "reason": "\(rollout.errors.joined(separator: "; "))"])
+        let reason = errors.joined(separator: "; ")
+        // What has got no number was never a version.
+        var details: Logger.Metadata = ["reason": "\(reason)"]
+        if rollout.version > 0 { details["version"] = "\(rollout.version)" }
+        control.logger.warning("a configuration is refused: all nodes stay with theirs", metadata: details)
+        noteRefusal(reason)
         // What was refused before it was this node's, or ran out, is another node's by now.
         guard control.loop.now < ownsUntil else { return }
         ownsUntil = MonotonicTime(nanoseconds: .min)
         ask([["DEL", key("proposal")]]) { _ in }
+    }
+
+    /// The history tells it from those that were in force.
+    private func noteRefusal(_ reason: String) {
+        guard var refused = proposed else { return }
+        proposed = nil
+        refused.refusal = String(reason.prefix(Self.refusalMax))
+        history.removeAll { $0.version == refused.version }
+        history.insert(refused, at: 0)
+        ask([["HSET", key("history"), "\(refused.version)", refused.json]]) { _ in }
     }
 
     private func readHistory() {

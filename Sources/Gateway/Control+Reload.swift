@@ -93,6 +93,8 @@ extension Control {
             return
         }
         succession = nil
+        // Only now does no request meet the one before any more.
+        announceConfiguration()
         if let before = retired { close(before) }
         retired = nil
         order.done(nil)
@@ -142,14 +144,12 @@ extension Control {
             follower?.close()
             follower = nil
         }
-        announceConfiguration()
     }
 
     /// Tells the others which configuration this node goes by.
     func announceConfiguration() {
-        let version = follower.map(\.version) ?? 0
         membership.announce(
-            configuration: version > 0 ? "\(version)" : generation.hash, follows: follower != nil)
+            configuration: generation.followed.map { "\($0.version)" } ?? generation.hash, follows: follower != nil)
         link?.info = membership.info
     }
 

@@ -150,6 +150,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         resolveTimer.schedule(after: DataPathLimits.resolveInterval)
         watchFile()
         follow()
+        announceConfiguration()
         tick()
     }
 

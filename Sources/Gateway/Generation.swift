@@ -10,6 +10,8 @@ import RedisClient
 
 package final class Generation: Sendable {
     package let configuration: Configuration
+    /// The version that it is, where it is the cluster's and not the node's own.
+    let followed: Followed?
     /// Of the text that it was read from.
     let hash: String
     let context: NodeContext
@@ -37,11 +39,15 @@ package final class Generation: Sendable {
         let spans: SpanCounts
     }
 
-    /// - Parameter before: the one in force; `nil` at the start.
+    /// - Parameters:
+    ///   - text: what it was read from.
+    ///   - before: the one in force; `nil` at the start.
     init(
-        _ configuration: Configuration, _ basis: Basis, text: String, before: Generation? = nil
+        _ configuration: Configuration, _ basis: Basis, text: String, followed: Followed? = nil,
+        before: Generation? = nil
     ) throws(NodeStartError) {
         hash = Node.hash(of: text)
+        self.followed = followed
         self.configuration = configuration
         version = configuration.sharedName
         let (limit, names) = (configuration.rateLimit, configuration.services.map(\.name))

@@ -22,7 +22,8 @@ extension Node {
         guard let source else { return }
         // The thread ends with the process; it holds nothing that needs an orderly end.
         _ = OSThread(name: "reload") { [self] in
-            board.update { $0.settings = (try? source.settings(of: text)) ?? [] }
+            let followed = current.withLock { $0.followed }
+            board.update { $0.settings = (try? settings(source, own: text, followed)) ?? [] }
             while true {
                 let (ticket, jobs) = board.next()
                 for job in jobs { perform(job, source, ticket) }
@@ -35,11 +36,11 @@ extension Node {
 
     private func perform(_ job: ConfigurationJob, _ source: ConfigurationSource, _ ticket: Int) {
         switch job {
-        case .file(let reason): note(reload(source, reason, cluster.withLock { $0 }), reason, ticket)
-        case .adopt(let version, let text):
-            let errors = reload(source, .cluster, (version, text))
+        case .file(let reason): note(reload(source, reason, current.withLock { $0.followed }), reason, ticket)
+        case .adopt(let followed):
+            let errors = reload(source, .cluster, followed)
             note(errors, .cluster, ticket)
-            controlMailbox.post(.configurationAdopted(version: version, errors: errors))
+            controlMailbox.post(.configurationAdopted(version: followed.version, errors: errors))
         case .check(let version, let text):
             var errors: [String]?
             do throws(ConfigurationErrors) {
@@ -66,24 +67,19 @@ extension Node {
     }
 
     /// Returns what is wrong; the configuration in force then stays as it is.
-    private func reload(
-        _ source: ConfigurationSource, _ reason: ReloadReason, _ cluster: (version: Int, text: String)?
-    ) -> [String]? {
+    private func reload(_ source: ConfigurationSource, _ reason: ReloadReason, _ followed: Followed?) -> [String]? {
         do throws(ConfigurationErrors) {
             let own = try source.read()
             let mine = try source.parse(own, examine: { $0.config.from == .redis ? [] : Self.problems($0) })
             // Who no longer follows goes by its own file again, and forgets what it has followed.
-            guard let cluster, mine.config.from == .redis else {
-                let errors = adopt(mine, text: own, settings: try source.settings(of: own), reason)
-                if errors == nil { self.cluster.withLock { $0 = nil } }
+            guard mine.config.from == .redis, let followed = followed ?? inForce(mine) else {
+                let errors = adopt(mine, text: own, settings: try source.settings(of: own), nil, reason)
                 keep(own, errors)
                 return errors
             }
-            let name = "version \(cluster.version)"
             let errors = adopt(
-                try source.parse(cluster.text, named: name, over: own), text: cluster.text,
-                settings: try source.settings(of: cluster.text, named: name, over: own), reason)
-            if errors == nil { self.cluster.withLock { $0 = cluster } }
+                try source.parse(followed.text, named: followed.name, over: own, examine: Self.problems),
+                text: followed.text, settings: try settings(source, own: own, followed), followed, reason)
             keep(own, errors)
             return errors
         } catch {
@@ -97,6 +93,21 @@ extension Node {
         if errors == nil { fileText.withLock { $0 = own } }
     }
 
+    /// The cluster's version in force, for a node that begins to follow.
+    private func inForce(_ own: Configuration) -> Followed? {
+        guard let url = own.rateLimit?.redisURL,
+            case .version(let followed) = FollowedReader.read(url, basis.resolver)
+        else { return nil }
+        return followed
+    }
+
+    private func settings(
+        _ source: ConfigurationSource, own: String, _ followed: Followed?
+    ) throws(ConfigurationErrors) -> [Setting] {
+        guard let followed else { return try source.settings(of: own) }
+        return try source.settings(of: followed.text, named: followed.name, over: own)
+    }
+
     private func refused(_ lines: [String], _ reason: ReloadReason) -> [String] {
         logger.error(
             "reload refused: the configuration in force stays",
@@ -106,13 +117,13 @@ extension Node {
 
     /// Puts a configuration that is right in force. Returns why it could not be.
     func adopt(
-        _ configuration: Configuration, text: String, settings: [Setting], _ reason: ReloadReason
+        _ configuration: Configuration, text: String, settings: [Setting], _ followed: Followed?, _ reason: ReloadReason
     ) -> [String]? {
         let before = current.withLock { $0 }
         let succession: (generation: Generation, sockets: [[ListeningSocket]]?, admin: Succession.AdminSuccession)
         var made: Generation?
         do throws(NodeStartError) {
-            let generation = try Generation(configuration, basis, text: text, before: before)
+            let generation = try Generation(configuration, basis, text: text, followed: followed, before: before)
             made = generation
             resolveBackends(of: generation, logger)
             let (old, new) = (before.configuration.gateway, configuration.gateway)

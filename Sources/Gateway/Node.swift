@@ -39,11 +39,9 @@ package final class Node: Sendable {
     let basisConfiguration: Configuration
     /// The one in force.
     let current: Mutex<Generation>
-    /// The cluster's configuration that it goes by, where it follows.
-    let cluster = Mutex<(version: Int, text: String)?>(nil)
     /// Where it is read from again; `nil` for a node that keeps what it has.
     let source: ConfigurationSource?
-    /// What it was started with.
+    /// The file that it was started with.
     private let text: String
     /// The text of the file as it was when it was last of use.
     let fileText: Mutex<String>
@@ -77,13 +75,14 @@ package final class Node: Sendable {
     ///
     /// - Parameters:
     ///   - source: where a reload reads the configuration again.
-    ///   - text: what it was read from.
+    ///   - text: what the file holds.
     ///   - standsInFor: what is wrong with the file, where the text is another one.
+    ///   - followed: the version of the cluster's that the configuration is, where it is not the file's.
     ///   - eventLog: what follows the configuration in how it looks.
     ///   - inherited: sockets that another process of this node listens on, or has.
     package init(
         _ configuration: Configuration, id: NodeID, logger: Logger, source: ConfigurationSource? = nil,
-        text: String = "", standsInFor problems: [String] = [], eventLog: EventLog? = nil,
+        text: String = "", standsInFor problems: [String] = [], followed: Followed? = nil, eventLog: EventLog? = nil,
         inherited: InheritedSockets = .none
     ) throws(NodeStartError) {
         let gateway = configuration.gateway
@@ -104,7 +103,7 @@ package final class Node: Sendable {
         basis = Generation.Basis(
             id: id.text, workerCount: workerCount, descriptors: descriptors.soft, resolver: Resolver(),
             failures: RedisFailureCounts(), losses: LogLosses(), spans: SpanCounts())
-        let generation = try Generation(configuration, basis, text: text)
+        let generation = try Generation(configuration, basis, text: followed?.text ?? text, followed: followed)
         current = Mutex(generation)
         let sockets = try Self.listen(
             gateway.port, workers: workerCount, key: "gateway.port", inherited: inherited, role: .gateway)
@@ -136,7 +135,7 @@ package final class Node: Sendable {
             configurationPath: source?.path, events: events, seed: SystemClock.random64())
         board.update { status in
             status.loadedAt = SystemClock.wallMicroseconds()
-            status.hash = Self.hash(of: text)
+            status.hash = generation.hash
             status.source = source?.path ?? ""
             guard !problems.isEmpty else { return }
             status.lastError = ConfigurationStatus.Failure(

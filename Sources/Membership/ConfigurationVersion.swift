@@ -11,6 +11,8 @@ package struct ConfigurationVersion: Codable, Equatable, Sendable {
     /// Of the text.
     package var hash: String
     package var text: String
+    /// Why it never came into force, where it was refused.
+    package var refusal: String?
 
     package init(version: Int, at: Int64, by: String, note: String, hash: String, text: String) {
         self.version = version

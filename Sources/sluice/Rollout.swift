@@ -10,7 +10,7 @@ private struct Rolling: Decodable {
     var ticket: Int
     var state: String
     var version: Int
-    var votes: [String: String]
+    var inForce: [String]
     var errors: [String]
 }
 
@@ -18,10 +18,10 @@ private struct Asked: Decodable {
     var ticket: Int
 }
 
-/// Waits until the nodes have voted, and says how.
+/// Waits until the nodes have voted and switched, and says how.
 private func follow(_ options: AdminOptions, _ ticket: Int) throws {
-    // The vote takes ten seconds at the most.
-    let end = SystemClock.monotonic() + .seconds(20)
+    // The vote takes ten seconds at the most, and so does the switch.
+    let end = SystemClock.monotonic() + .seconds(30)
     while SystemClock.monotonic() < end {
         let body = try asked(options, "GET", "/api/config/rollout")
         let rolling = try decoded(Rolling.self, body)
@@ -32,13 +32,18 @@ private func follow(_ options: AdminOptions, _ ticket: Int) throws {
         if options.json { print(String(decoding: body, as: UTF8.self), terminator: "") }
         guard rolling.state == "switched" else {
             for line in rolling.errors { printError(line) }
-            printError("sluice: version \(rolling.version) is refused: all nodes stay with theirs")
+            let what = rolling.version > 0 ? "version \(rolling.version) is refused" : "nothing was proposed"
+            printError("sluice: \(what): all nodes stay with theirs")
             throw ExitCode(1)
         }
-        if !options.json {
-            print("version \(rolling.version) is in force on \(rolling.votes.keys.sorted().joined(separator: ", "))")
+        if !options.json, !rolling.inForce.isEmpty {
+            print("version \(rolling.version) is in force on \(rolling.inForce.joined(separator: ", "))")
         }
-        return
+        if rolling.errors.isEmpty { return }
+        for line in rolling.errors { printError(line) }
+        printError(
+            "sluice: version \(rolling.version) is the current one, and the nodes above try again: see `sluice nodes`")
+        throw ExitCode(1)
     }
     printError("sluice: the node has not said in time how it ended: see its log")
     throw ExitCode(1)
@@ -91,7 +96,7 @@ extension Config {
     struct History: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "List the versions that were proposed, and who goes by which.",
-            discussion: "The last fifty are kept.")
+            discussion: "The last fifty are kept. A version that was refused says why.")
 
         @OptionGroup var options: AdminOptions
 
@@ -102,6 +107,7 @@ extension Config {
                 var by: String
                 var note: String
                 var hash: String
+                var refusal: String?
             }
             var versions: [Row]
         }
@@ -125,7 +131,10 @@ extension Config {
                 let here = nodes.filter { $0.configuration == "\(version.version)" }.map(\.id)
                 return [
                     "\(version.version)", version.at, version.by, version.hash,
-                    here.isEmpty ? "-" : here.joined(separator: ","), version.note,
+                    here.isEmpty ? "-" : here.joined(separator: ","),
+                    // A reason may have several lines.
+                    [version.note, version.refusal.map { "refused: \($0.replacing("\n", with: "; "))" } ?? ""]
+                        .filter { !$0.isEmpty }.joined(separator: "; "),
                 ]
             }
             print(table([["VERSION", "AT", "BY", "HASH", "IN FORCE ON", "NOTE"]] + rows))

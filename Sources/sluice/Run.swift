@@ -51,9 +51,7 @@ struct ConfigurationOptions: ParsableArguments {
         if !kept.isOnly {
             do throws(ConfigurationErrors) {
                 let text = try source.read()
-                let configuration = try source.parse(text)
-                problems = Node.problems(configuration)
-                if problems.isEmpty { return (configuration, text, []) }
+                return (try source.parse(text, examine: Node.problems), text, [])
             } catch {
                 problems = error.description.split(separator: "\n").map(String.init)
             }
@@ -89,16 +87,19 @@ struct Run: ParsableCommand {
         // A supervisor starts it as /proc/self/exe, and `exe` is no name to look for.
         OSThread.nameThis("sluice")
         Signals.block(NodeSignals.all)
-        let (configuration, text, problems) = try load(environment, parent)
+        let (own, text, problems) = try load(environment, parent)
+        EventLog.standardError.follow(own.gateway)
+        let (source, logger) = (options.source, LineLog.logger())
+        let (configuration, followed) = Node.beginning(own, text: text, source, logger)
         let gateway = configuration.gateway
         EventLog.standardError.follow(gateway)
-        let logger = LineLog.logger()
         do {
             let id = try nodeID.map { try NodeID($0) } ?? Self.defaultID(gateway.port)
             let lifecycle = Lifecycle(version: version, parent: parent, environment: environment)
             let node = try Node(
-                configuration, id: id, logger: logger, source: options.source, text: text, standsInFor: problems,
-                eventLog: EventLog.standardError, inherited: InheritedSockets(environment: environment))
+                configuration, id: id, logger: logger, source: source, text: text, standsInFor: problems,
+                followed: followed, eventLog: EventLog.standardError,
+                inherited: InheritedSockets(environment: environment))
             try node.start { control, socket in try AdminServer.start(control, on: socket, lifecycle) }
             logger.notice("serving", metadata: ["address": "\(node.address)"])
             RunningNode(node, parent, lifecycle, logger).begin()
@@ -117,7 +118,7 @@ struct Run: ParsableCommand {
         if let kept = KeptConfiguration(environment: environment), let found = try? options.load(keeping: kept) {
             return found
         }
-        let (configuration, text) = try options.load { errors in
+        let (configuration, text) = try options.load(examine: Node.problems) { errors in
             EventLog.standardError.write(errors)
             parent?.tell(.failed(errors))
         }

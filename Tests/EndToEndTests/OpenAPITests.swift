@@ -105,6 +105,10 @@ struct OpenAPITests {
                     try node.admin("/api/config/rollout").text.contains("\"state\":\"switched\"")
                 }
             }
+            #expect(try check("POST", "/api/config/push", "/api/config/push?by=me", body: "services: [a]").status == 202)
+            try eventually("it is refused") {
+                try node.admin("/api/config/rollout").text.contains("\"state\":\"refused\"")
+            }
             #expect(try check("POST", "/api/config/push", "/api/config/push").status == 400)
             #expect(try check("POST", "/api/config/rollback", "/api/config/rollback").status == 400)
             #expect(try check("POST", "/api/backends/{word}", "/api/backends/undrain").status == 400)
