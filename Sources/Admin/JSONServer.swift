@@ -191,9 +191,10 @@ package final class JSONServer: ListenerHandler {
         listener = nil
     }
 
-    /// Accepts no more: another process holds the socket too and does. Connections that are open stay.
+    /// Accepts no more: another process does. Connections that are open stay; who waits is that one's, which answers for
+    /// the node.
     package func leave() {
-        listener?.close()
+        listener?.leave(takingWaiting: false)
         listener = nil
     }
 

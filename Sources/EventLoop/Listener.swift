@@ -96,6 +96,16 @@ package final class Listener {
         timer.schedule(after: Self.handshakeTime)
     }
 
+    /// Leaves what is new to another process. That may listen on this very socket, or at the same address on one of its
+    /// own: then what came here would wait for ever, if this process kept it.
+    ///
+    /// - Parameter takingWaiting: whether who waits now is served here all the same, in case no other process does.
+    package func leave(takingWaiting: Bool) {
+        if takingWaiting { takeWaiting() }
+        close()
+        socket.letGo()
+    }
+
     private func takeWaiting() {
         for _ in 0..<ListeningSocket.queueMax {
             guard acceptNext(certain: false) else { break }

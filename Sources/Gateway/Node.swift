@@ -279,7 +279,8 @@ package final class Node: Sendable {
     package var sockets: [(role: SocketRole, raw: Int32)] {
         let gateway = listeners.withLock { $0.joined().map { (role: SocketRole.gateway, raw: $0.descriptor.raw) } }
         let admin = admin.withLock { $0.map { [(role: SocketRole.admin, raw: $0.descriptor.raw)] } ?? [] }
-        return gateway + admin
+        // Those that were left to another process are none.
+        return (gateway + admin).filter { $0.raw >= 0 }
     }
 
     // MARK: Running

@@ -35,9 +35,8 @@ extension Worker {
         listeners.removeAll()
         ending.listeners = handingOver ? 0 : leaving.count
         for listener in leaving {
-            // What waits in a socket that another process holds too is that one's.
             if handingOver {
-                listener.close()
+                listener.leave(takingWaiting: true)
             } else {
                 listener.drain { [weak self, ending] in
                     ending.listeners -= 1

@@ -71,6 +71,9 @@ public final class ListeningSocket: Sendable {
         return socket
     }
 
+    /// Closes this process's hold on it: it lives on where another process holds it too, and ends where none does.
+    public func letGo() { descriptor.closeEarly() }
+
     /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
     private static let backlog: Int32 = 4096
 

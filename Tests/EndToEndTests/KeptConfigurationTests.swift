@@ -117,15 +117,26 @@ struct KeptConfigurationTests {
         }
     }
 
-    @Test("the listeners for clients and operators change places", arguments: [true, false])
-    func exchange(byUpgrade: Bool) throws {
+    @Test(
+        "the listeners for clients and operators change places, and addresses may overlap", arguments: [true, false],
+        [true, false])
+    func exchange(byUpgrade: Bool, overlaps: Bool) throws {
         try Scene.play { scene in
             var file = File([try scene.backend(named: "one")])
-            let (a, b) = (try freePort(), try freePort())
+            var (a, b) = (try freePort(), try freePort())
+            file.workers = "2"
             file.gateway = "adminToken: a-secret-of-tests"
             (file.listen, file.admin) = ("127.0.0.1:\(a)", "127.0.0.1:\(b)")
             let node = try scene.node(file, ["--supervise"])
-            (file.listen, file.admin) = (file.admin, file.listen)
+            // Not idle: it keeps the process of before, which must keep nobody else.
+            let kept = try node.connect()
+            try kept.send("GET / HTTP/1.1\r\n")
+            if overlaps {
+                file.listen = "0.0.0.0:\(a)"
+                (a, b) = (b, a)
+            } else {
+                (file.listen, file.admin) = (file.admin, file.listen)
+            }
             try node.write(file.yaml)
             if byUpgrade {
                 node.process.signal(SIGUSR2)
@@ -140,7 +151,13 @@ struct KeptConfigurationTests {
             try eventually("clients are served there, and operators here") {
                 (try? ask(b, "/")) == "one" && (try? ask(a, "/healthz"))?.contains("\"status\":\"ok\"") ?? false
             }
+            for _ in 0..<30 {
+                #expect(try ask(b, "/") == "one")
+                #expect(try ask(a, "/healthz").contains("\"status\":\"ok\""))
+            }
             #expect(!node.log.contains("another program"))
+            try kept.send("Host: test\r\n\r\n")
+            #expect(try kept.readResponse().text == "one")
             #expect(try node.terminate() == 0)
         }
     }

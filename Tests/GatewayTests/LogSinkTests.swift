@@ -65,7 +65,7 @@ struct LogSinkTests {
         let (raw, writing) = try Self.pipe()
         defer { close(raw) }
         // As in the program: the reader goes first.
-        _ = unsafe signal(SIGPIPE, SIG_IGN)
+        _ = signal(SIGPIPE, SIG_IGN)
         let sink = LogSink(Descriptor(adopting: writing), bytesMax: 100_000, closeTime: .milliseconds(100))
         for number in 0..<20 { sink.write(Self.line(number), count: 1) }
         let begin = SystemClock.monotonic()
