@@ -382,7 +382,7 @@ package final class Supervisor {
         // Whoever has asked hears how that one ends.
         guard candidate == nil else { return log(.notice, "a new worker process is being started already", [:]) }
         guard let running = current, running.isReady else {
-            return log(.warning, "no upgrade: no worker process serves", [:])
+            return log(.warning, "no new worker process is started", ["reason": "none serves yet"])
         }
         log(.notice, "starting a new worker process", ["program": started.program])
         running.channel.send(Word.upgrading.text)

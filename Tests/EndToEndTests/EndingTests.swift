@@ -25,6 +25,7 @@ struct EndingTests {
             let text = "#!/bin/sh\necho $$ > \(directory.path)/new\n\(script.replacing("PROGRAM", with: binary))\n"
             let next = try directory.write(text, to: "next")
             try #require(unsafe chmod(next, 0o755) == 0 && rename(next, program) == 0)
+            try eventually("its parent knows that it serves") { !isSupervised || node.log.contains("supervising") }
             node.process.signal(SIGUSR2)
             try eventually("the new process has begun") { readFile("\(directory.path)/new").hasSuffix("\n") }
             let new = try #require(pid_t(readFile("\(directory.path)/new").dropLast()))

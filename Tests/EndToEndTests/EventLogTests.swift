@@ -134,8 +134,10 @@ struct EventLogTests {
             let crash = newLines()
             #expect(crash.contains { $0.contains("is started again") })
             #expect(crash.allSatisfy { $0.hasPrefix("{") }, "\(crash)")
+            try eventually("it has said all") { node.log.contains("\"message\":\"serving\"") }
             file.gateway = "logFormat: json, logLevel: error"
             try node.reload(file.yaml)
+            _ = newLines()
             let next = try node.number("pid")
             _ = kill(pid_t(next), SIGKILL)
             try eventually("another serves") { (try? node.number("pid")) ?? next != next }
