@@ -74,7 +74,7 @@ struct ConfigCommandTests {
                 #expect(probed.output.contains(line), "\(probed.output)")
                 #expect(probed.exit == (line.hasPrefix("ok") ? 0 : 1))
             }
-            for (url, word) in [(backend.url, "ok   "), ("http://127.0.0.1:\(try freePort())", "FAIL ")] {
+            for (url, word) in [(backend.url, "ok   "), ("http://127.0.0.1:\(try scene.freePort().port)", "FAIL ")] {
                 let traced = try folder.write(fine + "\ntracing: {otlp: {endpoint: \"\(url)\"}}\n", to: "traced.yaml")
                 let shown = try runSluice(["check", "--config", traced, "--network"])
                 #expect(shown.output.contains("\(word)collector \(url)"), "\(shown.output)")

@@ -9,6 +9,7 @@ private final class Muted {
     let reader: Int32
     let file: String
     let admin: SocketAddress
+    private let held: HeldPort
     private let directory: TemporaryDirectory
 
     init(_ file: File, _ arguments: [String] = []) throws {
@@ -20,9 +21,9 @@ private final class Muted {
         let (setSize, page) = (Int32(1_031), Int32(4_096))
         try #require(fcntl(reader, setSize, page) >= 4_096)
         var file = file
-        let port = try freePort()
-        file.admin = "127.0.0.1:\(port)"
-        admin = SocketAddress(ip: .v4Loopback, port: port)
+        held = try HeldPort()
+        file.admin = "\(held.address)"
+        admin = held.address
         self.file = try directory.write(file.yaml, to: "gateway.yaml")
         let command = ["-c", "exec \"$@\" 2>\"$EVENTS\"", "sh", try SluiceNode.binary(), "run", "--config", self.file]
         process = try ChildProcess("/bin/sh", command + arguments, environment: ["EVENTS": pipe])
@@ -156,7 +157,7 @@ struct EventLogTests {
     func closed(redirection: String) throws {
         try Scene.play { scene in
             var file = File([try scene.backend()])
-            let port = try freePort()
+            let port = try scene.freePort().port
             file.listen = "127.0.0.1:\(port)"
             let directory = try TemporaryDirectory()
             let path = try directory.write(file.yaml, to: "gateway.yaml")

@@ -123,7 +123,7 @@ struct KeptConfigurationTests {
     func exchange(byUpgrade: Bool, overlaps: Bool) throws {
         try Scene.play { scene in
             var file = File([try scene.backend(named: "one")])
-            var (a, b) = (try freePort(), try freePort())
+            var (a, b) = (try scene.freePort().port, try scene.freePort().port)
             file.workers = "2"
             file.gateway = "adminToken: a-secret-of-tests"
             (file.listen, file.admin) = ("127.0.0.1:\(a)", "127.0.0.1:\(b)")

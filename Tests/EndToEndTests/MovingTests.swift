@@ -80,7 +80,7 @@ struct MovingTests {
     @Test("to a wider address and back, and no client waits for it")
     func widens() throws {
         try Scene.play { scene in
-            let port = try freePort()
+            let port = try scene.freePort().port
             let narrow = try file(scene, "127.0.0.1:\(port)")
             var wide = narrow
             let node = try scene.node(narrow)
@@ -112,7 +112,7 @@ struct MovingTests {
     @Test("an upgrade to a wider address and back, and no client notices", arguments: [true, false])
     func upgradeWidens(isSupervised: Bool) throws {
         try Scene.play { scene in
-            let port = try freePort()
+            let port = try scene.freePort().port
             var file = try file(scene, "127.0.0.1:\(port)")
             let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
             let clients = Newcomers(node.address)
@@ -134,14 +134,14 @@ struct MovingTests {
     @Test("an upgrade to another port refuses newcomers at the old one and resets nobody", arguments: [true, false])
     func upgradeMoves(isSupervised: Bool) throws {
         try Scene.play { scene in
-            var file = try file(scene, "127.0.0.1:\(try freePort())")
+            var file = try file(scene, "127.0.0.1:\(try scene.freePort().port)")
             let node = try scene.node(file, [isSupervised ? "--supervise" : "--no-supervise"])
             for _ in 0..<3 {
                 let old = file.listen
                 let clients = Newcomers(
                     SocketAddress(ip: .v4Loopback, port: try #require(UInt16(old.split(separator: ":")[1]))), 6)
                 try clients.more("one")
-                file.listen = "127.0.0.1:\(try freePort())"
+                file.listen = "127.0.0.1:\(try scene.freePort().port)"
                 try node.write(file.yaml)
                 let pid = try node.number("pid")
                 #expect(try command("upgrade", node).exit == 0)
@@ -160,7 +160,7 @@ struct MovingTests {
             var file = try file(scene, "127.0.0.1:0")
             let node = try scene.node(file)
             let first = try #require(node.admin)
-            file.admin = "127.0.0.1:\(try freePort())"
+            file.admin = "127.0.0.1:\(try scene.freePort().port)"
             try node.write(file.yaml)
             let moved = try command("reload", node)
             #expect(moved.exit == 0, "\(moved.errors)")
