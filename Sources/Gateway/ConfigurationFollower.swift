@@ -149,6 +149,7 @@ final class ConfigurationFollower {
     func lookWithoutNews() {
         readCurrent()
         if rollout.state == .voting { count() }
+        if rollout.state == .switching { countAdopted() }
         ask([["GET", key("proposal")]]) { [weak self] answer in
             guard let self, case .success(let reply) = answer,
                 let number = reply.integer(0).map({ Int(clamping: $0) }), number != lastVote

@@ -65,7 +65,8 @@ package func isInstalled(_ path: String) -> Bool { unsafe access(path, X_OK) == 
 
 /// Waits until a condition holds that no event announces. At most 20 seconds.
 package func eventually(_ what: String, _ condition: () throws -> Bool) throws {
-    for _ in 0..<4_000 {
+    let limit = SystemClock.monotonic() + .seconds(60)
+    for _ in 0..<4_000 where SystemClock.monotonic() < limit {
         if try condition() { return }
         usleep(5_000)
     }
