@@ -62,7 +62,9 @@ struct RedisRightsTests {
                 _ = try nodes[0].ask()
                 return try nodes[0].row(of: dying.url).contains("\"a\":\"down\"")
             }
-            #expect(try client("HGET", "sluice:health:main", "\(dying.url)|a").contains("down"))
+            try eventually("it has written so") {
+                try client("HGET", "sluice:health:main", "\(dying.url)|a").contains("down")
+            }
             for node in nodes { try eventually("all hold it to be down") { try node.calls(dying.url, "down") } }
 
             #expect(try client.ask(["ACL", "SETUSER", "u"] + grant) == "+OK")
