@@ -39,6 +39,9 @@ package struct RecentAdmissions: Sendable {
     private var firstFree: Int32 = -1
     private let groupsMax: Int
     private let window: TimeSpan
+    /// How long an admission counts: as in Redis, whose time is cut off to the microsecond that has begun, it leaves only
+    /// when it is older than the window by one.
+    private let stay: TimeSpan
     private let groupSpan: Int64
     private let groupsPerSubject: Int64
     /// Whether a group carries the time of its end.
@@ -52,6 +55,7 @@ package struct RecentAdmissions: Sendable {
         window: TimeSpan, subjectsMax: Int, groupsMax: Int, seed: UInt64, grain: MemoryGrain = .coarse
     ) {
         self.window = window
+        stay = window + .microseconds(1)
         self.groupsMax = max(1, min(groupsMax, Int(Int32.max)))
         hasEnds = grain == .buckets
         switch grain {
@@ -87,7 +91,8 @@ package struct RecentAdmissions: Sendable {
         guard state.oldest >= 0 else { return .refuse(retryAfter: window) }
         // What costs more may have to wait for more than the oldest: for the youngest at the most.
         let last = cost == 1 ? state.oldest : state.youngest
-        return .refuse(retryAfter: max(.nanoseconds(1), pool[Int(last)].latest + window - now))
+        // Who was refused at the very moment of the admission comes back later than a microsecond after what it is told.
+        return .refuse(retryAfter: min(window, max(.nanoseconds(1), pool[Int(last)].latest + stay - now)))
     }
 
     /// Takes back the last admission: another policy has refused the request.
@@ -106,7 +111,7 @@ package struct RecentAdmissions: Sendable {
         table.visit { subject, state in
             var total = state.total
             var group = state.oldest
-            while group >= 0, now - pool[Int(group)].latest >= window {
+            while group >= 0, now - pool[Int(group)].latest >= stay {
                 total -= Int(pool[Int(group)].count)
                 group = pool[Int(group)].next
             }
@@ -127,8 +132,8 @@ package struct RecentAdmissions: Sendable {
             return place
         }
         var state = table[place]
-        guard state.oldest >= 0, now - pool[Int(state.oldest)].latest >= window else { return place }
-        while state.oldest >= 0, now - pool[Int(state.oldest)].latest >= window {
+        guard state.oldest >= 0, now - pool[Int(state.oldest)].latest >= stay else { return place }
+        while state.oldest >= 0, now - pool[Int(state.oldest)].latest >= stay {
             let group = state.oldest
             state.total -= Int(pool[Int(group)].count)
             state.oldest = pool[Int(group)].next
@@ -190,7 +195,7 @@ package struct RecentAdmissions: Sendable {
 
     private mutating func sweep(_ steps: Int, at now: MonotonicTime) {
         for _ in 0..<steps {
-            if let idle = Self.sweep(&table, pool, before: now - window) { release(idle) }
+            if let idle = Self.sweep(&table, pool, before: now - stay) { release(idle) }
         }
     }
 
