@@ -24,6 +24,11 @@ extension LimiterContext {
             // Of the window nobody has heard: it may have been filled just now.
             note(.refuse(retryAfter: max(wait, policy.wholeWait)), subject, by: .bucket, in: &report)
         }
+        // A refused request takes nothing anywhere.
+        for (place, subject) in subjects.enumerated() where report.isRefused && !report[place].isRefused {
+            let policy = policies[Int(subject.policy)]
+            if policy.isLocalFirst, policy.mode == .enforce { localPass.giveBack(subject, cost: costs.cost(place)) }
+        }
         return report
     }
 

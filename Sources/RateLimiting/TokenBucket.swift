@@ -199,7 +199,7 @@ package final class TokenBucketStore: Sendable {
     /// For the requests of one worker.
     package func makeKeeper() -> LeaseKeeper { LeaseKeeper(unrenewed: held) }
 
-    private func giveBack(_ subject: SubjectKey, cost: UInt16) {
+    func giveBack(_ subject: SubjectKey, cost: UInt16) {
         let shard = shards[Int(truncatingIfNeeded: subject.hash(seed: ~seed) >> 58)]
         let rate = rates[Int(subject.policy)]
         shard.table.withLock { table in

@@ -67,12 +67,12 @@ extension WindowMachine {
             case .window, .confirmation, .probe: if cause != .wrongType { refused(failure) }
             // Nor does what the server would refuse for ever. It is loading its data, or a replica, or takes no writes at
             // the moment: then that has to be written later.
-            case .entries:
+            case .entries(let run):
                 isHopeless = cause == .wrongType || cause == .permission
-                if !isHopeless { refused(failure) }
+                if isHopeless { keyFailed(run.subject, text, at: now) } else { refused(failure) }
             case .cleanup, .sweep: break
             case .carrying(let subject):
-                if cause == .permission || cause == .wrongType {
+                if cause == .permission {
                     keyFailed(subject, "\(text) (the window of a former limit is not taken along)", at: now)
                 } else {
                     refused(failure)

@@ -18,12 +18,18 @@ extension WindowMachine {
             confirmationReplied(flight, admitted: admitted, time: time, reply, at: now)
         case .entries(let run):
             entriesUnderWay -= 1
-            if run.renewal >= 0 {
+            if run.renewal < 0, run.isCharged, let refusal = reply.firstError {
+                keyFailed(run.subject, "\(refusal) (what was admitted is not charged)", at: now)
+            } else if run.renewal >= 0 {
                 renewed(run, reply, at: now)
             } else if run.isCharged {
                 remember(run, at: now)
             }
-        case .cleanup, .sweep, .carrying: break
+        case .carrying(let subject):
+            if let refusal = reply.firstError {
+                keyFailed(subject, "\(refusal) (the window of a former limit is not taken along)", at: now)
+            }
+        case .cleanup, .sweep: break
         case .probe(let sentAt): probeReplied(sentAt: sentAt, reply, at: now)
         }
     }

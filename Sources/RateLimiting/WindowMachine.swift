@@ -239,11 +239,13 @@ package struct WindowMachine: ~Copyable {
 
     var canSendEntries: Bool { !(entries.isEmpty && returned.isEmpty) && entriesUnderWay < Self.entriesUnderWayMax }
 
-    /// When the first waiting request has waited long enough; call `expire` then.
+    /// When the first waiting request, or the wait for a connection, has lasted long enough; call `expire` then.
     package var nextDeadline: MonotonicTime? {
         mutating get {
             dropStaleDeadlines()
-            return deadlines.first.map { requests[Int($0.index)].deadline }
+            let first = deadlines.first.map { requests[Int($0.index)].deadline }
+            guard case .connecting(let until) = breaker.state else { return first }
+            return min(first ?? until, until)
         }
     }
 
