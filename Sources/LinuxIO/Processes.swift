@@ -160,10 +160,7 @@ public final class Channel: Sendable {
     private static let descriptorsMax = 253
     private static let messageMax = 4_096
 
-    public init(adopting raw: Int32) {
-        descriptor = Descriptor(adopting: raw)
-        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
-    }
+    public init(adopting raw: Int32) { descriptor = Descriptor(inherited: raw) }
 
     /// Both ends.
     public static func pair() throws(SystemError) -> (Channel, Channel) {
@@ -193,9 +190,6 @@ public final class Channel: Sendable {
         guard n > 0 else { return nil }
         return (String(decoding: bytes[..<n], as: UTF8.self), Array(descriptors.prefix(Int(count))))
     }
-
-    /// Ends both directions; whoever waits here or there wakes.
-    public func end() { _ = shutdown(descriptor.raw, Int32(SHUT_RDWR)) }
 }
 
 extension Socket {

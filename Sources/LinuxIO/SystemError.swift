@@ -15,9 +15,6 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The failure of the call that has just returned.
     static func last(_ call: StaticString) -> SystemError { SystemError(call, number: errno) }
 
-    /// Whether a host has said that nobody listens there.
-    public var isRefusedConnection: Bool { number == ECONNREFUSED }
-
     public static func == (a: SystemError, b: SystemError) -> Bool { a.number == b.number }
 
     public var description: String { "\(call): \(reason)" }
@@ -49,6 +46,7 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
     public var isAddressInUse: Bool { number == EADDRINUSE }
     public var isMissing: Bool { number == ENOENT }
     public var isForbidden: Bool { number == EACCES || number == EPERM }
+    /// Whether a host has said that nobody listens there.
     public var isConnectionRefused: Bool { number == ECONNREFUSED }
     /// The process or the system has no descriptor left: accepting must pause instead of spinning.
     public var isOutOfDescriptors: Bool {

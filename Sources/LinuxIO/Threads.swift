@@ -63,11 +63,6 @@ public enum Signals {
         return number
     }
 
-    /// Whether one of them arrives within a time.
-    public static func arrived(_ numbers: [Int32], within span: TimeSpan) -> Bool {
-        next(numbers, within: span) != nil
-    }
-
     /// The one of them that arrives first within a time.
     public static func next(_ numbers: [Int32], within span: TimeSpan) -> Int32? {
         var set = sigset_t()

@@ -31,9 +31,11 @@ package enum HandoverKeys {
     package static let supervisor = "SLUICE_SUPERVISOR"
     package static let configuration = "SLUICE_CONFIGURATION"
     package static let manner = "SLUICE_MANNER"
+    /// Milliseconds that those have who leave: by the configuration that they go by, not by the new one.
+    package static let leavesWithin = "SLUICE_LEAVES_WITHIN"
 
     /// What is meant for the process that reads it, and for none that it starts.
-    package static let all = [sockets, parent, crashes, lastCrash, supervisor, configuration, manner]
+    package static let all = [sockets, parent, crashes, lastCrash, supervisor, configuration, manner, leavesWithin]
 
     /// The environment for another process of this node.
     package static func environment(_ own: [String: String], adding: [String: String]) -> [String: String] {
@@ -112,7 +114,7 @@ package final class InheritedSockets: Sendable {
     }
 }
 
-/// Sockets for each worker: all that were inherited, whoever holds them, so that nothing waits in one for ever; `nil` for
+/// Sockets for each worker: all that were inherited, whoever holds them, so that nothing waits in one for ever; none for
 /// a worker that has to open its own.
 package func spread<Socket>(_ sockets: [Socket], over workers: Int) -> [[Socket]] {
     var spread: [[Socket]] = Array(repeating: [], count: max(1, workers))

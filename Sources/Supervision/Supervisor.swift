@@ -164,7 +164,13 @@ package final class Supervisor {
             close(worker)
             return false
         }
-        switch Word(text) {
+        let word = Word(text)
+        switch word {
+        case .ready, .configuration: break
+        // A newer binary may have words that are not known here, and descriptors with them.
+        default: for raw in descriptors { Descriptor(adopting: raw).closeEarly() }
+        }
+        switch word {
         case .ready(let roles):
             var taken: [(role: SocketRole, socket: ListeningSocket)] = []
             for (role, raw) in zip(roles, descriptors) {
@@ -235,12 +241,12 @@ package final class Supervisor {
         guard worker.id == current?.id || isNew else { return }
         // It may tell again, when it listens elsewhere. What it listens on no more is let go of.
         sockets = taken
-        if worker.id == candidate?.id {
-            promote(worker)
+        distrustsFile = false
+        if let next = candidate, next.id == worker.id {
+            promote(next)
         } else if worker.id == current?.id, var serving = current {
             serving.isReady = true
             current = serving
-            distrustsFile = false
             goBy(serving)
             // It was started again in the middle of that.
             if candidate != nil { serving.channel.send(Word.upgrading.text) }
@@ -249,7 +255,7 @@ package final class Supervisor {
             hasServed = true
             log(.notice, "supervising", ["worker": "\(worker.id)"])
         }
-        manager.ready(status: "serving, worker process \(worker.id)")
+        if !isStopping { manager.ready(status: "serving, worker process \(worker.id)") }
     }
 
     // MARK: Signals
@@ -261,6 +267,7 @@ package final class Supervisor {
         case Signals.hangUp:
             guard !isStopping else { return }
             // Where no process serves, the next one reads the file.
+            if current == nil { distrustsFile = false }
             manager.reloading(at: SystemClock.monotonic())
             reloadedBy = SystemClock.monotonic() + Self.reloadTime
             // A new binary may have read the file before it was changed: it reads it again as soon as it serves.
@@ -275,7 +282,10 @@ package final class Supervisor {
 
     private func reloaded() {
         reloadedBy = .distantFuture
-        manager.ready(status: "serving, worker process \(current?.id ?? 0)")
+        // Who becomes ready later says so itself.
+        if !isStopping, let current, current.isReady {
+            manager.ready(status: "serving, worker process \(current.id)")
+        }
     }
 
     private func stop(_ signal: Int32) {
@@ -286,7 +296,13 @@ package final class Supervisor {
         if let candidate { Processes.send(Signals.kill, to: candidate.id) }
         // Whoever drains already has the time that it was given, unless this is the second word.
         let time = isFirst ? orderlyEndTime : Self.hurriedEndTime
-        for index in leaving.indices { tellToEnd(&leaving[index], signal, within: time) }
+        for index in leaving.indices {
+            if isFirst, leaving[index].endsBy < .distantFuture {
+                Processes.send(signal, to: leaving[index].id)
+            } else {
+                tellToEnd(&leaving[index], signal, within: time)
+            }
+        }
         guard var ending = current else { return leaveIfAlone(0) }
         tellToEnd(&ending, signal, within: time)
         current = ending
@@ -335,7 +351,7 @@ package final class Supervisor {
         }
         let now = SystemClock.monotonic()
         // Whatever is wrong with it, an address that is taken for example: the last one was right.
-        if !wasReady { distrustsFile = true }
+        if id != 0, !wasReady { distrustsFile = true }
         switch policy.ended(at: now) {
         case .restart(let pause):
             log(
@@ -405,10 +421,9 @@ package final class Supervisor {
     }
 
     /// The new process serves: the old one finishes, and this process becomes what the new binary has for it.
-    private func promote(_ worker: Worker) {
+    private func promote(_ next: Worker) {
         candidateLimit = .distantFuture
         restartAt = .distantFuture
-        let next = candidate ?? worker
         candidate = nil
         if var old = current {
             old.channel.send(Word.handOver.text)
@@ -418,7 +433,7 @@ package final class Supervisor {
         current = Worker(
             id: next.id, channel: next.channel, isReady: true, manner: next.manner, configuration: next.configuration)
         goBy(next)
-        log(.notice, "a new worker process serves", ["worker": "\(worker.id)"])
+        log(.notice, "a new worker process serves", ["worker": "\(next.id)"])
         becomeNewBinary()
     }
 
@@ -433,6 +448,9 @@ package final class Supervisor {
         ]
         if !lastCrash.isEmpty { adding[HandoverKeys.lastCrash] = lastCrash }
         if let manner { adding[HandoverKeys.manner] = manner.text }
+        if let last = leaving.map(\.endsBy).filter({ $0 < .distantFuture }).max() {
+            adding[HandoverKeys.leavesWithin] = "\(max(.zero, last - SystemClock.monotonic()).milliseconds)"
+        }
         if let configuration {
             adding[HandoverKeys.configuration] = "\(configuration.descriptor.raw)"
         }
@@ -472,8 +490,10 @@ package final class Supervisor {
         if let raw = Int32(started.environment[HandoverKeys.configuration] ?? ""), raw > 2 {
             configuration = KeptText(adopting: raw)
         }
-        let leavesBy = SystemClock.monotonic() + orderlyEndTime
-        for index in leaving.indices { leaving[index].endsBy = leavesBy }
+        if let left = Int64(started.environment[HandoverKeys.leavesWithin] ?? ""), (0...1_000_000_000).contains(left) {
+            let leavesBy = SystemClock.monotonic() + .milliseconds(left)
+            for index in leaving.indices { leaving[index].endsBy = leavesBy }
+        }
         manager.ready(status: "serving, worker process \(first.id)")
         // Whoever ended while one binary took the other's place has no signal of its own.
         while let (id, end) = Processes.reap() { ended(id, end) }

@@ -160,7 +160,7 @@ struct SharedOptions: ParsableArguments {
 
 struct Nodes: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show the living nodes of the cluster.",
+        abstract: "Show the nodes of the cluster that run.",
         discussion: """
             Asks the admin listener of one node. Default: 127.0.0.1:9901.
             With --redis, or --config of nodes that have no admin listener, Redis itself is asked.

@@ -85,13 +85,14 @@ struct RunningNode: Sendable {
     /// The node serves. Tells those who wait for that, and listens to what they want.
     func begin() {
         if isSuccessor { node.changeHands() }
-        lifecycle.whenUpgradeIsWanted { wantsUpgrade() }
+        // A wish that comes before the word that this process serves would be lost.
         report()
+        lifecycle.whenUpgradeIsWanted { wantsUpgrade() }
         node.endFormerListeners()
         node.whenReloaded { [manager] in
             report()
             parent?.tell(.reloaded)
-            manager.ready(status: "serving")
+            if !lifecycle.isEnding { manager.ready(status: "serving") }
         }
         manager.ready(status: "serving")
         if let parent, parent.isSupervised { _ = OSThread(name: "parent") { listen(parent) } }

@@ -17,7 +17,7 @@ struct Upgrade: ParsableCommand {
     @OptionGroup var admin: AdminOptions
 
     @Option(help: ArgumentHelp("How long to wait for the new process.", valueName: "seconds"))
-    var wait = 60
+    var wait = 65
 
     func run() throws {
         let client = try admin.client()
