@@ -353,7 +353,7 @@ private final class JSONConnection: StreamHandler {
             follow(AnswerStream(stream))
         }
         if closing {
-            if stream.pendingOutput == 0 { end(stream) }
+            if stream.pendingOutput == 0 { end(stream) } else { stream.deadline = stream.loop.now + desk.patience.idle }
             return true
         }
         guard made != nil else { return false }
@@ -521,5 +521,11 @@ private final class JSONConnection: StreamHandler {
 
     func streamDrained(_ stream: Stream) { if closing { end(stream) } else { stream.wakeSoon() } }
     func streamFailed(_ stream: Stream, _ error: SystemError) { close(stream) }
-    func streamDeadlinePassed(_ stream: Stream) { close(stream) }
+    func streamDeadlinePassed(_ stream: Stream) {
+        guard awaiting else { return close(stream) }
+        awaiting = false
+        keepAlive = false
+        let late = SmallAnswer.problem(504, "Not done yet: GET /api/config says what becomes of it")
+        _ = deliver(late, isCutShort: false, stream)
+    }
 }

@@ -331,6 +331,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
                 }
             }
         case .null:
+            readFailure = nil
             directory.learn(hash, nil, at: loop.now)
             for question in questions { answer(question, .refused(.unknownAPIKey), for: Self.faultMemory) }
         case .status, .error, .integer, .array: failed(hash, questions)

@@ -50,6 +50,8 @@ extension ClusterLink {
             complain(
                 of: MembershipKeys.info, "\(MembershipKeys.info) cannot be written: \(text)",
                 RedisCause(errorText: text))
+        } else if !isAvoided(MembershipKeys.info) {
+            isWell(MembershipKeys.info)
         }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), micros))
         loop.updateTime()

@@ -35,13 +35,10 @@ extension ClusterLink {
     /// Only tells.
     func publish(_ message: String, on channel: String) {
         guard commands.isReady, !isMute else { return }
-        command(.message(channel), Self.publishing, channel, message)
+        command(.message, Self.publishing, channel, message)
     }
 
-    /// It was said. What was written with it goes by its own answer.
-    func said() { isWell(Self.publishing) }
-
-    /// Nothing of it was written, because it was to be published too.
+    /// Nothing of it was written, because it was to be published too. Told once: other channels may be granted.
     ///
     /// - Returns: whether it goes on without.
     func goesOnMute(_ failure: RedisFailure) -> Bool {

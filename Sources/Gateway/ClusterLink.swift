@@ -50,8 +50,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         /// Into this key.
         case write(String)
         case call((Result<Reply, RedisFailure>) -> Void)
-        /// A message on this channel.
-        case message(String)
+        /// What is only published.
+        case message
         /// What is written and published at once; the words without what is published have the other purpose.
         indirect case saying([[String]], Purpose)
     }
@@ -194,8 +194,11 @@ final class ClusterLink: RedisRequester, RedisObserver {
         owner?.clusterLost(failure)
     }
 
+    private static let beating = "heartbeat"
+
     /// A heartbeat was written.
     func heartbeatTaken() {
+        isWell(Self.beating)
         isWritten = true
         refusals = 0
         if isReached, hearing == .refused { owner?.newsMissing() }
@@ -210,7 +213,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         if refusals < MembershipView.beatsMissedMax, case .refused(let text) = failure,
             Redirection(text, from: commands.endpoint.location) != nil
         {
-            complain(of: MembershipKeys.nodes, "heartbeats are refused: \(text)", failure.cause)
+            complain(of: Self.beating, "heartbeats are refused: \(text)", failure.cause)
             return
         }
         isWritten = false
@@ -318,10 +321,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
 
     private func replied(_ reply: Reply, _ purpose: Purpose) {
         switch purpose {
-        case .saying(_, let purpose):
-            said()
-            replied(reply, purpose)
-        case .message: said()
+        case .saying(_, let purpose): replied(reply, purpose)
+        case .message: break
         case .heartbeat: heartbeatReplied(reply)
         case .write(let key): written(key, reply)
         case .call(let then):

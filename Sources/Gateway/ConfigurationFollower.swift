@@ -142,7 +142,8 @@ final class ConfigurationFollower {
     private func look() {
         lookTimer?.schedule(after: Self.lookInterval)
         readHistory()
-        readCurrent()
+        // Also for what a node has written that may not publish.
+        lookWithoutNews()
     }
 
     /// What is told is not heard: everything that it could be is looked up.
@@ -371,8 +372,6 @@ final class ConfigurationFollower {
     private func commit(_ number: Int) {
         guard control.loop.now < ownsUntil else { return refuse(["the votes came too late"]) }
         limitTimer?.cancel()
-        ownsUntil = MonotonicTime(nanoseconds: .min)
-        proposed = nil
         // No vote that comes now may do it again.
         rollout.state = .proposing
         let commands = [
@@ -381,6 +380,10 @@ final class ConfigurationFollower {
         ]
         ask(commands) { [weak self] answer in
             guard let self else { return }
+            var isRefused = false
+            if case .failure(let failure) = answer { isRefused = failure.isRefusal }
+            // Only what Redis refuses is certainly not in force: it is noted, and makes room.
+            if !isRefused { (proposed, ownsUntil) = (nil, MonotonicTime(nanoseconds: .min)) }
             if case .failure(let failure) = answer {
                 refuse([
                     failure.isRefusal

@@ -11,7 +11,6 @@ package import Membership
 import Primitives
 import RateLimiting
 import RedisClient
-import Synchronization
 
 extension Control {
     /// Whether there is a file to read again.
@@ -77,7 +76,7 @@ extension Control {
         }
         changeAdmin(order.admin)
         eventLog?.follow(new.gateway)
-        watchAccessLog()
+        watchLogs()
         watchFile()
         follow()
         let balancers = node.services.map { balancer($0) }
@@ -131,9 +130,11 @@ extension Control {
         joinCluster()
     }
 
-    /// Hears of the access log's troubles.
-    func watchAccessLog() {
-        node.accessLogSink?.listen { [mailbox] message, details in mailbox.post(.note(message, details)) }
+    /// Hears of the troubles of logs.
+    func watchLogs() {
+        let told: LogSink.Listener = { [mailbox] message, details in mailbox.post(.note(message, details)) }
+        node.accessLogSink?.listen(told)
+        Generation.decisions(of: generation.limiterContext)?.listen(told)
     }
 
     /// Goes by the cluster's configuration, where that is wanted.

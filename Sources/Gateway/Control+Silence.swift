@@ -24,7 +24,7 @@ private final class SilenceProbe: StreamHandler {
         do throws(SystemError) {
             try loop.connect(to: .tcp(target), handler: self).deadline = loop.now + timeout
         } catch {
-            finished?(error.isRefusedConnection ? .refused : .none)
+            finished?(error.isConnectionRefused ? .refused : .none)
         }
     }
 
@@ -44,7 +44,7 @@ private final class SilenceProbe: StreamHandler {
     }
     func streamDrained(_ stream: Stream) {}
     func streamFailed(_ stream: Stream, _ error: SystemError) {
-        finish(stream, error.isRefusedConnection ? .refused : .none)
+        finish(stream, error.isConnectionRefused ? .refused : .none)
     }
     func streamDeadlinePassed(_ stream: Stream) { finish(stream, .none) }
 

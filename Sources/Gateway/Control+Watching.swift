@@ -7,7 +7,6 @@ import Membership
 package import Primitives
 package import RateLimiting
 import RedisClient
-import Synchronization
 
 /// What Redis's clock shows against this machine's, from the last heartbeat.
 package struct ClockReading: Sendable {

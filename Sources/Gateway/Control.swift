@@ -137,7 +137,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             node: setup.id, boot: setup.info.boot, services: node.services.map { Self.watched($0) }, seed: setup.seed,
             now: moment)
         loop.addWakeHandler(self)
-        watchAccessLog()
+        watchLogs()
         healthTimer = LoopTimer(loop) { [weak self] in self?.tick() }
         resolveTimer = LoopTimer(loop) { [weak self] in self?.resolveAgain() }
         shareTimer = LoopTimer(loop) { [weak self] in self?.lookAtShares() }

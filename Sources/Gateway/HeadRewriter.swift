@@ -26,7 +26,7 @@ struct ClientIdentity {
     var peerTrusted: Bool
     /// Whom the walk through the believed header found; the peer where there was none.
     var client: IPAddress
-    /// How the client asked a trusted proxy, as its `Forwarded` says.
+    /// How the client asked a trusted proxy, as its `Forwarded` or its X-Forwarded-Proto says.
     var scheme: ForwardedScheme?
 }
 

@@ -239,6 +239,7 @@ package final class LogSink: Sendable {
                 let wasAstray = output.isAstray
                 next.lookAt = SystemClock.monotonic() + Self.lookInterval
                 (next.isFailing, next.lostBefore) = (output.isFailing, output.lostBefore)
+                next.refused = output.refused
                 output = next
                 return wasAstray
             }

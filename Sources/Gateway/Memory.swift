@@ -7,7 +7,6 @@ import EventLoop
 import LinuxIO
 import Primitives
 import RateLimiting
-import Synchronization
 
 /// What the memory is for. The names are labels of metrics, and stable.
 package enum MemoryPool: Int, CaseIterable, Sendable {

@@ -95,10 +95,16 @@ extension Node {
 
     /// The cluster's version in force, for a node that begins to follow.
     private func inForce(_ own: Configuration) -> Followed? {
-        guard let url = own.rateLimit?.redisURL,
-            case .version(let followed) = FollowedReader.read(url, basis.resolver)
-        else { return nil }
-        return followed
+        guard let url = own.rateLimit?.redisURL else { return nil }
+        switch FollowedReader.read(url, basis.resolver) {
+        case .version(let followed): return followed
+        case .nothing: return nil
+        case .unknown(let reason):
+            logger.warning(
+                "the cluster's configuration cannot be read in time: this node goes by its own file",
+                metadata: ["reason": "\(reason)"])
+            return nil
+        }
     }
 
     private func settings(

@@ -199,7 +199,8 @@ package final class Node: Sendable {
     ) throws(NodeStartError) -> DecisionLog? {
         guard let path else { return nil }
         do throws(SystemError) {
-            let sink = LogSink(try OutputFile.append(path: path), path: path, name: "the decision log")
+            let sink = LogSink(
+                try OutputFile.append(path: path), path: path, name: "the decision log", thread: "decision-log")
             return DecisionLog(sink, policies, services)
         } catch {
             throw NodeStartError(

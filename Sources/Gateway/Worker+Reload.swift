@@ -7,7 +7,6 @@ import Identity
 import LinuxIO
 import Primitives
 import RateLimiting
-import Synchronization
 
 /// What a worker goes by from here on. Immutable, and the same for all workers of a node.
 struct WorkerSuccession: Sendable {
@@ -168,7 +167,13 @@ extension Worker {
 
     /// Takes who waits in sockets of the process before this one, and closes them.
     func endListening(_ sockets: [ListeningSocket]) {
-        for socket in sockets { (try? loop.listen(on: socket, handler: self))?.drain() }
+        for socket in sockets {
+            do throws(SystemError) {
+                try loop.listen(on: socket, handler: self).drain()
+            } catch {
+                control.post(.note("who waits at the former address cannot be served", ["reason": error.reason]))
+            }
+        }
     }
 
     // MARK: Limits

@@ -325,14 +325,16 @@ package struct HealthMachine: Sendable {
     }
 
     package mutating func redisLost(at now: HealthMoment, into actions: inout [HealthAction]) {
+        let wasJoined = isJoined
         isJoined = false
         nextReread = .distantFuture
         for s in services.indices {
             services[s].absentSince = [:]
             services[s].isCutOff = true
             for b in services[s].backends.indices {
-                // From here on this node sees for itself, beginning with what the others condemned.
-                if services[s].backends[b].votes.down > 0 {
+                // From here on this node sees for itself, beginning with what the others condemned. It is told again as
+                // long as Redis refuses.
+                if wasJoined, services[s].backends[b].votes.down > 0 {
                     services[s].backends[b].monitor.confirm(at: now.monotonic)
                 }
             }
@@ -386,6 +388,7 @@ package struct HealthMachine: Sendable {
             let before = old.first { $0.name == new.name }
             let check = new.settings.check
             var service = before ?? Service(name: new.name, settings: new.settings, check: check, backends: [])
+            if before == nil { service.isCutOff = !isJoined && old.contains(where: \.isCutOff) }
             let isSameCheck = service.check == check
             service.settings = new.settings
             service.check = check

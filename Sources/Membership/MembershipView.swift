@@ -148,10 +148,15 @@ package struct MembershipView: Sendable {
         if !seen.contains(where: { $0.id == id }) {
             seen.append(Member(id: id, info: info, lastSeen: reply.serverTime, isAlive: true))
         }
-        if graceUntil != nil {
-            // Redis may come back empty; those who were alive have the same moment to announce themselves.
-            let present = Set(seen.map(\.id))
-            for member in members where member.isAlive && !present.contains(member.id) { seen.append(member) }
+        // Redis may come back empty: those who were alive have the same moment to announce themselves, and who is cut off
+        // cannot. Another node, which does not reach it, may also have taken that one out.
+        let present = Set(seen.map(\.id))
+        for var member in members where !present.contains(member.id) {
+            let hasGrace = member.isAlive && graceUntil != nil
+            guard hasGrace || silent.isCutOff(member.id) else { continue }
+            member.isAlive = hasGrace
+            seen.append(member)
+            if !hasGrace { quiet.append((member.id, member.lastSeen)) }
         }
         silent.update(quiet, running: running, at: now)
         members = seen.sorted { $0.id < $1.id }
