@@ -262,7 +262,11 @@ struct ConformanceTests {
             after.count >= sentinels.count && after.suffix(sentinels.count) == sentinels[...],
             "\(label): the backend got \(text(after))")
         guard row.forwarded == nil || row.leavesNothingBehind else { return }
-        #expect(after.count == before.count + sentinels.count, "\(label): the backend got \(text(after))")
+        let expected = before.count + sentinels.count
+        // What comes behind an answer, and later than it, is met by the next request, which is then sent once more.
+        #expect(
+            cuts == .none ? after.count == expected : after.count >= expected,
+            "\(label): the backend got \(text(after))")
     }
 
     /// Holds what the client gets against the row; returns whether its connection lives.

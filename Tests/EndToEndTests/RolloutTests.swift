@@ -71,6 +71,9 @@ struct RolloutTests {
             }
             let later = try start(scene, own(cluster.one, cluster.redis), "c")
             #expect(try later.ask().text == "two", "it counts from the first request on for who joins later")
+            try eventually("it is asked for its vote") {
+                try cluster.nodes[1].admin("/api/nodes").text.split(separator: "\"id\":").count == 4
+            }
             let second = try run(cluster.nodes[1], ["push", try pushed(folder, cluster.one.url)])
             #expect(second.exit == 0, "\(second.errors)")
             for node in cluster.nodes + [later] { #expect(try node.ask().text == "one") }
@@ -360,12 +363,14 @@ struct RolloutTests {
         }
     }
 
-    @Test("without the right to hear and to publish, a push is in force when it says so all the same")
-    func withoutChannels() throws {
+    @Test(
+        "without the right to publish, or to hear too, a push is in force when it says so all the same",
+        arguments: ["-publish", "resetchannels"])
+    func withoutChannels(rule: String) throws {
         try Scene.play { scene in
             let cluster = try cluster(scene)
             let redis = try cluster.redis.client()
-            #expect(try !redis.ask(["ACL", "SETUSER", "default", "resetchannels"]).hasPrefix("-"))
+            #expect(try !redis.ask(["ACL", "SETUSER", "default", rule]).hasPrefix("-"))
             let folder = try TemporaryDirectory()
             let push = try run(cluster.nodes[0], ["push", try pushed(folder, cluster.two.url)])
             #expect(push.exit == 0, "\(push.errors)")
