@@ -118,14 +118,18 @@ static void drop(struct client *c) {
   c->socket = -1;
 }
 
-static void fail(struct client *c, const char *what, const char *more) {
-  char name[96];
-  snprintf(name, sizeof name, "%s%s%s", c->is_tunnel ? "tunnel: " : "", what, more);
+static void count_failure(const char *name) {
   failed++;
   int slot = 0;
   while (slot < MOST_REASONS - 1 && reasons[slot].count && strcmp(reasons[slot].name, name)) slot++;
   strcpy(reasons[slot].name, name);
   reasons[slot].count++;
+}
+
+static void fail(struct client *c, const char *what, const char *more) {
+  char name[96];
+  snprintf(name, sizeof name, "%s%s%s", c->is_tunnel ? "tunnel: " : "", what, more);
+  count_failure(name);
   drop(c);
   c->state = c->is_tunnel ? ENDED : IDLE;
   if (!c->is_tunnel) push(&requests, c);
@@ -277,9 +281,7 @@ static void readable(struct client *c, unsigned events) {
         // It stands in the queue: its next request makes a new connection.
         drop(c);
         next_address(c);
-        failed++;
-        reasons[MOST_REASONS - 1].count++;
-        strcpy(reasons[MOST_REASONS - 1].name, "an answer that nobody asked for");
+        count_failure("an answer that nobody asked for");
         return;
       }
       return fail(c, (c->data[0] & 0x7f) == 8 ? "closed by the server" : "an echo that nobody asked for", "");

@@ -15,6 +15,8 @@ HELD = 0.99
 
 def compiled(name, folder):
     compiler = shutil.which("cc") or shutil.which("clang")
+    if not compiler:
+        raise SystemExit("a C compiler is missing: apt-get install gcc")
     binary = os.path.join(folder, name)
     subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", binary,
                     os.path.join(HERE, name + ".c")], check=True)
@@ -44,10 +46,6 @@ class Backends:
     def __init__(self, folder, count=1):
         self.process = subprocess.Popen([compiled("backend", folder), str(count)], stdout=subprocess.PIPE)
         self.ports = [int(port) for port in self.process.stdout.readline().split()]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 class Clients:
