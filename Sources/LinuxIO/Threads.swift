@@ -1,10 +1,12 @@
 import CLinux
 import Glibc
 public import Primitives
+import Synchronization
 
 /// A thread of the operating system that runs one function.
-public struct OSThread: Sendable {
+public final class OSThread: Sendable {
     private let handle: pthread_t
+    private let isJoined = Atomic<Bool>(false)
 
     /// Starts a thread. `name` shows in `top -H`; 15 bytes of it.
     public init(name: String, _ body: @escaping @Sendable () -> Void) {
@@ -15,7 +17,12 @@ public struct OSThread: Sendable {
         self.handle = handle
     }
 
-    public func join() { _ = pthread_join(handle, nil) }
+    /// Waits for its end. Only the first call does: the system gives the handle to another thread afterwards, so that a
+    /// second one would take that one's end away from whoever waits for it.
+    public func join() {
+        guard !isJoined.exchange(true, ordering: .relaxed) else { return }
+        _ = pthread_join(handle, nil)
+    }
 
     /// Names the thread that calls; called by the first one, it is the process's name in `ps` and `pgrep`.
     public static func nameThis(_ name: String) {
