@@ -97,8 +97,13 @@ struct WindowTransactionTests {
 
     @Test("an entry leaves when its window has surely passed, and not before")
     func leaves() throws {
-        let bench = try Bench(limit: 1, window: .milliseconds(80))
-        let first = try bench.ask(1)
+        var bench = try Bench(limit: 1, window: .milliseconds(80))
+        var first = try bench.ask(1)
+        // One that is executed late has the time at which it should have been, and is decided again.
+        while first.timing == .late {
+            bench = try Bench(limit: 1, window: .milliseconds(80))
+            first = try bench.ask(1)
+        }
         #expect(first.admitted == 1)
         while true {
             let next = try bench.ask(1)
