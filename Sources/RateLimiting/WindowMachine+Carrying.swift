@@ -9,7 +9,8 @@
 //   EXEC
 //
 // Moving the key (RENAMENX) was rejected: whoever still goes by the old limit, another worker or node, would begin anew.
-// Such may still admit for a moment, so in the beginning each transaction of a subject copies; afterwards only the first.
+// Such may still admit for a moment, so in the beginning a subject's windows are copied again and again, and afterwards
+// once more. A copy takes Redis a microsecond or two for each entry, so it is as rare as there are many.
 //
 // Leases are not copied: an entry that is, nobody takes out when its request ends, and nobody renews. Each limiter charges
 // what runs by the word of the one before it under a name of its own, and frees both when the request ends.
@@ -51,16 +52,20 @@ struct FormerWindows: Sendable {
 /// What a machine has copied.
 struct Carrying {
     private var begun: MonotonicTime?
-    private var done: SubjectTable<Bool>
+    /// When the windows of a subject are copied again.
+    private var next: SubjectTable<MonotonicTime>
     private(set) var isNeeded: Bool
 
     /// Longer than it takes until all workers and, in one switch of the cluster, all nodes go by the new limit.
     private static let settling = TimeSpan.seconds(1)
     private static let subjectsMax = 1 << 16
+    /// From a copy to the next one, for each entry: it takes Redis up to 2 µs, so a machine takes at most a fiftieth of it.
+    private static let pauseOfEntry = TimeSpan.microseconds(100)
+    private static let pauseMin = TimeSpan.milliseconds(2)
 
     init(_ context: LimiterContext) {
         isNeeded = context.former.contains { $0 != nil }
-        done = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
+        next = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
     }
 
     /// Whether the subject's transaction has to go behind a copy.
@@ -71,17 +76,27 @@ struct Carrying {
         }
         let begun = self.begun ?? now
         self.begun = begun
-        guard now - begun >= Self.settling else { return true }
-        guard done.find(subject) == nil else { return false }
-        if done.isFull { _ = done.evict() }
-        _ = done.insert(subject, true)
+        let next = now - begun < Self.settling ? now + Self.pauseMin : .distantFuture
+        if let place = self.next.find(subject) {
+            guard now >= self.next[place] else { return false }
+            self.next[place] = next
+            return true
+        }
+        if self.next.isFull { _ = self.next.evict() }
+        _ = self.next.insert(subject, next)
         return true
+    }
+
+    /// A copy was made, of so many entries.
+    mutating func copied(_ subject: SubjectKey, entries: Int64, at now: MonotonicTime) {
+        guard let place = next.find(subject), next[place] < .distantFuture else { return }
+        next[place] = now + max(Self.pauseMin, Self.pauseOfEntry * min(max(0, entries), 1 << 30))
     }
 
     /// Nothing is left to copy.
     private init() {
         isNeeded = false
-        done = SubjectTable(countMax: 1, seed: 0)
+        next = SubjectTable(countMax: 1, seed: 0)
     }
 }
 

@@ -28,6 +28,8 @@ extension WindowMachine {
         case .carrying(let subject):
             if let refusal = reply.firstError {
                 keyFailed(subject, "\(refusal) (the window of a former limit is not taken along)", at: now)
+            } else {
+                carrying.copied(subject, entries: reply.integer(1) ?? 0, at: now)
             }
         case .cleanup, .sweep: break
         case .probe(let sentAt): probeReplied(sentAt: sentAt, reply, at: now)

@@ -25,13 +25,9 @@ extension WindowMachine {
             return launch(.entries(run))
         }
         while let subject = gathered.first {
-            if carrying.isNeeded, carriedNext != subject, isWaiting(subject),
-                carrying.mustCarry(subject, context.former, at: now)
-            {
-                carriedNext = subject
+            if carrying.isNeeded, isWaiting(subject), carrying.mustCarry(subject, context.former, at: now) {
                 return launch(.carrying(subject))
             }
-            carriedNext = nil
             guard let place = subjects.find(subject), let flight = load(place, subject, at: now) else {
                 _ = gathered.popFirst()
                 continue

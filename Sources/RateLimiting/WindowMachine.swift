@@ -120,8 +120,6 @@ package struct WindowMachine: ~Copyable {
     let templates: [WindowTemplates]
     var names: MemberNames
     var carrying: Carrying
-    /// The subject whose former windows have just been copied: its own transaction is next.
-    var carriedNext: SubjectKey?
     package internal(set) var breaker = LossBreaker()
 
     var subjects: SubjectTable<ActiveSubject>

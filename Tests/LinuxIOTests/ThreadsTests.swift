@@ -16,9 +16,11 @@ struct ThreadsTests {
             hasEnded.store(true, ordering: .relaxed)
         }
         first.join()
-        #expect(!hasEnded.load(ordering: .relaxed))
+        let endedEarly = hasEnded.load(ordering: .relaxed)
+        #expect(!endedEarly)
         mayEnd.signal()
         second.join()
-        #expect(hasEnded.load(ordering: .relaxed))
+        let ended = hasEnded.load(ordering: .relaxed)
+        #expect(ended)
     }
 }
