@@ -39,8 +39,8 @@ package struct RecentAdmissions: Sendable {
     private var firstFree: Int32 = -1
     private let groupsMax: Int
     private let window: TimeSpan
-    /// How long an admission counts: as in Redis, whose time is cut off to the microsecond that has begun, it leaves only
-    /// when it is older than the window by one.
+    /// How long an admission counts. A node's own leaves as it would in Redis, whose time is cut off to the microsecond
+    /// that has begun: when it is older than the window by one. The times of a log are what they say.
     private let stay: TimeSpan
     private let groupSpan: Int64
     private let groupsPerSubject: Int64
@@ -55,7 +55,7 @@ package struct RecentAdmissions: Sendable {
         window: TimeSpan, subjectsMax: Int, groupsMax: Int, seed: UInt64, grain: MemoryGrain = .coarse
     ) {
         self.window = window
-        stay = window + .microseconds(1)
+        stay = grain == .coarse ? window + .microseconds(1) : window
         self.groupsMax = max(1, min(groupsMax, Int(Int32.max)))
         hasEnds = grain == .buckets
         switch grain {
