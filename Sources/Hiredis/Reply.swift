@@ -69,6 +69,9 @@ package final class Reply {
         node(index)?.kind ?? .null
     }
 
+    /// Whether value `index` is an integer, and not one that is spelled.
+    package func isInteger(_ index: Int) -> Bool { node(index)?.kind == .integer }
+
     /// How many elements the array at `index` has, the first of which follows at `index + 1`; `nil` for anything else.
     package func elementCount(_ index: Int) -> Int? {
         guard let node = node(index), node.kind == .array else { return nil }
@@ -134,7 +137,8 @@ package final class Reply {
 
     /// The first error anywhere in the reply.
     package var firstError: String? {
-        (0..<count).first { kind($0) == .error }.map { text($0) }
+        for index in 0..<nodeCount where unsafe nodes[index].kind == .error { return text(index) }
+        return nil
     }
 
     /// Whether the text at `index` is exactly `word`.

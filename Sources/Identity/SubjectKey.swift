@@ -1,14 +1,14 @@
 // Whom a limit counts, as a value of a few words: to look up in a table without an allocation, and to write into a
 // Redis key.
 
-package import Primitives
+public import Primitives
 
 /// The subject of a limit, and which policy counts it: a subject has a window of its own in each policy.
 ///
 /// Three words without a reference, so that tables of them cost no reference counting. What does not fit is digested: a
 /// text of more than 16 bytes stands for itself by 128 bits of hash. Who wanted to share another's window would have to
 /// know the other's text, and could send that itself.
-package struct SubjectKey: Hashable, Sendable {
+public struct SubjectKey: Hashable, Sendable {
     /// What kinds of subject there are. Each has its own prefix in Redis, so that none can be taken for another.
     private enum Kind: UInt8, Sendable {
         /// An IPv4 address, or the /64 of an IPv6 address.
@@ -23,12 +23,14 @@ package struct SubjectKey: Hashable, Sendable {
         case digest
     }
 
-    private let bits: IPAddress
+    @usableFromInline let bits: IPAddress
     private let kind: Kind
     /// Bytes of a text.
     private let length: UInt8
     /// The number of the policy that counts.
     package let policy: UInt8
+    /// All that is not in the bits of the address: compared at once.
+    @usableFromInline let tag: UInt32
 
     /// Bytes of a text that is kept as it is.
     package static let textBytesMax = 16
@@ -38,6 +40,13 @@ package struct SubjectKey: Hashable, Sendable {
         self.kind = kind
         self.length = length
         self.policy = policy
+        tag =
+            UInt32(bits.family.rawValue) << 24 | UInt32(kind.rawValue) << 16 | UInt32(length) << 8 | UInt32(policy)
+    }
+
+    @inlinable
+    public static func == (left: SubjectKey, right: SubjectKey) -> Bool {
+        left.bits.low == right.bits.low && left.bits.high == right.bits.high && left.tag == right.tag
     }
 
     /// The client behind an address: an IPv6 client owns a /64 at least and could take a fresh address for each
@@ -93,8 +102,7 @@ package struct SubjectKey: Hashable, Sendable {
     /// for one bucket of a table. The same on every node for the same seed.
     package func hash(seed: UInt64) -> UInt64 {
         // Both steps are bijections: two subscribers of one family never share a hash.
-        let tag = UInt64(kind.rawValue) << 16 | UInt64(length) << 8 | UInt64(policy)
-        return mix64(mix64(bits.high &+ seed &+ tag << 40) ^ bits.low)
+        mix64(mix64(bits.high &+ seed &+ UInt64(tag) << 40) ^ bits.low)
     }
 
     /// Appends what stands in logs, and in Redis keys behind what the policy knows: `ip:203.0.113.7`,
@@ -178,7 +186,7 @@ package struct SubjectKey: Hashable, Sendable {
 }
 
 extension SubjectKey: CustomStringConvertible {
-    package var description: String {
+    public var description: String {
         var bytes: [UInt8] = []
         appendText(to: &bytes)
         return String(decoding: bytes, as: UTF8.self)

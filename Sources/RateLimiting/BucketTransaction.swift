@@ -124,12 +124,12 @@ package struct Buckets: Equatable, Sendable {
         _ reply: Reply, of transaction: WindowTransaction, limit: Int, room: Int, aheadMax: TimeSpan
     ) -> BucketOutcome {
         // [4] [2] seconds microseconds · this bucket's count · [2n] name, count … · expiry
-        for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
+        if let error = reply.firstError { return .failed(error) }
         guard reply.elementCount(0) == Self.commandCount, reply.elementCount(1) == 2,
             let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
             (0..<1_000_000).contains(microseconds), reply.integer(4) != nil,
             let size = reply.elementCount(5), size >= 2, size % 2 == 0,
-            reply.count == 7 + size, reply.kind(6 + size) == .integer
+            reply.count == 7 + size, reply.isInteger(6 + size)
         else { return .malformed }
         let time = saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds)
         var sum: Int64 = 0

@@ -182,7 +182,7 @@ extension WindowMachine {
                 key.buckets.write(flight.transaction, key, to: &writer)
                 return
             }
-            templates[Int(subject.policy)].write(flight.transaction, context.key(of: subject), names, to: &writer)
+            templates[Int(subject.policy)].write(flight.transaction, names, to: &writer)
         case .confirmation(let flight, let admitted, let time):
             let key = context.key(of: flight.transaction.subject)
             // XX: who has been dropped meanwhile must not come back. CH: how many are still there.

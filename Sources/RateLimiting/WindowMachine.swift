@@ -195,7 +195,7 @@ package struct WindowMachine: ~Copyable {
         self.leases = leases ?? LeaseKeeper(context.policies, held: context.held)
         self.worker = worker
         clocks = context.windows.map { ServerClock(window: $0) }
-        templates = context.policies.map { _ in WindowTemplates() }
+        templates = context.keys.map { WindowTemplates($0) }
         names = MemberNames(boot: context.boot, worker: worker, shard: shard)
         carrying = Carrying(context)
         subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)

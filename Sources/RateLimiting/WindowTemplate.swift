@@ -105,14 +105,13 @@ final class WindowTemplate {
 
     /// Writes a transaction, if its key has this template's length, its times have their usual width and no request in it
     /// takes more than one slot, and none is kept free.
+    ///
+    /// - Parameter scratch: the text of its key.
     func write(
         _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, scratch: inout ByteBuffer,
         to output: inout ByteBuffer
     ) -> Bool {
-        guard Self.isUsual(transaction, key) else { return false }
-        scratch.clear()
-        key.write(transaction.subject, to: &scratch)
-        guard scratch.count == keyLength else { return false }
+        guard Self.isUsual(transaction, key), scratch.count == keyLength else { return false }
         var text = self.text.take()
         defer { swap(&text, &self.text) }
         for place in keys { text.overwrite(at: place, with: scratch.bytes) }
@@ -156,13 +155,14 @@ final class WindowTemplate {
 
 /// The templates of a policy, by the length of the subject's text.
 final class WindowTemplates {
+    private let key: WindowKey
     private var templates: [WindowTemplate?] = []
     private var scratch = ByteBuffer(capacity: 128)
 
+    init(_ key: WindowKey) { self.key = key }
+
     /// Writes a transaction, by a template where it has the usual shape.
-    func write(
-        _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, to writer: inout CommandWriter
-    ) {
+    func write(_ transaction: WindowTransaction, _ names: MemberNames, to writer: inout CommandWriter) {
         var scratch = self.scratch.take()
         scratch.clear()
         key.write(transaction.subject, to: &scratch)

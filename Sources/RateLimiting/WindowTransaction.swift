@@ -231,18 +231,18 @@ extension WindowTransaction {
         let tellsCount = tellsRemaining || keptFree > 0
         let extra = tellsCount ? 1 : 0
         let rangeMax = keptFree > 0 ? 2 * (count + 1) : 2
-        for index in 0..<reply.count where reply.kind(index) == .error { return .failed(reply.text(index)) }
+        if let error = reply.firstError { return .failed(error) }
         guard reply.elementCount(0) == ownCommandCount + extra, reply.elementCount(1) == 2,
             let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
-            (0..<1_000_000).contains(microseconds), reply.kind(4) == .integer,
-            reply.kind(5) == .integer, let added = reply.integer(5),
-            reply.kind(6) == .integer, let trimmed = reply.integer(6), trimmed >= 0,
-            reply.kind(7) == .integer, let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
+            (0..<1_000_000).contains(microseconds), reply.isInteger(4),
+            reply.isInteger(5), let added = reply.integer(5),
+            reply.isInteger(6), let trimmed = reply.integer(6), trimmed >= 0,
+            reply.isInteger(7), let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
             let range = reply.elementCount(8), range % 2 == 0, range <= rangeMax,
             let more = largest > 1 ? reply.elementCount(9 + range).map({ $0 + 1 }) : 0, more == 0 || more % 2 == 1,
             more <= 3,
-            reply.kind(9 + range + more) == .integer, reply.count == 10 + range + more + extra,
-            !tellsCount || reply.kind(10 + range + more) == .integer
+            reply.isInteger(9 + range + more), reply.count == 10 + range + more + extra,
+            !tellsCount || reply.isInteger(10 + range + more)
         else { return .malformed }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
         var decision = WindowDecision(admitted: Int(scored), time: time)

@@ -27,7 +27,7 @@ struct WindowTemplateTests {
     func sameBytes(address: String) throws {
         let key = WindowKey(Policy(name: "default", limit: 100, window: .seconds(1), burst: 10))
         let names = MemberNames(boot: 0x0123_4567_89ab_cdef, worker: 1)
-        let templates = WindowTemplates()
+        let templates = WindowTemplates(key)
         // Years 2001 to 2286 have 16 digits; the others go the long way, as do names of more than twelve.
         let starts: [Int64] = [1_795_000_000_000_000, 1_795_000_123_456_789, 1_000_000_000_000_001, 12_345]
         for (round, start) in starts.enumerated() {
@@ -39,7 +39,7 @@ struct WindowTemplateTests {
                     var direct = CommandWriter()
                     transaction.write(key, names, to: &direct)
                     var filled = CommandWriter()
-                    templates.write(transaction, key, names, to: &filled)
+                    templates.write(transaction, names, to: &filled)
                     let expected = direct.output.text
                     #expect(filled.output.text == expected)
                 }
