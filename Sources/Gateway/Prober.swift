@@ -71,7 +71,7 @@ final class Probe: StreamHandler {
     private func ask(_ http: HTTPProbe, _ stream: Stream) {
         var request = ByteBuffer()
         request.append("\(http.method) \(http.path) HTTP/1.1\r\n")
-        var fields = [("host", String(backend.url.dropFirst("http://".count))), ("user-agent", "sluice-health")]
+        var fields = [("host", backend.authority), ("user-agent", "sluice-health")]
         fields.append(("accept", "*/*"))
         fields.removeAll { name, _ in http.headers.contains { $0.name == name } }
         for (name, value) in fields + http.headers.map({ ($0.name, $0.value) }) {

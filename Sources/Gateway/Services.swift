@@ -16,6 +16,8 @@ package final class Backend: Sendable {
     package var url: String { key.url }
     package let host: String
     package let port: UInt16
+    /// The value of `Host` for it.
+    let authority: String
     /// The end of every request head sent to it: the fields that name the backend, and the empty line.
     let headTail: [UInt8]
     /// The same with a Host field, for requests that came without one.
@@ -47,7 +49,7 @@ package final class Backend: Sendable {
         host = instance.host.plain
         port = instance.port
         basePath = Array(instance.basePath.utf8)
-        let authority = instance.authority
+        authority = instance.authority
         let tail = "X-Origin-Host: \(authority)\r\n"
         headTailWithHost = Array((tail + "Host: \(authority)\r\n\r\n").utf8)
         headTail =

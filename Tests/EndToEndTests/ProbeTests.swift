@@ -61,6 +61,21 @@ struct ProbeTests {
         }
     }
 
+    @Test("the path of a backend's URL is no part of the Host that a probe sends", arguments: ["", "/", "/base", "/base/"])
+    func host(path: String) throws {
+        try Scene.play { scene in
+            let one = try backend(scene, "HTTP/1.1 204 No Content\r\n\r\n")
+            var file = File([one])
+            file.services[0].urls = [one.url + path]
+            file.services[0].health = Self.fast
+            _ = try scene.node(file)
+            try eventually("it is probed") { !one.requests.isEmpty }
+            let probe = try #require(one.requests.first)
+            #expect(probe.value("Host") == "\(one.address)")
+            #expect(probe.target == "/health")
+        }
+    }
+
     @Test("a TCP probe is content with a connection, and fails without one")
     func tcp() throws {
         try Scene.play { scene in
