@@ -110,7 +110,8 @@ extension ClientConnection {
         }
         // RFC 9110 §12.5.5: a cache must not give the one to who wants the other.
         if kind != .never { output.append("Vary: Accept-Encoding\r\n") }
-        output.append(exchange.lines)
+        output.append(exchange.linesInPlace)
+        output.append(exchange.linesBeside)
         output.append("\r\n")
     }
 

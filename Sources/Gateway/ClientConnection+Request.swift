@@ -8,6 +8,7 @@ import Identity
 import LinuxIO
 import Primitives
 import RateLimiting
+import Transforms
 
 extension ClientConnection: LimitRequester {
     // MARK: Head, route, identify, limit
@@ -530,10 +531,11 @@ extension ClientConnection: LimitRequester {
             marks.appendResponseLines(to: &fields)
             marks.appendMember(to: &members)
         }
-        if let transformed { fields.append(transformed.lines) }
+        if let transformed { fields.append(transformed.linesBeside) }
         refusal.write(
             to: &output, date: worker.date(), options: ownOptions(keep: keep), limit: limitFields,
             report: worker.report, authentication: worker.node.authentication, fields: fields, members: members)
+        if let transformed { insertLines(transformed.linesInPlace.span, into: &output) }
         sendOwn(&output, keep: keep)
     }
 

@@ -66,9 +66,11 @@ extension ClientConnection {
         let settings = exchange.transforms.settings
         var lines = ByteBuffer()
         for field in settings.response.set { appendLine(field, head, bytes, to: &lines) }
+        exchange.linesInPlace = lines.array
+        lines.clear()
         for field in settings.response.add { appendLine(field, head, bytes, to: &lines) }
         let isAllowed = settings.cors.map { appendCORS($0, origin, bytes, to: &lines) } ?? false
-        exchange.lines = lines.array
+        exchange.linesBeside = lines.array
         return isAllowed
     }
 
@@ -203,13 +205,14 @@ extension ClientConnection {
         var all = ByteBuffer()
         all.append(worker.date())
         if let marks { marks.appendResponseLines(to: &all) }
-        if let transformed { all.append(transformed.lines) }
+        if let transformed { all.append(transformed.linesBeside) }
         all.append(fields.bytes)
         var output = worker.output.take()
         output.clear()
         output.appendResponse(
             status: status, reason: reasonPhrase(status), fields: all.bytes, body: body,
             options: ownOptions(keep: keep))
+        if let transformed { insertLines(transformed.linesInPlace.span, into: &output) }
         sendOwn(&output, keep: keep)
     }
 

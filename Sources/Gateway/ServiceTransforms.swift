@@ -46,8 +46,11 @@ final class ServiceTransforms: Sendable {
 /// The transforms of one request.
 final class TransformedExchange {
     let transforms: ServiceTransforms
-    /// The lines that its answer gets, whoever gives it.
-    var lines: [UInt8] = []
+    /// The lines that its answer gets in place of those of the same names. An answer of the gateway's own keeps what it
+    /// says of itself, and gets these where it has none of that name.
+    var linesInPlace: [UInt8] = []
+    /// Those that it gets in any case.
+    var linesBeside: [UInt8] = []
     var wantsGzip = false
     /// The tags of what the client has already (If-None-Match).
     var knownTags: [UInt8] = []

@@ -29,6 +29,12 @@ package struct FoldedNames: Sendable {
             || prefixes.contains { $0.count <= name.count && Self.begins(name, with: $0) }
     }
 
+    static func areSame(_ left: Span<UInt8>, _ right: Span<UInt8>) -> Bool {
+        guard left.count == right.count else { return false }
+        for i in 0..<left.count where fold(left[i]) != fold(right[i]) { return false }
+        return true
+    }
+
     private static func begins(_ name: Span<UInt8>, with other: [UInt8]) -> Bool {
         for i in other.indices where fold(name[i]) != other[i] { return false }
         return true
@@ -77,4 +83,44 @@ private func valueStart(_ head: Span<UInt8>, from colon: Int, to end: Int) -> In
     var i = colon + 1
     while i < end - 1, head[i] == 0x20 || head[i] == 0x09 { i += 1 }
     return min(i, end - 1)
+}
+
+/// Adds field lines to a message whose head is whole: those of which it has no line of that name.
+///
+/// - Parameter lines: whole lines, each with its end.
+package func insertLines(_ lines: Span<UInt8>, into message: inout ByteBuffer) {
+    let old = message.take()
+    var end = 0
+    while end < old.count, old.bytes[end] != 0x0d { end = lineEnd(old.bytes, from: end) }
+    message.reserve(old.count + lines.count)
+    message.append(old.bytes.extracting(0..<end))
+    var start = 0
+    while start < lines.count {
+        let next = lineEnd(lines, from: start)
+        let name = lines.extracting(start..<nameEnd(lines, from: start))
+        if !hasLine(old.bytes.extracting(0..<end), name) { message.append(lines.extracting(start..<next)) }
+        start = next
+    }
+    message.append(old.bytes.extracting(end..<old.count))
+}
+
+private func hasLine(_ head: Span<UInt8>, _ name: Span<UInt8>) -> Bool {
+    var start = lineEnd(head, from: 0)
+    while start < head.count {
+        if FoldedNames.areSame(head.extracting(start..<nameEnd(head, from: start)), name) { return true }
+        start = lineEnd(head, from: start)
+    }
+    return false
+}
+
+private func lineEnd(_ bytes: Span<UInt8>, from start: Int) -> Int {
+    var end = start
+    while end < bytes.count, bytes[end] != 0x0a { end += 1 }
+    return min(end + 1, bytes.count)
+}
+
+private func nameEnd(_ bytes: Span<UInt8>, from start: Int) -> Int {
+    var end = start
+    while end < bytes.count, bytes[end] != UInt8(ascii: ":") { end += 1 }
+    return end
 }

@@ -65,6 +65,33 @@ struct TransformTests {
         }
     }
 
+    @Test("an answer of the gateway's own keeps what it says of itself, and has nothing twice")
+    func ownAnswers() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend(named: "one")
+            var file = Self.file(
+                backend,
+                """
+                response: {set: {Content-Type: text/x, Cache-Control: max-age=9, Retry-After: "99", Location: /x, \
+                Allow: PUT, X-A: a}}, redirects: [{prefix: /old, to: /new}]
+                """)
+            file.rateLimit = "requestsPerSecond: 1, burstSize: 1"
+            let node = try scene.node(file)
+            let answer = try node.ask("GET /x HTTP/1.1")
+            #expect(answer.values("Content-Type") == ["text/x"] && answer.values("Cache-Control") == ["max-age=9"])
+            let moved = try node.ask("GET /old/1 HTTP/1.1")
+            #expect(moved.status == 308 && moved.values("Location") == ["/new"])
+            #expect(moved.values("X-A") == ["a"])
+            let refused = try node.ask("GET /y HTTP/1.1")
+            #expect(refused.status == 429)
+            #expect(refused.values("Content-Type") == ["application/problem+json"])
+            #expect(refused.values("Retry-After") == ["1"])
+            for name in ["Content-Type", "Cache-Control", "Retry-After", "Location", "Allow", "X-A"] {
+                #expect(refused.values(name).count == 1, "\(name)")
+            }
+        }
+    }
+
     @Test("no trailer says what the configuration sets or removes in the head, in either direction")
     func trailers() throws {
         try Scene.play { scene in
