@@ -61,7 +61,9 @@ struct ProbeTests {
         }
     }
 
-    @Test("the path of a backend's URL is no part of the Host that a probe sends", arguments: ["", "/", "/base", "/base/"])
+    @Test(
+        "the path of a backend's URL is no part of the Host that a probe sends",
+        arguments: ["", "/", "/base", "/base/"])
     func host(path: String) throws {
         try Scene.play { scene in
             let one = try backend(scene, "HTTP/1.1 204 No Content\r\n\r\n")
