@@ -7,7 +7,8 @@ import Synchronization
 /// Which windows are full, and until when; shared by the workers of a node.
 ///
 /// Until its oldest entry leaves, a full window can admit nobody, so nobody is sent to ask. When the time has come, one
-/// request asks and the others go on being refused for a moment: otherwise every worker would ask for the same slot.
+/// request asks and the others go on being refused for a moment: otherwise every worker would ask for the same slot. When
+/// all that was in the window has left, nothing is known of it any more: whoever comes then may be well within the limit.
 package final class FullWindowMemory: Sendable {
     package enum Knowledge: Equatable, Sendable {
         case unknown
@@ -20,6 +21,8 @@ package final class FullWindowMemory: Sendable {
         var until: MonotonicTime
         /// When there is room again; may lie beyond `until`.
         var freesAt: MonotonicTime
+        /// When everything that filled it has left.
+        var emptyAt: MonotonicTime
         /// What costs less may still pass.
         var cost: UInt16 = 1
         /// Up to which cost there is room by then.
@@ -69,6 +72,10 @@ package final class FullWindowMemory: Sendable {
                 guard cost >= table[place].cost else { return .unknown }
                 return .full(retryAfter: table[place].retryAfter(cost, wholeWait, now))
             }
+            guard now < table[place].emptyAt else {
+                table.remove(subject)
+                return .unknown
+            }
             table[place].until = now + Self.shortest
             return .mayAsk
         }
@@ -87,8 +94,10 @@ package final class FullWindowMemory: Sendable {
     }
 
     /// Redis has said that the window is full and when its oldest entry leaves.
-    package func remember(_ subject: SubjectKey, freesAt: MonotonicTime, at now: MonotonicTime) {
-        remember(subject, changesAt: freesAt, freesAt: freesAt, cost: 1, roomFor: 1, at: now)
+    package func remember(
+        _ subject: SubjectKey, freesAt: MonotonicTime, emptyAt: MonotonicTime, at now: MonotonicTime
+    ) {
+        remember(subject, changesAt: freesAt, freesAt: freesAt, emptyAt: emptyAt, cost: 1, roomFor: 1, at: now)
     }
 
     /// The same where requests differ in cost.
@@ -96,22 +105,25 @@ package final class FullWindowMemory: Sendable {
     /// - Parameters:
     ///   - changesAt: when the oldest entry leaves.
     ///   - freesAt: when there is room for what costs `roomFor`.
+    ///   - emptyAt: when all that is in the window now has left.
     ///   - cost: what costs less may still pass.
     package func remember(
-        _ subject: SubjectKey, changesAt: MonotonicTime, freesAt: MonotonicTime, cost: UInt16, roomFor: UInt16,
-        at now: MonotonicTime
+        _ subject: SubjectKey, changesAt: MonotonicTime, freesAt: MonotonicTime, emptyAt: MonotonicTime, cost: UInt16,
+        roomFor: UInt16, at now: MonotonicTime
     ) {
         let until = min(max(changesAt, now + Self.shortest), now + Self.longest)
+        // Who hammers comes sooner than this behind `until`, and finds that somebody is asking.
+        let emptyAt = max(emptyAt, until) + Self.shortest
+        let window = FullWindow(until: until, freesAt: freesAt, emptyAt: emptyAt, cost: cost, roomFor: roomFor)
         shard(subject).table.withLock { table in
             // Who has not asked for a while after his time has come is not hammering.
             _ = table.sweep { now - $0.until > Self.longest }
             if let place = table.find(subject) {
-                table[place] = FullWindow(until: until, freesAt: freesAt, cost: cost, roomFor: roomFor)
+                table[place] = window
                 return
             }
             if table.isFull { _ = table.evict() }
-            _ = table.insert(
-                subject, FullWindow(until: until, freesAt: freesAt, cost: cost, roomFor: roomFor))
+            _ = table.insert(subject, window)
         }
     }
 

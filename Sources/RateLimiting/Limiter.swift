@@ -237,6 +237,8 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         }
     }
 
+    func isAboutToAsk(_ subject: SubjectKey) -> Bool { machine.isAboutToAsk(subject) }
+
     /// What any input to the machine may have led to. Verdicts are delivered outside of it, because who gets one may
     /// ask the next question at once.
     private func afterwards() {

@@ -33,7 +33,7 @@ extension LimiterCluster {
     func check(
         all subjects: [SubjectKey], costs: [UInt16], requester: any LimitRequester, token: UInt64
     ) -> WindowMachine.JointDecision {
-        let known = context.knownFull(subjects, costs, at: loop.now)
+        let known = context.knownFull(subjects, costs, at: loop.now) { owner(of: $0).isAboutToAsk($0) }
         if known.isRefused { return .decided(known) }
         let flooded = context.localRefusal(subjects, costs, at: loop.now)
         if flooded.isRefused { return .decided(flooded) }

@@ -52,6 +52,7 @@ extension WindowMachine {
         let spare = spare(flight, admitted: decision.admitted)
         context.fullWindows.remember(
             subject, changesAt: clock.moment(after: changesAt), freesAt: clock.moment(after: freesAt),
+            emptyAt: now + policy.wholeWait,
             cost: UInt16(
                 clamping: max(0, policy.limit - flight.transaction.keptFree - decision.taken) + spare + 1),
             roomFor: UInt16(clamping: room(flight)), at: now)

@@ -57,7 +57,7 @@ extension WindowMachine {
         at now: MonotonicTime
     ) -> JointDecision {
         guard breaker.mayWait else { return .decided(lossReport(subjects, costs, at: now)) }
-        let known = context.knownFull(subjects, costs, at: now)
+        let known = context.knownFull(subjects, costs, at: now) { isAboutToAsk($0) }
         if known.isRefused { return .decided(known) }
         let flooded = context.localRefusal(subjects, costs, at: now)
         if flooded.isRefused { return .decided(flooded) }
@@ -88,6 +88,12 @@ extension WindowMachine {
             complete(index, at: now)
         }
         return .pending
+    }
+
+    /// Whether the one who asks for a slot of a window that was full goes with the next write: others can go along.
+    func isAboutToAsk(_ subject: SubjectKey) -> Bool {
+        guard let place = subjects.find(subject) else { return false }
+        return subjects[place].waiting > 0 && subjects[place].flights == 0
     }
 
     // MARK: Verdicts
@@ -267,13 +273,17 @@ extension WindowMachine {
 
 extension LimiterContext {
     /// Which windows of a request are known to be full. Where one is, nobody else is asked.
-    func knownFull(_ subjects: [SubjectKey], _ costs: [UInt16], at now: MonotonicTime) -> PolicyReport {
+    func knownFull(
+        _ subjects: [SubjectKey], _ costs: [UInt16], at now: MonotonicTime, isAboutToAsk: (SubjectKey) -> Bool
+    ) -> PolicyReport {
         var report = PolicyReport()
         for (place, subject) in subjects.enumerated() {
             let policy = policies[Int(subject.policy)]
             let cost = costs.cost(place)
             if policy.mode == .enforce,
-                case .full(let retryAfter) = fullWindows.peek(subject, cost: cost, wholeWait: policy.wholeWait, at: now)
+                case .full(let retryAfter) = fullWindows.peek(
+                    subject, cost: cost, wholeWait: policy.wholeWait, at: now),
+                !isAboutToAsk(subject)
             {
                 note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &report)
             } else {

@@ -147,15 +147,17 @@ extension WindowMachine {
             let freesAt = clocks[context.windowOf[policy]].moment(after: oldest + context.policies[policy].window)
             if context.isLeased(subject) {
                 // Who ends next frees a lease, and nobody knows when.
+                let later = now + .seconds(1)
                 context.fullWindows.remember(
-                    subject, changesAt: now, freesAt: now + .seconds(1), cost: 1, roomFor: 1, at: now)
+                    subject, changesAt: now, freesAt: later, emptyAt: later, cost: 1, roomFor: 1, at: now)
                 return
             }
             if !context.isPlain, flight.transaction.largest > 1 {
                 rememberWeighted(flight, decision, changesAt: freesAt, at: now)
                 return
             }
-            context.fullWindows.remember(subject, freesAt: freesAt, at: now)
+            let emptyAt = max(freesAt, now + context.policies[policy].window)
+            context.fullWindows.remember(subject, freesAt: freesAt, emptyAt: emptyAt, at: now)
         } else if flight.isAsker || !isLasting {
             context.fullWindows.forget(subject)
         }
@@ -169,8 +171,9 @@ extension WindowMachine {
         let policy = Int(subject.policy)
         let last = decision.roomSince.map { $0 + context.policies[policy].window }
         let freesAt = last.map { clocks[context.windowOf[policy]].moment(after: $0) }
+        let wholeWait = context.policies[policy].wholeWait
         context.fullWindows.remember(
-            subject, changesAt: changesAt, freesAt: freesAt ?? now + context.policies[policy].wholeWait,
+            subject, changesAt: changesAt, freesAt: freesAt ?? now + wholeWait, emptyAt: now + wholeWait,
             cost: UInt16(clamping: spare(flight, admitted: decision.admitted) + 1),
             roomFor: UInt16(clamping: flight.transaction.largest), at: now)
     }

@@ -168,6 +168,23 @@ struct JoinTests {
         #expect(bench.context.policyCounts.map(\.refused) == [0, 100])
     }
 
+    @Test("when the time of a full window has come, those who reach the worker in the same turn ask along")
+    func sameTurn() throws {
+        let bench = try JoinBench()
+        try bench.connect()
+        for _ in 0..<2 { bench.ask() }
+        try bench.pump()
+        _ = try bench.redis("DEL", "rate_limit:client:3/10s:ip:10.0.0.1", "rate_limit:all:2/10s:global")
+        let before = bench.now + .milliseconds(-10)
+        bench.context.fullWindows.remember(
+            SubjectKey(globalOf: 1), freesAt: before, emptyAt: before + .seconds(60), at: before)
+        let crowd = (0..<3).map { _ in bench.ask() }
+        try bench.pump()
+        #expect(try crowd.map { try bench.report($0).isRefused } == [false, false, true])
+        #expect(try bench.entries() == [2, 2])
+        #expect(bench.isClean)
+    }
+
     @Test("of a crowd as many pass as the tightest policy lets in, and nothing of the others remains")
     func crowd() throws {
         let bench = try JoinBench()

@@ -213,7 +213,7 @@ struct FullWindowMemoryTests {
     func oneAsks() {
         let memory = FullWindowMemory(seed: 1)
         #expect(memory.ask(subject(1), at: at(0)) == .unknown)
-        memory.remember(subject(1), freesAt: at(300), at: at(0))
+        memory.remember(subject(1), freesAt: at(300), emptyAt: at(900_000), at: at(0))
         #expect(memory.ask(subject(1), at: at(1)) == .full(retryAfter: .milliseconds(299)))
         #expect(memory.ask(subject(2), at: at(1)) == .unknown)
         #expect(memory.ask(subject(1), at: at(299)) == .full(retryAfter: .milliseconds(1)))
@@ -227,25 +227,41 @@ struct FullWindowMemoryTests {
     @Test("nobody asks sooner than 5 ms after the last answer, and somebody does after a second at the latest")
     func bounds() {
         let memory = FullWindowMemory(seed: 1)
-        memory.remember(subject(1), freesAt: at(1), at: at(0))
+        memory.remember(subject(1), freesAt: at(1), emptyAt: at(900_000), at: at(0))
         #expect(memory.ask(subject(1), at: at(4)) == .full(retryAfter: .milliseconds(1)))
         #expect(memory.ask(subject(1), at: at(5)) == .mayAsk)
-        memory.remember(subject(2), freesAt: at(60_000), at: at(0))
+        memory.remember(subject(2), freesAt: at(60_000), emptyAt: at(900_000), at: at(0))
         #expect(memory.ask(subject(2), at: at(999)) == .full(retryAfter: .milliseconds(59_001)))
         #expect(memory.ask(subject(2), at: at(1_000)) == .mayAsk)
-        memory.remember(subject(3), freesAt: MonotonicTime(nanoseconds: .max), at: at(0))
+        memory.remember(subject(3), freesAt: MonotonicTime(nanoseconds: .max), emptyAt: at(900_000), at: at(0))
         #expect(memory.ask(subject(3), at: at(1_000)) == .mayAsk)
+    }
+
+    @Test("who comes when all that filled the window has left is nobody's follower: all may ask, none is refused")
+    func empty() {
+        let memory = FullWindowMemory(seed: 1)
+        memory.remember(subject(1), freesAt: at(300), emptyAt: at(1_000), at: at(0))
+        // A part has left: one asks, the others wait for what it hears.
+        #expect(memory.ask(subject(1), at: at(900)) == .mayAsk)
+        #expect(memory.ask(subject(1), at: at(900)) == .full(retryAfter: .milliseconds(5)))
+        for _ in 0..<10 { #expect(memory.ask(subject(1), at: at(1_010)) == .unknown) }
+        #expect(memory.count == 0)
+        // Who hammers is there when the time has come, and finds that somebody asks.
+        memory.remember(subject(1), freesAt: at(3_000), emptyAt: at(3_000), at: at(2_500))
+        #expect(memory.ask(subject(1), at: at(3_004)) == .mayAsk)
+        #expect(memory.ask(subject(1), at: at(3_006)) == .full(retryAfter: .milliseconds(3)))
     }
 
     @Test("a hot client costs at most one question in 5 ms, however many workers it meets")
     func hot() {
         let memory = FullWindowMemory(seed: 1)
-        memory.remember(subject(1), freesAt: at(0), at: at(0))
+        memory.remember(subject(1), freesAt: at(0), emptyAt: at(900_000), at: at(0))
         var questions = 0
         for microsecond in stride(from: 0, to: 1_000_000, by: 10) as StrideTo<Int64> {
-            for _ in 0..<4 where memory.ask(subject(1), at: at(0) + .microseconds(microsecond)) == .mayAsk {
+            let now = at(0) + .microseconds(microsecond)
+            for _ in 0..<4 where memory.ask(subject(1), at: now) == .mayAsk {
                 questions += 1
-                memory.remember(subject(1), freesAt: at(0), at: at(0) + .microseconds(microsecond))
+                memory.remember(subject(1), freesAt: at(0), emptyAt: at(900_000), at: now)
             }
         }
         #expect(questions <= 200)
@@ -254,7 +270,7 @@ struct FullWindowMemoryTests {
     @Test("room is bounded")
     func room() {
         let memory = FullWindowMemory(seed: 1, subjectsMax: 640)
-        for n in 0..<50_000 { memory.remember(subject(n), freesAt: at(500), at: at(0)) }
+        for n in 0..<50_000 { memory.remember(subject(n), freesAt: at(500), emptyAt: at(900_000), at: at(0)) }
         #expect(memory.count <= 640)
     }
 }
