@@ -2,6 +2,7 @@
 // the logs of all nodes together anybody can check that no window holds more than its limit.
 
 import Identity
+import LinuxIO
 import Primitives
 import RateLimiting
 
@@ -26,7 +27,7 @@ final class DecisionLog: DecisionRecorder {
     /// Writes what waits; nothing more may come.
     func close() { sink.close() }
 
-    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime) {
+    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime?) {
         guard isWindow[Int(subject.policy)] else { return }
         let name =
             switch source {
@@ -36,7 +37,9 @@ final class DecisionLog: DecisionRecorder {
             case .closed: "closed"
             case .bucket: "bucket"
             }
+        // Until Redis has been heard of, this machine's clock is the best guess.
+        let microseconds = time?.microseconds ?? SystemClock.wallMicroseconds()
         sink.write(
-            Array("\(time.microseconds) \(name) \(count) \(keys[Int(subject.policy)].text(subject))\n".utf8), count: 1)
+            Array("\(microseconds) \(name) \(count) \(keys[Int(subject.policy)].text(subject))\n".utf8), count: 1)
     }
 }

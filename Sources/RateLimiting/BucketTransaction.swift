@@ -141,7 +141,10 @@ package struct Buckets: Equatable, Sendable {
         // A clock that was just set forward has not brought the end of a window any nearer.
         let sure = min(time, transaction.lower.microseconds)
         for index in stride(from: 6, to: 6 + size, by: 2) {
-            guard let end = reply.integer(index), let count = reply.integer(index + 1) else { return .malformed }
+            guard let end = reply.integer(index), let count = reply.integer(index + 1) else {
+                // As wrong as a key of another type, and for this one window alone.
+                return .failed("WRONGTYPE one of its members, or its score, is no whole number")
+            }
             if UInt64(clamping: end) == transaction.first { isOursThere = true }
             if saturatingAdd(end, window) < sure {
                 expired.add(end)

@@ -8,7 +8,8 @@ import Synchronization
 ///
 /// Until its oldest entry leaves, a full window can admit nobody, so nobody is sent to ask. When the time has come, one
 /// request asks and the others go on being refused for a moment: otherwise every worker would ask for the same slot. When
-/// all that was in the window has left, nothing is known of it any more: whoever comes then may be well within the limit.
+/// all that was in the window has left, or nobody has asked for a while, nothing is known of it any more: whoever comes
+/// then does not hammer, and may be well within the limit.
 package final class FullWindowMemory: Sendable {
     package enum Knowledge: Equatable, Sendable {
         case unknown
@@ -21,8 +22,8 @@ package final class FullWindowMemory: Sendable {
         var until: MonotonicTime
         /// When there is room again; may lie beyond `until`.
         var freesAt: MonotonicTime
-        /// When everything that filled it has left.
-        var emptyAt: MonotonicTime
+        /// When nothing is known of it any more, if nobody has asked until then.
+        var lapsesAt: MonotonicTime
         /// What costs less may still pass.
         var cost: UInt16 = 1
         /// Up to which cost there is room by then.
@@ -43,6 +44,9 @@ package final class FullWindowMemory: Sendable {
     package static let longest = TimeSpan.seconds(1)
     /// The shortest: a node asks for a full window at most once in this time.
     package static let shortest = TimeSpan.milliseconds(5)
+    /// Whoever hammers asks within this when the time has come. Each worker may ask for a window of which nothing is
+    /// known, so this is as much longer than `shortest` as there are workers in a large node.
+    package static let lapse = TimeSpan.milliseconds(50)
     private static let shardCount = 64
 
     private let shards: [Shard]
@@ -72,7 +76,7 @@ package final class FullWindowMemory: Sendable {
                 guard cost >= table[place].cost else { return .unknown }
                 return .full(retryAfter: table[place].retryAfter(cost, wholeWait, now))
             }
-            guard now < table[place].emptyAt else {
+            guard now < table[place].lapsesAt else {
                 table.remove(subject)
                 return .unknown
             }
@@ -112,9 +116,9 @@ package final class FullWindowMemory: Sendable {
         roomFor: UInt16, at now: MonotonicTime
     ) {
         let until = min(max(changesAt, now + Self.shortest), now + Self.longest)
-        // Who hammers comes sooner than this behind `until`, and finds that somebody is asking.
-        let emptyAt = max(emptyAt, until) + Self.shortest
-        let window = FullWindow(until: until, freesAt: freesAt, emptyAt: emptyAt, cost: cost, roomFor: roomFor)
+        // Who hammers comes sooner than that behind `until`, and finds that somebody is asking.
+        let lapsesAt = min(max(emptyAt, until) + Self.shortest, until + Self.lapse)
+        let window = FullWindow(until: until, freesAt: freesAt, lapsesAt: lapsesAt, cost: cost, roomFor: roomFor)
         shard(subject).table.withLock { table in
             // Who has not asked for a while after his time has come is not hammering.
             _ = table.sweep { now - $0.until > Self.longest }

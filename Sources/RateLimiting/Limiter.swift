@@ -112,7 +112,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         self.context = context
         self.loop = loop
         self.report = report
-        impatience = min(TimerWheel.tick * 2 + .milliseconds(1), context.timeout / 2)
+        impatience = context.timeout - context.patience
         machine = WindowMachine(context, worker: worker, shard: shard, leases: leases)
         deadlineTimer = LoopTimer(loop) { [weak self] in self?.expire() }
         probeTimer = LoopTimer(loop) { [weak self] in self?.probe() }

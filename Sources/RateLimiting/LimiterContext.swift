@@ -1,3 +1,4 @@
+import EventLoop
 package import Identity
 import LinuxIO
 package import Primitives
@@ -39,7 +40,8 @@ package enum LimiterEvent: Equatable, Sendable {
 
 /// Who writes down what was admitted, and when by the server's clock: for checking the promise from outside.
 package protocol DecisionRecorder: AnyObject, Sendable {
-    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime)
+    /// - Parameter time: `nil` while the server has never said what time it is.
+    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime?)
 }
 
 /// What the limiters of a node's workers share. Subjects say by their number which of the policies counts.
@@ -49,6 +51,11 @@ package final class LimiterContext: Sendable {
     package let lossRule: LossRule
     /// The longest wait of a request for Redis.
     package let timeout: TimeSpan
+    /// What a request really waits at the least: timers are late by up to two ticks.
+    let patience: TimeSpan
+    /// A server that was lost has to answer a probe within this: if it needed nearly as long as a request waits, it would
+    /// be lost and found again for as long as it does.
+    let probePatience: TimeSpan
     package let memories: [AdmissionMemory]
     package let fullWindows: FullWindowMemory
     /// Of each policy.
@@ -120,6 +127,8 @@ package final class LimiterContext: Sendable {
         localPass = Self.localPass(policies, seed: seed)
         self.lossRule = lossRule
         self.timeout = max(timeout, .milliseconds(1))
+        patience = self.timeout - min(TimerWheel.tick * 2 + .milliseconds(1), self.timeout / 2)
+        probePatience = patience / 5 * 4
         self.boot = boot
         self.seed = seed
         let kept = policies.indices.map { index in

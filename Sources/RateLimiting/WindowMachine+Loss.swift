@@ -27,7 +27,7 @@ extension WindowMachine {
     }
 
     /// Whether a sample says more than roughly what time it is.
-    func isInTime(_ sample: ServerTimeSample) -> Bool { sample.receivedAt - sample.sentAt <= context.timeout }
+    func isInTime(_ sample: ServerTimeSample) -> Bool { sample.receivedAt - sample.sentAt <= context.probePatience }
 
     /// What the server's marker reads now. Another value than before: its data was lost under us (`FLUSHALL`, or a server
     /// in another's place), and with it what had been admitted.
@@ -233,12 +233,11 @@ extension WindowMachine {
         return verdict
     }
 
-    /// Writes down an admission without Redis, as near as the server's clock is known; before it ever was, there is
-    /// nothing to say.
+    /// Writes down an admission without Redis, as near as the server's clock is known.
     func log(_ subject: SubjectKey, _ cost: Int, by source: VerdictSource, at now: MonotonicTime) {
         let place = context.windowOf[Int(subject.policy)]
-        guard let log = context.decisions, clocks[place].isKnown else { return }
-        log.admitted(cost, subject, by: source, at: clocks[place].estimate(at: now))
+        guard let log = context.decisions else { return }
+        log.admitted(cost, subject, by: source, at: clocks[place].isKnown ? clocks[place].estimate(at: now) : nil)
     }
 
     /// Answers everyone of a transaction that Redis did not decide.

@@ -466,7 +466,7 @@ extension WindowMachine {
         }
         observe(sample)
         markerFound(reply.bytes(11))
-        breaker.probeAnswered(inTime: now - sentAt <= context.timeout)
+        breaker.probeAnswered(inTime: now - sentAt <= context.probePatience)
         reportRestored()
     }
 }

@@ -134,15 +134,23 @@ struct RedisFailureTests {
         }
     }
 
-    @Test("a key that holds something else is named once, with what helps, and counted for each decision")
-    func wrongType() throws {
+    @Test(
+        "a key that holds something else is named once, with what helps, and counted for each decision",
+        arguments: [(isBuckets: false, isSet: false), (true, false), (true, true)])
+    func wrongType(isBuckets: Bool, isSet: Bool) throws {
         try Scene.play { scene in
             let redis = try scene.redis()
-            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)"))
+            var file = Self.file(try scene.backend(), "redis://127.0.0.1:\(redis.port)")
+            if isBuckets {
+                file.rateLimit =
+                    "redisURL: \"redis://127.0.0.1:\(redis.port)\", policies: "
+                    + "[{name: other, limit: 1000, window: 1s, key: ip, precision: buckets}]"
+            }
+            let node = try scene.node(file)
             try Self.reached(node)
             let client = try redis.client()
-            let key = "rate_limit:default:1000/1s:ip:127.0.0.1"
-            try client("SET", key, "not ours")
+            let key = "rate_limit:\(isBuckets ? "other:1000/1s/buckets" : "default:1000/1s"):ip:127.0.0.1"
+            if isSet { try client("ZADD", key, "5", "a word") } else { try client("SET", key, "not ours") }
             try eventually("decisions are counted") {
                 let status = try node.ask().status
                 #expect(status == 200)

@@ -38,7 +38,8 @@ private final class Admissions: DecisionRecorder {
     }
     let entries = Mutex<[Entry]>([])
 
-    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime) {
+    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime?) {
+        guard let time else { return }
         entries.withLock { $0.append(Entry(policy: subject.policy, count: count, time: time)) }
     }
 

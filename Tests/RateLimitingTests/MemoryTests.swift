@@ -240,16 +240,19 @@ struct FullWindowMemoryTests {
     @Test("who comes when all that filled the window has left is nobody's follower: all may ask, none is refused")
     func empty() {
         let memory = FullWindowMemory(seed: 1)
-        memory.remember(subject(1), freesAt: at(300), emptyAt: at(1_000), at: at(0))
+        memory.remember(subject(1), freesAt: at(300), emptyAt: at(320), at: at(0))
         // A part has left: one asks, the others wait for what it hears.
-        #expect(memory.ask(subject(1), at: at(900)) == .mayAsk)
-        #expect(memory.ask(subject(1), at: at(900)) == .full(retryAfter: .milliseconds(5)))
-        for _ in 0..<10 { #expect(memory.ask(subject(1), at: at(1_010)) == .unknown) }
+        #expect(memory.ask(subject(1), at: at(310)) == .mayAsk)
+        #expect(memory.ask(subject(1), at: at(310)) == .full(retryAfter: .milliseconds(5)))
+        for _ in 0..<10 { #expect(memory.ask(subject(1), at: at(326)) == .unknown) }
         #expect(memory.count == 0)
         // Who hammers is there when the time has come, and finds that somebody asks.
         memory.remember(subject(1), freesAt: at(3_000), emptyAt: at(3_000), at: at(2_500))
         #expect(memory.ask(subject(1), at: at(3_004)) == .mayAsk)
         #expect(memory.ask(subject(1), at: at(3_006)) == .full(retryAfter: .milliseconds(3)))
+        // A window of an hour that an operator has deleted: nobody has asked for a while.
+        memory.remember(subject(1), freesAt: at(3_600_000), emptyAt: at(3_600_000), at: at(10_000))
+        for _ in 0..<10 { #expect(memory.ask(subject(1), at: at(11_500)) == .unknown) }
     }
 
     @Test("a hot client costs at most one question in 5 ms, however many workers it meets")

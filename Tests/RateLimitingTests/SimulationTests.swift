@@ -55,7 +55,8 @@ final class Ledger: DecisionRecorder {
     }
     let entries = Mutex<[Entry]>([])
 
-    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime) {
+    func admitted(_ count: Int, _ subject: SubjectKey, by source: VerdictSource, at time: RedisTime?) {
+        guard let time else { return }
         if source == .window { entries.withLock { $0.append(Entry(subject: subject, count: count, time: time)) } }
     }
 

@@ -233,7 +233,8 @@ struct WindowMachineTests {
         let slow = try #require(bench.probe())
         #expect(bench.probe() == nil)
         let reply = try bench.execute(slow)
-        bench.ahead = bench.ahead + .milliseconds(60)
+        // Sooner than a request gives up, but nearly as late: it would be lost again.
+        bench.ahead = bench.ahead + .milliseconds(38)
         bench.answer(slow, reply)
         #expect(!bench.machine.breaker.mayAsk)
         let probe = try #require(bench.probe())
@@ -502,7 +503,7 @@ struct WindowMachineTests {
         let bench = try MachineBench(limit: 1, window: .milliseconds(20), timeout: .seconds(5))
         let time = try bench.redis.time()
         bench.machine.connected(
-            ServerTimeSample(sentAt: bench.now - .seconds(4), receivedAt: bench.now, time: time))
+            ServerTimeSample(sentAt: bench.now - .milliseconds(3_900), receivedAt: bench.now, time: time))
         bench.ask()
         try bench.pump()
         #expect(bench.admitted == 1)
