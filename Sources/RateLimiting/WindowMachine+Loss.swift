@@ -184,7 +184,7 @@ extension WindowMachine {
         case .connecting, .disconnected: return nil
         case .asking:
             let isDue = lossReported != nil || epoch.isEmpty || now - lastHeardAt >= LossBreaker.idlePause
-            if !isDue, recent.isEmpty || now - lastProbeAt < LossBreaker.markerPause { return nil }
+            if !isDue, protectsNothing || now - lastProbeAt < LossBreaker.markerPause { return nil }
         case .suspended: break
         }
         probeUnderWay = true
@@ -194,11 +194,14 @@ extension WindowMachine {
             token: UInt64(flights.insert(.probe(sentAt: now))), form: .transaction(commands: probeCommands))
     }
 
+    /// Whether the server could lose its data and nobody would get more for it.
+    private var protectsNothing: Bool { recent.isEmpty && leases.count == 0 }
+
     /// When `probe` should be called again.
     package var probePause: TimeSpan {
         switch breaker.state {
         case .connecting, .disconnected: LossBreaker.idlePause
-        case .asking: recent.isEmpty ? LossBreaker.idlePause : LossBreaker.markerPause
+        case .asking: protectsNothing ? LossBreaker.idlePause : LossBreaker.markerPause
         case .suspended: LossBreaker.probePause
         }
     }

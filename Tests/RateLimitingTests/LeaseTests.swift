@@ -247,6 +247,19 @@ struct LeaseTests {
         #expect(isBehind == [false, true, false, false, true])
     }
 
+    @Test("while requests run, Redis is looked at ten times a second for whether it still knows of them")
+    func lookedAt() throws {
+        let bench = try LeaseBench()
+        try bench.connect()
+        #expect(bench.machine.probePause == LossBreaker.idlePause)
+        let token = bench.ask()
+        try bench.pump()
+        #expect(bench.machine.probePause == LossBreaker.markerPause)
+        try bench.end(token)
+        try bench.pump()
+        #expect(bench.machine.probePause == LossBreaker.idlePause)
+    }
+
     @Test("an answer that comes too late leaves one entry, which goes with its request", arguments: [true, false])
     func late(endsFirst: Bool) throws {
         let bench = try LeaseBench(rule: .open)
