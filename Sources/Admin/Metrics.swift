@@ -136,7 +136,11 @@ enum Metrics {
         write("sluice_backend_in_flight", .gauge, "Requests of this node that are under way at a backend.") {
             $0.inFlight
         }
-        write("sluice_backend_changes_total", .counter, "How often what a backend is to this node has changed.") {
+        write(
+            "sluice_backend_changes_total", .counter,
+            "How often what a backend is to this node has changed: the verdict, the breaker, what operators say. "
+                + "One outage is up to 8."
+        ) {
             Int(clamping: $0.status.changes)
         }
         out.write(
