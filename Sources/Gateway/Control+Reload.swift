@@ -51,6 +51,9 @@ extension Control {
         let limits = new.gateway.limits
         node.connections.limit(
             total: limits.connections, perClient: limits.connectionsPerClient, descriptors: node.descriptors)
+        if generation.takeRenewal() {
+            logger.notice("the TLS files of Redis hold something else: connections to it that are made now go by them")
+        }
         tellLimiters()
         let isSameLink =
             old.rateLimit?.redisURL == new.rateLimit?.redisURL && sharedLoad == sharesLoad

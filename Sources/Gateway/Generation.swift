@@ -7,6 +7,7 @@ import LinuxIO
 import Primitives
 import RateLimiting
 import RedisClient
+import TLS
 
 package final class Generation: Sendable {
     package let configuration: Configuration
@@ -20,6 +21,8 @@ package final class Generation: Sendable {
     /// Equal where the configuration is, on any node.
     let version: String
     let redis: RedisTopology?
+    /// What files of certificates and keys hold by now, where Redis is as before: connections that are well go on.
+    private let renewal: TLSRenewal?
     /// Where the access log goes, as a file that may be renamed under us.
     let accessLogStamp: FileStamp?
     /// What it has lost since the start.
@@ -55,10 +58,10 @@ package final class Generation: Sendable {
         let keepsRedis = before != nil && limit?.redisURL == old?.rateLimit?.redisURL
         if keepsRedis {
             redis = before?.redis
-        } else if let url = limit?.redisURL {
-            redis = try topology(of: url)
+            renewal = try tlsRenewal(of: redis)
         } else {
-            redis = nil
+            redis = if let url = limit?.redisURL { try topology(of: url) } else { nil }
+            renewal = nil
         }
         // Logs are opened last: what fails before them leaves nothing open.
         let authentication = try Self.authentication(configuration, basis, redis: redis, before: before)
@@ -110,6 +113,14 @@ package final class Generation: Sendable {
             accessLogSink: sink, limiterSetup: limiterSetup, policies: policies, authentication: authentication,
             spanExporter: spanExporter, before: before?.context)
         limitStatus = LimitStatus(policies, services: names, limiterSetup)
+    }
+
+    /// Lets the connections to Redis that are made from here on go by what the files hold. Returns whether that is
+    /// anything else.
+    func takeRenewal() -> Bool {
+        guard let renewal, let tls = redis?.tls else { return false }
+        tls.take(renewal)
+        return true
     }
 
     /// The logs that only this one of the two writes to.

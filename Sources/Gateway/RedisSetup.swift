@@ -38,6 +38,15 @@ package func topology(of url: RedisURL) throws(NodeStartError) -> RedisTopology 
     }
 }
 
+/// What the files of certificates and keys hold now; `nil` where that is what the connections to come go by anyway.
+func tlsRenewal(of redis: RedisTopology?) throws(NodeStartError) -> TLSRenewal? {
+    do throws(TLSSetupError) {
+        return try redis?.tls?.renewal()
+    } catch {
+        throw NodeStartError(description: "rateLimit.redisURL: \(error)")
+    }
+}
+
 private func location(_ host: Host, _ port: UInt16) -> RedisEndpoint.Location {
     .tcp(host: host.plain, port: port)
 }

@@ -62,6 +62,15 @@ package enum RedisTopology: Sendable {
         }
     }
 
+    /// Whom we trust and who we are, to all servers alike; `nil`: in the clear.
+    package var tls: TLSClient? {
+        switch self {
+        case .single(let endpoint): endpoint.tls
+        case .sentinel(let sentinels): sentinels.server.tls
+        case .cluster(let seeds): seeds.server.tls
+        }
+    }
+
     /// Who we are to a server that holds data.
     package var user: String {
         switch self {

@@ -30,16 +30,16 @@ package final class TLSSession {
     private let scratch: UnsafeMutableRawPointer
     /// What could not be encrypted yet, because OpenSSL first has to hear from the peer.
     private var waiting = ByteBuffer()
-    private let client: TLSClient
+    private let context: TLSContext
 
     /// The largest record holds 16 KiB of plain text (RFC 8446 §5.1).
     private static let scratchSize = 17 << 10
 
     /// - Parameter host: the name or address that the certificate must be for.
     package init(_ client: TLSClient, host: String) throws(TLSSetupError) {
-        self.client = client
+        context = client.context
         ERR_clear_error()
-        guard let ssl = unsafe SSL_new(client.context), let incoming = unsafe BIO_new(BIO_s_mem()),
+        guard let ssl = unsafe SSL_new(context.pointer), let incoming = unsafe BIO_new(BIO_s_mem()),
             let outgoing = unsafe BIO_new(BIO_s_mem())
         else { throw TLSSetupError(description: "OpenSSL: \(openSSLReason())") }
         unsafe self.ssl = ssl

@@ -27,7 +27,8 @@ let foreign: [String: Set<String>] = [
     "CZlib": ["Compression"],
     // Atomics and locks of the standard library, where threads meet.
     "Synchronization": [
-        "LinuxIO", "EventLoop", "RedisClient", "Supervision", "Balancing", "RateLimiting", "Credentials", "Gateway",
+        "LinuxIO", "TLS", "EventLoop", "RedisClient", "Supervision", "Balancing", "RateLimiting", "Credentials",
+        "Gateway",
     ],
     "Yams": ["Configuration"],
     "Foundation": ["Configuration"],

@@ -114,6 +114,41 @@ struct TLSTests {
         }
     }
 
+    @Test("what files hold by now counts for connections to come, and those that are well go on")
+    func renewed() throws {
+        let certificates = try Certificates()
+        let held = try HeldPort()
+        defer { withExtendedLifetime(held) {} }
+        let server = try RedisServer(certificates.arguments(port: held.port))
+        let folder = try TemporaryDirectory()
+        let file = try folder.write(readFile(certificates.authority), to: "ca.pem")
+        let tls = try TLSClient(authorities: file)
+        let endpoint = RedisEndpoint(.tcp(host: "localhost", port: held.port), tls: tls)
+        let before = try Client(endpoint)
+        #expect(before.run(until: "ready"))
+        #expect(try tls.renewal() == nil)
+        // Written again, as before.
+        _ = try folder.write(readFile(certificates.authority), to: "ca.pem")
+        #expect(try tls.renewal() == nil)
+        _ = try folder.write(readFile(certificates.stranger), to: "ca.pem")
+        let renewal = try #require(try tls.renewal())
+        // Nothing counts before it is taken.
+        let between = try Client(endpoint)
+        #expect(between.run(until: "ready"))
+        between.connection.close()
+        tls.take(renewal)
+        #expect(try tls.renewal() == nil)
+        before.send(1, "PING")
+        #expect(before.run(until: "1 +PONG"))
+        let after = try Client(endpoint)
+        #expect(after.run { $0.contains("the server's certificate does not hold") })
+        after.connection.close()
+        before.connection.close()
+        _ = try folder.write("nothing", to: "ca.pem")
+        #expect(throws: TLSSetupError.self) { try tls.renewal() }
+        withExtendedLifetime(server) {}
+    }
+
     @Test("files that are no certificates and keys are told")
     func files() throws {
         let certificates = try Certificates()
@@ -125,7 +160,8 @@ struct TLSTests {
                 return error.description
             }
         }
-        #expect(failure("/nonexistent", nil, nil).hasPrefix("/nonexistent: no certificates to trust"))
+        let missing = "/nonexistent: no certificates to trust: there is no such file; name one in PEM"
+        #expect(failure("/nonexistent", nil, nil) == missing)
         #expect(failure(certificates.serverKey, nil, nil).hasPrefix("\(certificates.serverKey): no certificates"))
         #expect(failure(nil, certificates.clientKey, nil).hasPrefix("\(certificates.clientKey): no certificate"))
         #expect(failure(nil, certificates.client, nil).hasPrefix("\(certificates.client): no private key"))
