@@ -5,7 +5,11 @@
 // Where all agree, one write makes it the current version, and the news of it lets everyone switch. Where one refuses or
 // is silent, nothing is written: all stay. The write is what counts. Who has missed the news, was away or starts later
 // reads the current version. Each node says when it has switched, with all its workers, and the one that was given the
-// text waits for that before it says that it is done.
+// text waits for that before it says that it is done. Where that write gets no answer nobody knows what became of it until
+// Redis tells.
+//
+// A node that is told to end takes part for as long as it serves everybody (`drain.delay`). One that has left the cluster
+// is waited for no more, neither for its vote nor for its switch.
 //
 //   sluice:config:last        string: the last version number that was given
 //   sluice:config:versions    hash: version → text, time, author, note (JSON)
@@ -23,24 +27,6 @@ import Logging
 import Membership
 import Primitives
 import RedisClient
-
-/// How a proposal stands.
-package struct Rollout: Sendable {
-    package enum State: String, Sendable {
-        case idle, proposing, voting, switching, switched, refused
-        /// Between the wish and its end.
-        package var isUnderWay: Bool { self == .proposing || self == .voting || self == .switching }
-    }
-    package var ticket = 0
-    package var state = State.idle
-    package var version = 0
-    /// What each node has said: `ok`, or what is wrong.
-    package var votes: [String: String] = [:]
-    /// Who has switched.
-    package var inForce: [String] = []
-    /// Why it is refused, or who has agreed and not switched in time.
-    package var errors: [String] = []
-}
 
 final class ConfigurationFollower {
     private unowned let control: Control
@@ -60,8 +46,15 @@ final class ConfigurationFollower {
     private var lastVote = 0
     private var notBefore = MonotonicTime(nanoseconds: .min)
     private var expected: Set<String> = []
+    /// Who was expected and has said goodbye.
+    private var gone: Set<String> = []
     /// What is being voted on, without its text.
     private var proposed: ConfigurationVersion?
+    /// Refusals that Redis has not taken yet.
+    private var unwritten: [ConfigurationVersion] = []
+    private var unsettled: [Unsettled] = []
+    /// This node has said goodbye, or another process speaks for it.
+    private var hasLeft = false
     /// Until then the key `proposal` is this node's, and nobody else proposes anything.
     private var ownsUntil = MonotonicTime(nanoseconds: .min)
 
@@ -76,6 +69,8 @@ final class ConfigurationFollower {
     private static let retryInterval = TimeSpan.seconds(30)
     /// Versions that are kept.
     private static let versionsMax = 50
+    /// Proposals whose outcome is still open, or not in Redis yet, that are remembered.
+    private static let openMax = 16
     /// As much of a refusal is kept as a person reads.
     private static let refusalMax = 500
 
@@ -137,10 +132,12 @@ final class ConfigurationFollower {
         // A process that has begun with it has not been asked to adopt it.
         if version > 0 { tellAdopted(version, nil) }
         readCurrent()
+        writeRefusals()
     }
 
     private func look() {
         lookTimer?.schedule(after: Self.lookInterval)
+        writeRefusals()
         readHistory()
         // Also for what a node has written that may not publish.
         lookWithoutNews()
@@ -173,8 +170,10 @@ final class ConfigurationFollower {
 
     private func readCurrent() {
         read(["GET", key("current")], \.currentRefusal) { [weak self] reply in
-            guard let self, let current = reply.integer(0).map({ Int(clamping: $0) }), current > 0,
-                current != version || isAnotherText, current != wanted,
+            guard let self else { return }
+            let current = Int(clamping: reply.integer(0) ?? 0)
+            settle(current)
+            guard !hasLeft, current > 0, current != version || isAnotherText, current != wanted,
                 current != failed || control.loop.now >= notBefore
             else { return }
             wanted = current
@@ -226,6 +225,7 @@ final class ConfigurationFollower {
     }
 
     private func tellAdopted(_ number: Int, _ errors: [String]?) {
+        guard !hasLeft else { return }
         let word = errors.map { "\(number) \($0.prefix(5).joined(separator: "\n"))" } ?? "\(number)"
         ask([
             ["HSET", key("adopted"), control.nodeID.text, word], ["PEXPIRE", key("adopted"), "60000"],
@@ -236,12 +236,13 @@ final class ConfigurationFollower {
     // MARK: Voting
 
     private func check(_ found: ConfigurationVersion?) {
-        guard let found else { return }
+        guard let found, !hasLeft else { return }
         lastVote = found.version
         control.board.ask(.check(version: found.version, text: found.text))
     }
 
     func checked(_ number: Int, _ errors: [String]?) {
+        guard !hasLeft else { return }
         let vote = errors.map { $0.prefix(5).joined(separator: "\n") } ?? "ok"
         let commands = [
             ["HSET", key("votes:\(number)"), control.nodeID.text, vote],
@@ -339,6 +340,8 @@ final class ConfigurationFollower {
             commands.append(["PUBLISH", Self.channel, "vote \(number)"])
             self.proposed = proposed.withoutText
             expected = Set(control.followers.map(\.text)).union([control.nodeID.text])
+            gone = hasLeft ? [control.nodeID.text] : []
+            expected.subtract(gone)
             rollout.state = .voting
             limitTimer?.schedule(after: Self.voteTime)
             propose(commands) { _ in }
@@ -354,7 +357,7 @@ final class ConfigurationFollower {
                 rollout.votes[reply.text(index)] = reply.text(index + 1)
                 index += 2
             }
-            let refusals = rollout.votes.filter { $0.value != "ok" }
+            let refusals = rollout.votes.filter { $0.value != "ok" && !gone.contains($0.key) }
             if !refusals.isEmpty {
                 refuse(refusals.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" })
             } else if expected.isSubset(of: Set(rollout.votes.keys)) {
@@ -380,24 +383,91 @@ final class ConfigurationFollower {
         ]
         ask(commands) { [weak self] answer in
             guard let self else { return }
-            var isRefused = false
-            if case .failure(let failure) = answer { isRefused = failure.isRefusal }
-            // Only what Redis refuses is certainly not in force: it is noted, and makes room.
-            if !isRefused { (proposed, ownsUntil) = (nil, MonotonicTime(nanoseconds: .min)) }
-            if case .failure(let failure) = answer {
-                refuse([
-                    failure.isRefusal
-                        ? failure.description
-                        : "Redis did not answer when all had agreed: it may or may not be in force"
-                ])
+            // Only what Redis refuses, or was never sent, is certainly not in force: it is noted, and makes room.
+            if case .failure(let failure) = answer, failure.isRefusal || failure.isUnsent {
+                refuse([failure.description])
                 return
             }
-            rollout.state = .switching
-            control.logger.notice("all nodes agree to a configuration", metadata: ["version": "\(number)"])
-            limitTimer?.schedule(after: Self.switchTime)
-            readHistory()
-            // Some may have been quicker than this answer.
-            countAdopted()
+            if case .failure = answer, let proposed { unsettled.append(Unsettled(proposed)) }
+            unsettled = unsettled.suffix(Self.openMax)
+            (proposed, ownsUntil) = (nil, MonotonicTime(nanoseconds: .min))
+            if case .failure = answer { isUnknown(number) } else { isAgreed(number) }
+        }
+    }
+
+    private func isAgreed(_ number: Int) {
+        rollout.state = .switching
+        control.logger.notice("all nodes agree to a configuration", metadata: ["version": "\(number)"])
+        limitTimer?.schedule(after: Self.switchTime)
+        readHistory()
+        // Some may have been quicker than this answer.
+        countAdopted()
+    }
+
+    private func isUnknown(_ number: Int) {
+        rollout.state = .unknown
+        rollout.errors = [
+            "Redis did not answer when all had agreed: version \(number) may or may not be in force"
+        ]
+        control.logger.warning(
+            "Redis did not answer when all had agreed to a configuration: it may or may not be in force",
+            metadata: ["version": "\(number)"])
+    }
+
+    /// Redis says which version is in force: what became of those that it has given no answer for?
+    private func settle(_ current: Int) {
+        for index in unsettled.indices {
+            let outcome = unsettled[index].outcome(current: current, at: control.loop.now)
+            let (version, wasGivenUp) = (unsettled[index].version, unsettled[index].isGivenUp && outcome == .inForce)
+            let number = version.version
+            let isShown = rollout.version == number && (rollout.state == .unknown || rollout.state == .refused)
+            switch outcome {
+            case nil: continue
+            case .inForce:
+                if wasGivenUp { write(version) }
+                guard isShown else { continue }
+                rollout.errors = []
+                isAgreed(number)
+            case .overtaken:
+                if isShown, rollout.state == .unknown {
+                    rollout.errors = ["version \(current) is in force by now: whether \(number) was is not known"]
+                }
+            case .notInForce:
+                let reason = "Redis did not answer when all had agreed, and has not taken it"
+                note(version, reason)
+                control.logger.warning(
+                    "a configuration is refused: all nodes stay with theirs",
+                    metadata: ["version": "\(number)", "reason": "\(reason)"])
+                guard isShown else { continue }
+                rollout.state = .refused
+                rollout.errors = [reason]
+            }
+        }
+        unsettled.removeAll { $0.version.version <= current }
+    }
+
+    // MARK: Nodes that end
+
+    /// This node leaves the cluster, or another process takes its place: nobody waits for this one.
+    func leave() {
+        hasLeft = true
+        waitNoMore(for: [control.nodeID.text])
+    }
+
+    /// Whom Redis lists: who is no more among them has said goodbye. Who has crashed still is.
+    func listed(_ nodes: Set<String>) {
+        guard rollout.state == .voting || rollout.state == .switching else { return }
+        waitNoMore(for: expected.subtracting(nodes).subtracting([control.nodeID.text]))
+    }
+
+    private func waitNoMore(for nodes: Set<String>) {
+        guard !expected.isDisjoint(with: nodes) else { return }
+        gone.formUnion(nodes)
+        expected.subtract(nodes)
+        switch rollout.state {
+        case .voting: count()
+        case .switching: countAdopted()
+        case .idle, .proposing, .switched, .refused, .unknown: break
         }
     }
 
@@ -472,19 +542,45 @@ final class ConfigurationFollower {
 
     /// The history tells it from those that were in force.
     private func noteRefusal(_ reason: String) {
-        guard var refused = proposed else { return }
-        proposed = nil
+        guard let proposed else { return }
+        self.proposed = nil
+        note(proposed, reason)
+    }
+
+    private func note(_ version: ConfigurationVersion, _ reason: String) {
+        var refused = version
         refused.refusal = String(reason.prefix(Self.refusalMax))
-        history.removeAll { $0.version == refused.version }
-        history.insert(refused, at: 0)
-        ask([["HSET", key("history"), "\(refused.version)", refused.json]]) { _ in }
+        write(refused)
+    }
+
+    private func write(_ entry: ConfigurationVersion) {
+        unwritten.removeAll { $0.version == entry.version }
+        unwritten.append(entry)
+        unwritten = unwritten.suffix(Self.openMax)
+        history = shown(history)
+        writeRefusals()
+    }
+
+    /// Redis may have been out of reach when there was something to write: it is written when it is back.
+    private func writeRefusals() {
+        for entry in unwritten {
+            ask([["HSET", key("history"), "\(entry.version)", entry.json]]) { [weak self] answer in
+                if case .failure(let failure) = answer, !failure.isRefusal { return }
+                self?.unwritten.removeAll { $0 == entry }
+            }
+        }
+    }
+
+    /// What Redis has, and above it what is still to be written there.
+    private func shown(_ history: [ConfigurationVersion]) -> [ConfigurationVersion] {
+        let own = Set(unwritten.map(\.version))
+        return (history.filter { !own.contains($0.version) } + unwritten).sorted { $0.version > $1.version }
     }
 
     private func readHistory() {
         read(["HVALS", key("history")], \.historyRefusal) { [weak self] reply in
             guard let self, reply.kind(0) == .array else { return }
-            history = (1..<max(1, reply.count)).compactMap { ConfigurationVersion(json: reply.bytes($0)) }
-                .sorted { $0.version > $1.version }
+            history = shown((1..<max(1, reply.count)).compactMap { ConfigurationVersion(json: reply.bytes($0)) })
         }
     }
 }

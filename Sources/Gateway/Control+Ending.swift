@@ -24,6 +24,8 @@ package enum Readiness: String, Sendable {
 struct Ending {
     /// Between the first word of the end and the last.
     var isUnderWay = false
+    /// Connections are being closed.
+    var isClosing = false
     var delay: LoopTimer?
     var limit: LoopTimer?
     var last: LoopTimer?
@@ -82,6 +84,8 @@ extension Control {
         perform()
         link?.leave()
     }
+        ending.isClosing = true
+        follower?.leave()
 
     func workerDrained(_ worker: Int) {
         drained.insert(worker)

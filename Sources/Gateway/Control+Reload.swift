@@ -26,6 +26,9 @@ extension Control {
         for waiter in done { waiter.tell() }
     }
 
+    /// Who is told to end serves everybody for `drain.delay` more, and not by what is no longer in force.
+    private var takesConfigurations: Bool { isReady || readiness == .draining && !ending.isClosing }
+
     var sharesLoad: Bool { node.services.contains { $0.countsCluster } }
 
     /// Opens the line to the other nodes, where there is a Redis.
@@ -39,8 +42,8 @@ extension Control {
     }
 
     func begin(_ order: Succession) {
-        guard isReady, succession == nil else {
-            order.done(isReady ? "another reload is under way" : "the node is starting or draining")
+        guard takesConfigurations, succession == nil else {
+            order.done(takesConfigurations ? "another reload is under way" : "the node is about to end")
             return
         }
         let before = generation

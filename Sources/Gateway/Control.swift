@@ -355,6 +355,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         }
         askSilent()
         if let (bound, nodes) = membership.prune(reply, at: loop.now) { link?.prune(before: bound, nodes) }
+        // A Redis that has lost its data lists nobody, and nobody has gone.
+        if reply.previousBoot != nil { follower?.listed(Set(reply.lastSeen.map(\.id.text))) }
     }
 
     func healthNews(_ news: HealthNews) {

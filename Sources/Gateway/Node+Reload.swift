@@ -156,6 +156,7 @@ extension Node {
         arrived.wait()
         if let problem = outcome.withLock({ $0 }) {
             abandon(succession.generation, for: before)
+            logger.error("\(problem)")
             return refused([problem], reason)
         }
         current.withLock { $0 = succession.generation }

@@ -6,6 +6,9 @@ struct Unanswered: Error, CustomStringConvertible {
     /// What it was asked; the first arguments are keys or, for `PUBLISH`, a channel. Empty where nothing was sent.
     let commands: [[String]]
 
+    /// Whether it was never asked.
+    var isUnsent: Bool { commands.isEmpty }
+
     /// Whether the server has said that it will not.
     var isRefusal: Bool { if case .refused = failure { true } else { false } }
 

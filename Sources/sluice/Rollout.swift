@@ -18,14 +18,26 @@ private struct Asked: Decodable {
     var ticket: Int
 }
 
+/// Nobody knows whether it is in force: `EX_TEMPFAIL` of sysexits.h.
+private let unknownCode: Int32 = 75
+
 /// Waits until the nodes have voted and switched, and says how.
 private func follow(_ options: AdminOptions, _ ticket: Int) throws {
     // The vote takes ten seconds at the most, and so does the switch.
     let end = SystemClock.monotonic() + .seconds(30)
-    while SystemClock.monotonic() < end {
+    while true {
         let body = try asked(options, "GET", "/api/config/rollout")
         let rolling = try decoded(Rolling.self, body)
+        let isOver = SystemClock.monotonic() >= end
+        // What nobody knows now may be known in time: the node asks Redis as soon as that answers again.
+        if isOver, rolling.ticket == ticket, rolling.state == "unknown" {
+            if options.json { print(String(decoding: body, as: UTF8.self), terminator: "") }
+            for line in rolling.errors { printError(line) }
+            printError("sluice: the node knows when Redis answers it again: see /api/config/rollout, or `sluice nodes`")
+            throw ExitCode(unknownCode)
+        }
         guard rolling.ticket == ticket, rolling.state == "switched" || rolling.state == "refused" else {
+            if isOver { break }
             Signals.pause(.milliseconds(20))
             continue
         }
@@ -61,8 +73,9 @@ extension Config {
             abstract: "Give all nodes that follow another configuration, or none of them.",
             discussion: """
                 Every node with `config: {from: redis}` checks it and votes. Where all agree it is in force on all; \
-                where one refuses or is silent, on none, and the exit code is 1. What a node's own file says of \
-                itself stays: gateway.port, admin, adminToken, workers, accessLog and watchConfig, \
+                where one refuses or is silent, on none, and the exit code is 1. Where Redis has not answered when all \
+                had agreed, and not since, nobody knows, and the exit code is 75. What a node's own file says of itself \
+                stays: gateway.port, admin, adminToken, workers, accessLog and watchConfig, \
                 rateLimit.redisURL and decisionLog; --set of its command line stands above everything.
                 """)
 

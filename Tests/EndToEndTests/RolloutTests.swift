@@ -6,27 +6,27 @@ import Testing
 
 @Suite("One configuration for all nodes")
 struct RolloutTests {
-    private static let token = "a-rollers-secret"
+    static let token = "a-rollers-secret"
 
-    private struct Cluster {
+    struct Cluster {
         let redis: RedisServer
         let nodes: [SluiceNode]
         let one: RecordingBackend
         let two: RecordingBackend
     }
 
-    private func own(_ backend: RecordingBackend, _ redis: RedisServer) -> File {
+    func own(_ backend: RecordingBackend, _ redis: RedisServer) -> File {
         var file = File([backend])
         file.gateway = "heartbeat: 100ms, adminToken: \(Self.token)"
         file.rateLimit = "redisURL: \"redis://127.0.0.1:\(redis.port)\""
         return file
     }
 
-    private func start(_ scene: Scene, _ own: File, _ name: String) throws -> SluiceNode {
+    func start(_ scene: Scene, _ own: File, _ name: String) throws -> SluiceNode {
         try scene.node(own, ["--node-id", name, "--set", "config.from=redis"])
     }
 
-    private func cluster(_ scene: Scene, _ count: Int = 2) throws -> Cluster {
+    func cluster(_ scene: Scene, _ count: Int = 2) throws -> Cluster {
         let redis = try scene.redis()
         let one = try scene.backend(named: "one")
         let two = try scene.backend(named: "two")
@@ -40,7 +40,7 @@ struct RolloutTests {
         return Cluster(redis: redis, nodes: nodes, one: one, two: two)
     }
 
-    private func run(_ node: SluiceNode, _ arguments: [String]) throws -> (
+    func run(_ node: SluiceNode, _ arguments: [String]) throws -> (
         exit: Int32, output: String, errors: String
     ) {
         let admin = try #require(node.admin)
@@ -49,7 +49,7 @@ struct RolloutTests {
     }
 
     /// What is pushed says nothing of listeners and Redis: those are each node's own.
-    private func pushed(_ folder: TemporaryDirectory, _ url: String, more: String = "") throws -> String {
+    func pushed(_ folder: TemporaryDirectory, _ url: String, more: String = "") throws -> String {
         let text = "services:\n  - {name: main, path: /, instances: [\"\(url)\"], health: {active: false}\(more)}\n"
         return try folder.write(text, to: "pushed.yaml")
     }
