@@ -14,7 +14,13 @@ enum AdminLifecycle {
             guard lifecycle.askForUpgrade() else {
                 return .problem(409, lifecycle.isEnding ? "This node ends" : "An upgrade is under way")
             }
-            return AdminServer.encode(NodeProcess(control, lifecycle), status: 202)
+            guard AdminWords.query(request.query)["wait"] == "true" else {
+                return AdminServer.encode(NodeProcess(control, lifecycle), status: 202)
+            }
+            // Over the connection that has asked: the new process may have another admin listener, or none.
+            return .later { [unowned control] done in
+                control.whenUpgraded { done(AdminServer.encode(NodeProcess(control, lifecycle))) }
+            }
         case (_, "/api/upgrade"): return .problem(405, "POST starts a new process in the place of this one")
         default: return nil
         }
@@ -34,6 +40,8 @@ package struct NodeProcess: Codable, Sendable {
     package var crashes: Int
     package var lastCrash: String?
     package var upgrade: Upgrade
+    /// The process that has taken this one's place.
+    package var successor: Int32?
 
     package struct Upgrade: Codable, Sendable {
         package var state: String
@@ -50,6 +58,7 @@ package struct NodeProcess: Codable, Sendable {
         supervised = lifecycle.isSupervised
         crashes = lifecycle.crashes
         lastCrash = lifecycle.lastCrash
+        successor = lifecycle.successor
         upgrade =
             switch lifecycle.upgrade {
             case .none: Upgrade(state: "none")

@@ -39,11 +39,23 @@ struct Ending {
 
     /// Ends the admin listener's accepting, where another process goes on with it.
     var leaveAdmin: (() -> Void)?
+
+    /// Who waits to hear what became of the wish for another process.
+    var upgradeWaiters: [() -> Void] = []
 }
 
 extension Control {
     /// Called when another process takes over the admin listener.
     package func whenHandingOver(_ body: @escaping () -> Void) { ending.leaveAdmin = body }
+
+    /// Calls back on the loop, when another process has taken over, or it is known that none does.
+    package func whenUpgraded(_ tell: @escaping () -> Void) { ending.upgradeWaiters.append(tell) }
+
+    func tellUpgraded() {
+        let waiters = ending.upgradeWaiters
+        ending.upgradeWaiters = []
+        for tell in waiters { tell() }
+    }
 
     /// Takes the node out of service: readiness off now, connections after the drain delay.
     func drain() {
@@ -67,10 +79,13 @@ extension Control {
         // The successor announces itself under this node's name: two would be taken for a mistake.
         link?.fallSilent()
         ending.leaveAdmin?()
+        tellUpgraded()
         endConnections(handingOver: true)
     }
 
     private func endConnections(handingOver: Bool) {
+        ending.isClosing = true
+        follower?.leave()
         if !handingOver { leaveCluster() }
         for worker in workers { worker.post(.drain(handingOver: handingOver)) }
         let limit = LoopTimer(loop) { [weak self] in self?.finish("the drain timeout is over") }
@@ -84,8 +99,6 @@ extension Control {
         perform()
         link?.leave()
     }
-        ending.isClosing = true
-        follower?.leave()
 
     func workerDrained(_ worker: Int) {
         drained.insert(worker)

@@ -202,6 +202,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .stop: stop()
             }
         }
+            case .upgradeAnswered: tellUpgraded()
     }
 
     private func trafficFailed(_ key: BackendKey, _ fault: BackendFault) {

@@ -33,6 +33,8 @@ enum ControlMessage: Sendable {
     case changeHands
     /// Another process has taken over the listening sockets and the name of this node.
     case handOver
+    /// The wish for another process in this one's place has come to nothing.
+    case upgradeAnswered
     /// The node is to end now; where it drains, as soon as what it has said is sent.
     case stop
 }

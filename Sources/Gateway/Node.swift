@@ -379,6 +379,9 @@ package final class Node: Sendable {
     package func handOver() { controlMailbox.post(.handOver) }
 
     /// Ends at once, or, where it drains, without waiting for anybody.
+    /// It is known what became of the wish for another process in this one's place.
+    package func tellUpgraded() { controlMailbox.post(.upgradeAnswered) }
+
     package func stop() { controlMailbox.post(.stop) }
 
     /// Starts what looks at credentials in a configuration, unless it runs already, and ends what did before.

@@ -20,7 +20,7 @@ package final class Lifecycle: Sendable {
     /// Whether it listens where another process of this node does, or did, for its operators.
     package let inheritsAdmin: Bool
 
-    private let state = Mutex((upgrade: Upgrade.none, isEnding: false))
+    private let state = Mutex((upgrade: Upgrade.none, successor: Int32?.none, isEnding: false))
     private let start = Callback()
 
     package init(version: String, parent: ParentLink?, environment: [String: String]) {
@@ -57,6 +57,12 @@ package final class Lifecycle: Sendable {
 
     /// A new process is being started, whoever has asked for it.
     package func upgradeBegins() { state.withLock { $0.upgrade = .starting } }
+
+    /// Another process serves in this one's place.
+    package func succeeded(by process: Int32?) { state.withLock { $0.successor = process } }
+
+    /// That process, where it is known.
+    package var successor: Int32? { state.withLock { $0.successor } }
 
     package func upgradeFailed(_ reason: String) { state.withLock { $0.upgrade = .failed(reason) } }
 }

@@ -19,8 +19,8 @@ package enum Word: Equatable, Sendable {
     // From a supervisor to its node.
     /// A new process is being started.
     case upgrading
-    /// Another process serves in its place.
-    case handOver
+    /// Another process serves in its place; its number, where the supervisor tells it.
+    case handOver(Int32?)
     case upgradeFailed(String)
 
     package var text: String {
@@ -32,7 +32,7 @@ package enum Word: Equatable, Sendable {
         case .manner(let manner): "manner \(manner.text)"
         case .configuration: "configuration"
         case .upgrading: "upgrading"
-        case .handOver: "handover"
+        case .handOver(let process): process.map { "handover \($0)" } ?? "handover"
         case .upgradeFailed(let reason): "upgradefailed \(reason)"
         }
     }
@@ -50,7 +50,7 @@ package enum Word: Equatable, Sendable {
             self = .manner(manner)
         case "configuration": self = .configuration
         case "upgrading": self = .upgrading
-        case "handover": self = .handOver
+        case "handover": self = .handOver(Int32(rest))
         case "upgradefailed": self = .upgradeFailed(rest)
         default: return nil
         }

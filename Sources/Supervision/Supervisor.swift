@@ -426,7 +426,7 @@ package final class Supervisor {
         restartAt = .distantFuture
         candidate = nil
         if var old = current {
-            old.channel.send(Word.handOver.text)
+            old.channel.send(Word.handOver(next.id).text)
             old.endsBy = SystemClock.monotonic() + orderlyEndTime
             leaving.append(old)
         }

@@ -118,7 +118,11 @@ final class AdminClient: StreamHandler {
         self.token = token
     }
 
-    struct AdminError: Error, CustomStringConvertible { let description: String }
+    struct AdminError: Error, CustomStringConvertible {
+        let description: String
+        /// The listener has answered, and this is why it does not do it.
+        var isAnswer = false
+    }
 
     /// The body of a good answer.
     func ask(
@@ -148,11 +152,11 @@ final class AdminClient: StreamHandler {
             throw AdminError(description: "\(place): \(error)")
         }
         guard case .failure(let error) = outcome else { throw AdminError(description: "\(place): no address") }
-        throw AdminError(description: "\(place): \(error)")
+        throw AdminError(description: "\(place): \(error)", isAnswer: error.isAnswer)
     }
 
-    private func fail(_ reason: String) {
-        if outcome == nil { outcome = .failure(AdminError(description: reason)) }
+    private func fail(_ reason: String, isAnswer: Bool = false) {
+        if outcome == nil { outcome = .failure(AdminError(description: reason, isAnswer: isAnswer)) }
     }
 
     func streamConnected(_ stream: Stream) { send(request, stream) }
@@ -186,7 +190,8 @@ final class AdminClient: StreamHandler {
         if (200...299).contains(head.status) {
             outcome = .success(body)
         } else {
-            fail("\(head.status) \(Self.title(body) ?? "")\(head.status == 401 ? remedies.unauthorized : "")")
+            let remedy = head.status == 401 ? remedies.unauthorized : ""
+            fail("\(head.status) \(Self.title(body) ?? "")\(remedy)", isAnswer: true)
         }
     }
 

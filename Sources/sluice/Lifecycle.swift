@@ -148,14 +148,24 @@ struct RunningNode: Sendable {
             case .upgrading:
                 lifecycle.upgradeBegins()
                 node.changeHands()
-            case .handOver: node.handOver()
-            case .upgradeFailed(let reason): lifecycle.upgradeFailed(reason)
+            case .handOver(let process): handOver(to: process)
+            case .upgradeFailed(let reason): upgradeFailed(reason)
             case .ready, .failed, .wantsUpgrade, .reloaded, .manner, .configuration: break
             }
         }
         end()
         logger.warning("the supervisor is gone: this process ends too")
         node.drain()
+    }
+
+    private func handOver(to process: Int32?) {
+        lifecycle.succeeded(by: process)
+        node.handOver()
+    }
+
+    private func upgradeFailed(_ reason: String) {
+        lifecycle.upgradeFailed(reason)
+        node.tellUpgraded()
     }
 
     private func wantsUpgrade() {
@@ -175,13 +185,13 @@ struct RunningNode: Sendable {
             let id = try successor.start(started, sockets: node.sockets)
             logger.notice("a new process serves", metadata: ["process": "\(id)"])
             manager.main(is: id)
-            node.handOver()
+            handOver(to: id)
         } catch {
             guard !lifecycle.isEnding else {
                 return logger.notice("the new process was ended: this node ends")
             }
             logger.error("the upgrade has failed: this process goes on", metadata: ["reason": "\(error)"])
-            lifecycle.upgradeFailed(error.description)
+            upgradeFailed(error.description)
         }
     }
 }

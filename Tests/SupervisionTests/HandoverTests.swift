@@ -24,7 +24,7 @@ struct HandoverTests {
 
     static let words: [Word] = [
         .ready([.gateway, .gateway, .admin]), .ready([]), .failed("cannot listen: in use"), .wantsUpgrade, .reloaded,
-        .upgrading, .handOver, .upgradeFailed("exit code 1"), .configuration,
+        .upgrading, .handOver(nil), .handOver(4711), .upgradeFailed("exit code 1"), .configuration,
         .manner(Manner(isJSON: true, level: "warning", endTime: .seconds(31))),
         .manner(Manner(isJSON: false, level: "info", endTime: .zero)),
     ]
