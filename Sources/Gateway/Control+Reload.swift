@@ -79,6 +79,7 @@ extension Control {
         if !node.limiterSetup.isSame(as: before.context.limiterSetup) {
             limiterLost = []
             limiterFailure = nil
+            limiterLossTold = ToldCauses()
         }
         changeAdmin(order.admin)
         eventLog?.follow(new.gateway)
@@ -131,6 +132,7 @@ extension Control {
             perform()
         }
         clusterFailure = nil
+        clusterLossTold = ToldCauses()
         newsFailure = nil
         clusterState = generation.redis == nil ? .alone : .lost
         joinCluster()

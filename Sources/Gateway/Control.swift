@@ -65,11 +65,13 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package internal(set) var limiterLost: Set<Int> = []
     package private(set) var breakerOpenings = 0
     var limitWatch = LimitWatch()
-    /// What stands between this node and Redis, as the log has named it, until it is gone: of limits, of the cluster, and
-    /// of its news.
+    /// What stands between this node and Redis, until it is gone: of limits, of the cluster, and of its news.
     package internal(set) var limiterFailure: RedisFailure?
     package internal(set) var clusterFailure: RedisFailure?
     package internal(set) var newsFailure: RedisFailure?
+    /// What the log has named of it. Reasons may alternate with each attempt: each is named once a minute.
+    var limiterLossTold = ToldCauses()
+    var clusterLossTold = ToldCauses()
     var keysTold = ToldCauses()
     /// What stood between this node and Redis, counted.
     package let failures: RedisFailureCounts
@@ -225,9 +227,11 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             // Workers lose the same Redis at the same time: one line says it.
             if limiterFailure?.cause != failure.cause {
                 limiterFailure = failure
-                logger.warning(
-                    "Redis lost: the loss rule decides limits",
-                    metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))", "worker": "\(worker)"])
+                if limiterLossTold.mayTell(failure.cause, at: loop.now) {
+                    logger.warning(
+                        "Redis lost: the loss rule decides limits",
+                        metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))", "worker": "\(worker)"])
+                }
             }
             if limiterLost.insert(worker).inserted { breakerOpenings += 1 }
         case .restored:
@@ -235,6 +239,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             guard limiterLost.isEmpty else { return }
             limiterFailure = nil
             logger.notice("Redis is back: limits hold over the cluster again")
+            limiterLossTold = ToldCauses()
         case .dataLost:
             logger.warning(
                 "Redis has lost its data: what this node admitted in the last window is added back",
@@ -323,6 +328,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         clusterState = .reached
         clusterFailure = nil
         logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
+        clusterLossTold = ToldCauses()
         breakersJoined(true)
         health.redisRestored(at: moment, into: &actions)
         perform()
@@ -333,8 +339,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         failures.count(failure.cause)
         if clusterFailure?.cause != failure.cause {
             clusterFailure = failure
-            logger.warning(
-                "cluster out of reach", metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))"])
+            if clusterLossTold.mayTell(failure.cause, at: loop.now) {
+                logger.warning(
+                    "cluster out of reach", metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))"])
+            }
         }
         clusterState = .lost
         breakersJoined(false)
