@@ -93,7 +93,7 @@ package enum AdminServer {
             return Nodes(nodes: [
                 .init(
                     id: control.nodeID.text, address: control.ownAddress, lastSeen: now, state: .alive,
-                    configuration: control.ownConfiguration)
+                    configuration: control.ownConfiguration, shared: control.sharedName)
             ])
         }
         return Nodes(
@@ -101,7 +101,8 @@ package enum AdminServer {
                 .init(
                     id: member.id.text, address: member.info?.address ?? "",
                     lastSeen: SystemClock.timestamp(microseconds: member.lastSeen.microseconds),
-                    state: NodeState(member), configuration: member.info?.configuration)
+                    state: NodeState(member), configuration: member.info?.configuration,
+                    shared: member.id == control.nodeID ? control.sharedName : member.info?.activity?.configuration)
             })
     }
 
@@ -226,6 +227,8 @@ package enum AdminServer {
             var state: NodeState
             /// The cluster's version that it goes by, or a hash of its own file.
             var configuration: String?
+            /// Equal where what must be the same on all nodes is; absent from nodes that do not say.
+            var shared: String?
         }
         var nodes: [Row]
     }

@@ -268,7 +268,7 @@ extension Dashboard {
           return box;
         }
         function showNodes(o) {
-          const same = o.nodes.every((n) => !n.configuration || n.configuration === o.node.configuration);
+          const same = o.nodes.every((n) => !n.shared || n.shared === o.node.shared);
           $("node-count").textContent = `${o.nodes.filter((n) => n.state !== "cutOff").length} alive${same ? "" : " · configurations differ"}`;
           fill($("nodes"), grid(
             [["Node"], ["Requests /s", "number"], ["Errors /s", "number"], ["99 %", "number"],

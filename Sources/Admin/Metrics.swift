@@ -338,9 +338,10 @@ enum Metrics {
         out.write(
             Metric(
                 name: "sluice_config_info", kind: .gauge,
-                help: "The version of the running configuration, equal where the configuration is; always 1.",
-                labels: ["version"])
-        ) { $0.add(1, control.configurationVersion) }
+                help: "The running configuration: version is equal where what must be the same on all nodes is, "
+                    + "configuration is its name in /api/nodes; always 1.",
+                labels: ["version", "configuration"])
+        ) { $0.add(1, control.sharedName, control.ownConfiguration ?? "") }
         writeReloads(control.board.status, &out)
         write(
             "sluice_crashes_total", .counter, "Processes of this node that crashed and were replaced by their parent.",

@@ -31,13 +31,17 @@ package struct Overview: Codable, Sendable {
         package var errorsPerSecond: Double?
         package var p99: Double?
         package var version: String?
+        /// As `/api/nodes` and the history of the cluster name it.
         package var configuration: String?
+        /// Equal where what must be the same on all nodes is.
+        package var shared: String?
     }
 
     package struct Itself: Codable, Sendable {
         package var id: String
         package var version: String
         package var configuration: String
+        package var shared: String
         package var uptimeSeconds: Int
         package var ready: Bool
         package var cluster: String
@@ -213,7 +217,8 @@ package struct Overview: Codable, Sendable {
             Node(
                 id: control.nodeID.text, address: control.ownAddress, isSelf: true, lastSeen: lastSeen,
                 state: .alive, requestsPerSecond: tenths(latest.requests), errorsPerSecond: tenths(latest.errors),
-                p99: milliseconds(latest.p99), version: Build.version, configuration: control.configurationVersion)
+                p99: milliseconds(latest.p99), version: Build.version, configuration: control.ownConfiguration,
+                shared: control.sharedName)
         }
         let others = control.runningMembers.map { member in
             let lastSeen = SystemClock.timestamp(microseconds: member.lastSeen.microseconds)
@@ -224,7 +229,7 @@ package struct Overview: Codable, Sendable {
                 state: NodeState(member), requestsPerSecond: activity?.requestsPerSecond,
                 errorsPerSecond: activity?.errorsPerSecond,
                 p99: activity.map { milliseconds(.microseconds($0.p99Microseconds)) }, version: activity?.version,
-                configuration: activity?.configuration)
+                configuration: member.info?.configuration, shared: activity?.configuration)
         }
         return others.contains(where: \.isSelf) ? others : [own(now)] + others
     }
@@ -236,7 +241,8 @@ extension Overview.Itself {
         let status = control.connections
         id = control.nodeID.text
         version = Build.version
-        configuration = control.configurationVersion
+        configuration = control.ownConfiguration ?? ""
+        shared = control.sharedName
         uptimeSeconds = Int((SystemClock.wallMicroseconds() - control.startedAt) / 1_000_000)
         ready = control.isReady
         cluster = control.clusterState.rawValue

@@ -67,7 +67,7 @@ extension Control {
         if let rate = history.points.last?.rate {
             link?.activity = NodeActivity(
                 requestsPerSecond: rate.requests, errorsPerSecond: rate.errors, p99: rate.p99,
-                version: Build.version, configuration: configurationVersion)
+                version: Build.version, configuration: sharedName)
         }
     }
 }

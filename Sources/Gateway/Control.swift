@@ -102,7 +102,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package var adminConnectionsShed = 0
     var ending = Ending()
     package let startedAt = ProcessStatus.startMicroseconds()
-    package var configurationVersion: String { generation.version }
+    /// Equal where the configuration is, but for what is each node's own.
+    package var sharedName: String { generation.sharedName }
     package let history = TrafficHistory()
     var historyTimer: LoopTimer?
     package let events: EventFeed
@@ -201,10 +202,10 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .drain: drain()
             case .changeHands: ending.sharesName(until: loop.now + Ending.handsTime)
             case .handOver: handOver()
+            case .upgradeAnswered: tellUpgraded()
             case .stop: stop()
             }
         }
-            case .upgradeAnswered: tellUpgraded()
     }
 
     private func trafficFailed(_ key: BackendKey, _ fault: BackendFault) {
@@ -238,8 +239,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             limiterLost.remove(worker)
             guard limiterLost.isEmpty else { return }
             limiterFailure = nil
-            logger.notice("Redis is back: limits hold over the cluster again")
             limiterLossTold = ToldCauses()
+            logger.notice("Redis is back: limits hold over the cluster again")
         case .dataLost:
             logger.warning(
                 "Redis has lost its data: what this node admitted in the last window is added back",
@@ -327,8 +328,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     func clusterReached() {
         clusterState = .reached
         clusterFailure = nil
-        logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
         clusterLossTold = ToldCauses()
+        logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
         breakersJoined(true)
         health.redisRestored(at: moment, into: &actions)
         perform()
@@ -354,6 +355,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     func heartbeatAnswered(_ reply: HeartbeatReply) {
         var events: [MembershipEvent] = []
         let before = membership.liveNodes
+        // A Redis that has lost its data lists nobody, and nobody has gone.
+        if reply.previousBoot != nil { follower?.listed(Set(reply.lastSeen.map(\.id.text))) }
         membership.announce(reach: link?.reach)
         membership.received(reply, at: loop.now, into: &events)
         log(events)
@@ -364,8 +367,6 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         }
         askSilent()
         if let (bound, nodes) = membership.prune(reply, at: loop.now) { link?.prune(before: bound, nodes) }
-        // A Redis that has lost its data lists nobody, and nobody has gone.
-        if reply.previousBoot != nil { follower?.listed(Set(reply.lastSeen.map(\.id.text))) }
     }
 
     func healthNews(_ news: HealthNews) {

@@ -19,7 +19,7 @@ package final class Generation: Sendable {
     let limiterContext: LimiterContext?
     let limitStatus: LimitStatus
     /// Equal where the configuration is, on any node.
-    let version: String
+    let sharedName: String
     let redis: RedisTopology?
     /// What files of certificates and keys hold by now, where Redis is as before: connections that are well go on.
     private let renewal: TLSRenewal?
@@ -52,7 +52,7 @@ package final class Generation: Sendable {
         hash = Node.hash(of: text)
         self.followed = followed
         self.configuration = configuration
-        version = configuration.sharedName
+        sharedName = configuration.sharedName
         let (limit, names) = (configuration.rateLimit, configuration.services.map(\.name))
         let old = before?.configuration
         let keepsRedis = before != nil && limit?.redisURL == old?.rateLimit?.redisURL
