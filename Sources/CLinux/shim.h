@@ -132,6 +132,8 @@ static inline void sluice_crashed(int number, siginfo_t *info, void *context) {
     (void)context;
     // Whoever reads standard error may have stopped: then the clock ends the process instead.
     alarm(2);
+    // Above 0 the kernel has sent it; of these signals only a fault has an address (sigaction(2)).
+    int fault = info->si_code > 0 && number != SIGABRT;
     char line[64];
     const char *name = number == SIGSEGV  ? "SIGSEGV"
                        : number == SIGBUS ? "SIGBUS"
@@ -150,8 +152,10 @@ static inline void sluice_crashed(int number, siginfo_t *info, void *context) {
     line[--at] = '0';
     sluice_say("sluice: crashed by ");
     sluice_say(name);
-    sluice_say(" at ");
-    sluice_say(line + at);
+    if (fault) {
+        sluice_say(" at ");
+        sluice_say(line + at);
+    }
     sluice_say("; backtrace (addr2line -fpe FILE OFFSET | swift demangle):\n");
     void *frames[64];
     backtrace_symbols_fd(frames, backtrace(frames, 64), 2);

@@ -51,12 +51,12 @@ extension Control {
         let sharedLoad = sharesLoad
         isBeginning = true
         generation = order.generation
-        let limits = new.gateway.limits
-        node.connections.limit(
-            total: limits.connections, perClient: limits.connectionsPerClient, descriptors: node.descriptors)
         if generation.takeRenewal() {
             logger.notice("the TLS files of Redis hold something else: connections to it that are made now go by them")
         }
+        let limits = new.gateway.limits
+        node.connections.limit(
+            total: limits.connections, perClient: limits.connectionsPerClient, descriptors: node.descriptors)
         tellLimiters()
         let isSameLink =
             old.rateLimit?.redisURL == new.rateLimit?.redisURL && sharedLoad == sharesLoad

@@ -1,5 +1,5 @@
-// What has happened lately, for those who watch: the log's lines from `notice` up, in a ring. Made of the log, so that
-// nothing is told in one place and not in the other.
+// What has happened lately, for those who watch: the lines of this process's log from `notice` up, in a ring. Made of the
+// log, so that nothing is told in one place and not in the other.
 
 import LinuxIO
 import Logging

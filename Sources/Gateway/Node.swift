@@ -46,7 +46,8 @@ package final class Node: Sendable {
     /// The text of the file as it was when it was last of use.
     let fileText: Mutex<String>
     package let board = ConfigurationBoard()
-    let logger: Logger
+    /// What it says is in the feed of events too.
+    package let logger: Logger
     private let setup: ControlSetup
     /// In use, by worker.
     let listeners: Mutex<[[ListeningSocket]]>
@@ -378,10 +379,10 @@ package final class Node: Sendable {
     /// Leaves everything that is new to a process that listens on the same sockets under the same name.
     package func handOver() { controlMailbox.post(.handOver) }
 
-    /// Ends at once, or, where it drains, without waiting for anybody.
     /// It is known what became of the wish for another process in this one's place.
     package func tellUpgraded() { controlMailbox.post(.upgradeAnswered) }
 
+    /// Ends at once, or, where it drains, without waiting for anybody.
     package func stop() { controlMailbox.post(.stop) }
 
     /// Starts what looks at credentials in a configuration, unless it runs already, and ends what did before.

@@ -69,3 +69,22 @@ public struct ProcessStatus: Sendable {
         return seconds * 1_000_000 + start * 1_000_000 / ticks
     }
 }
+
+/// What can be seen of another process (proc(5)).
+public struct ProcessGlance: Sendable {
+    /// What it was started with, its own name in front.
+    public let arguments: [String]
+    private let blocked: UInt64
+
+    /// `nil` where there is none, or it may not be seen.
+    public init?(_ id: Int32) {
+        let line = InputFile.read("/proc/\(id)/cmdline")
+        guard !line.isEmpty else { return nil }
+        arguments = line.split(separator: "\0").map(String.init)
+        let mask = InputFile.read("/proc/\(id)/status").split(separator: "\n").first { $0.hasPrefix("SigBlk:") }
+        blocked = mask.flatMap { UInt64($0.dropFirst(7).filter { $0.isHexDigit }, radix: 16) } ?? 0
+    }
+
+    /// Whether it takes a signal when it asks for it, and is not ended by it.
+    public func blocks(_ signal: Int32) -> Bool { blocked >> UInt64(signal - 1) & 1 == 1 }
+}

@@ -73,11 +73,11 @@ struct RunningNode: Sendable {
     /// Where this process starts the next itself.
     private let successor = Successor()
 
-    init(_ node: Node, _ parent: ParentLink?, _ lifecycle: Lifecycle, _ logger: Logger) {
+    init(_ node: Node, _ parent: ParentLink?, _ lifecycle: Lifecycle) {
         self.node = node
         self.parent = parent
         self.lifecycle = lifecycle
-        self.logger = logger
+        logger = node.logger
         // Under a supervisor that one speaks; the successor of an unsupervised node is the service itself.
         manager = ServiceManager(environment: parent?.isSupervised == true ? [:] : Processes.environment)
     }

@@ -29,8 +29,14 @@ struct Reload: ParsableCommand {
 
     func run() throws {
         if let pid {
+            // SIGHUP ends whoever does not wait for it.
+            guard let process = ProcessGlance(pid), process.blocks(Signals.hangUp), process.arguments.contains("run")
+            else {
+                let what = ProcessGlance(pid).map { "is no `sluice run`: \($0.arguments.joined(separator: " "))" }
+                printError("sluice: process \(pid) \(what ?? "is not there")")
+                throw ExitCode(1)
+            }
             do throws(SystemError) {
-                guard pid > 0 else { throw SystemError.invalidAddress }
                 try Signals.send(Signals.hangUp, to: pid)
             } catch {
                 printError("sluice: cannot signal process \(pid): \(error.reason)")

@@ -101,8 +101,8 @@ struct Run: ParsableCommand {
                 followed: followed, eventLog: EventLog.standardError,
                 inherited: InheritedSockets(environment: environment))
             try node.start { control, socket in try AdminServer.start(control, on: socket, lifecycle) }
-            logger.notice("serving", metadata: ["address": "\(node.address)"])
-            RunningNode(node, parent, lifecycle, logger).begin()
+            node.logger.notice("serving", metadata: ["address": "\(node.address)"])
+            RunningNode(node, parent, lifecycle).begin()
             node.wait()
             logger.notice("stopped")
         } catch {

@@ -124,6 +124,16 @@ struct ReloadTests {
                 try node.admin("/api/config").text.contains("\"answered\":1")
             }
             #expect(node.log.contains("reason=signal"))
+            // SIGHUP would end another program.
+            let other = try ChildProcess("/usr/bin/sleep", ["60"])
+            defer { other.kill() }
+            let wrong = try runSluice(["reload", "--pid", "\(other.pid)"])
+            #expect(wrong.exit == 1 && other.exit == nil)
+            let said = "process \(other.pid) is no `sluice run`: /usr/bin/sleep 60"
+            #expect(wrong.errors.contains(said), "\(wrong.errors)")
+            other.kill()
+            let gone = try runSluice(["reload", "--pid", "0"])
+            #expect(gone.exit == 1 && gone.errors.contains("process 0 is not there"), "\(gone.errors)")
         }
     }
 
