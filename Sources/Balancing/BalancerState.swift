@@ -9,7 +9,9 @@ import Synchronization
 package final class BalancerState: Sendable {
     /// Counters stand in one block for each 32 backends: an array can not hold atomics.
     private let blocks: [Block]
-    package let backendCount: Int
+    /// The counter of each backend. It stays the backend's own while others come and go.
+    private let places: [Int]
+    package var backendCount: Int { places.count }
     private let rotation = Atomic<UInt64>(0)
     private let draws = Atomic<UInt64>(0)
 
@@ -21,8 +23,41 @@ package final class BalancerState: Sendable {
     }
 
     package init(backendCount: Int) {
-        self.backendCount = max(0, backendCount)
-        blocks = (0..<(self.backendCount + Block.size - 1) / Block.size).map { _ in Block() }
+        places = Array(0..<max(0, backendCount))
+        blocks = Self.blocks(for: places.count)
+    }
+
+    /// The counters of a service whose backends are others than before. What is in flight at one that stays is known to
+    /// both.
+    ///
+    /// - Parameter former: the index that each backend had before; `nil` for those that are new.
+    package init(after before: BalancerState, former: [Int?]) {
+        let kept = former.map { index in index.flatMap { before.places.indices.contains($0) ? before.places[$0] : nil } }
+        let taken = Set(kept.compactMap { $0 })
+        // One that was let go, and where requests or tunnels of before still are, counts them to their end.
+        var free = (0..<before.blocks.count * Block.size).filter { !taken.contains($0) && before.isIdle($0) }[...]
+        var end = before.blocks.count * Block.size
+        var places: [Int] = []
+        for place in kept {
+            if let place = place ?? free.popFirst() {
+                places.append(place)
+            } else {
+                places.append(end)
+                end += 1
+            }
+        }
+        self.places = places
+        let more = (end + Block.size - 1) / Block.size - before.blocks.count
+        blocks = before.blocks + (0..<more).map { _ in Block() }
+        for (index, place) in kept.enumerated() where place == nil { setElsewhere(0, of: index) }
+    }
+
+    private static func blocks(for count: Int) -> [Block] {
+        (0..<(count + Block.size - 1) / Block.size).map { _ in Block() }
+    }
+
+    private func isIdle(_ place: Int) -> Bool {
+        blocks[place / Block.size].inFlight[place % Block.size].load(ordering: .relaxed) == 0
     }
 
     /// A request was handed to the backend. Does nothing for an index that is none.
@@ -34,14 +69,16 @@ package final class BalancerState: Sendable {
     package func ended(_ index: Int) { add(-1, to: index) }
 
     private func add(_ delta: Int, to index: Int) {
-        guard index >= 0, index < backendCount else { return }
-        blocks[index / Block.size].inFlight[index % Block.size].wrappingAdd(delta, ordering: .relaxed)
+        guard index >= 0, index < places.count else { return }
+        let place = places[index]
+        blocks[place / Block.size].inFlight[place % Block.size].wrappingAdd(delta, ordering: .relaxed)
     }
 
     /// Requests in flight on this node; 0 for an index that is none.
     package func inFlight(_ index: Int) -> Int {
-        guard index >= 0, index < backendCount else { return 0 }
-        return blocks[index / Block.size].inFlight[index % Block.size].load(ordering: .relaxed)
+        guard index >= 0, index < places.count else { return 0 }
+        let place = places[index]
+        return blocks[place / Block.size].inFlight[place % Block.size].load(ordering: .relaxed)
     }
 
     /// The number that the next pick of the rotation gets.
@@ -52,14 +89,16 @@ package final class BalancerState: Sendable {
     func load(_ index: Int) -> Int { inFlight(index) + elsewhere(index) }
 
     package func elsewhere(_ index: Int) -> Int {
-        guard index >= 0, index < backendCount else { return 0 }
-        return blocks[index / Block.size].elsewhere[index % Block.size].load(ordering: .relaxed)
+        guard index >= 0, index < places.count else { return 0 }
+        let place = places[index]
+        return blocks[place / Block.size].elsewhere[place % Block.size].load(ordering: .relaxed)
     }
 
     /// What the other nodes have in flight there now.
     package func setElsewhere(_ count: Int, of index: Int) {
-        guard index >= 0, index < backendCount else { return }
-        blocks[index / Block.size].elsewhere[index % Block.size].store(max(0, count), ordering: .relaxed)
+        guard index >= 0, index < places.count else { return }
+        let place = places[index]
+        blocks[place / Block.size].elsewhere[place % Block.size].store(max(0, count), ordering: .relaxed)
     }
 
     func draw() -> UInt64 { draws.wrappingAdd(1, ordering: .relaxed).oldValue }

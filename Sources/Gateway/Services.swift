@@ -120,11 +120,18 @@ package final class Service: Sendable {
         transforms = ServiceTransforms(settings.transforms)
         methods = settings.methods.map { Array($0.utf8) }
         allowLine = methods.isEmpty ? [] : Array("Allow: \(settings.methods.joined(separator: ", "))\r\n".utf8)
-        let isSame = before?.backends.map(\.url) == backends.map(\.url)
-        state = isSame ? before?.state ?? BalancerState(backendCount: 0) : BalancerState(backendCount: backends.count)
+        state = Self.state(of: backends, before)
         bodyBytesMax = settings.limits.bodyBytes?.bytes ?? 0
         countsAnswers = settings.health.failureShare != nil
         toldFailuresMax = max(settings.health.failures, settings.circuitBreaker.failures)
+    }
+
+    /// What is in flight at a backend stays so, whatever others come and go.
+    private static func state(of backends: [Backend], _ before: Service?) -> BalancerState {
+        guard let before else { return BalancerState(backendCount: backends.count) }
+        if before.backends.map(\.url) == backends.map(\.url) { return before.state }
+        let places = Dictionary(before.backends.map { ($0.url, $0.index) }) { first, _ in first }
+        return BalancerState(after: before.state, former: backends.map { places[$0.url] })
     }
 
     /// A path as routes have it: without the slash at its end.

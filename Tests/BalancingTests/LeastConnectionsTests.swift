@@ -67,6 +67,31 @@ struct LeastConnectionsTests {
         #expect((0..<40).reduce(0) { $0 + state.inFlight($1) } == 10_000)
     }
 
+    @Test("what is in flight at a backend stays so when others come and go, and ends where it began")
+    func successors() {
+        let first = BalancerState(backendCount: 3)
+        for (index, count) in [3, 2, 1].enumerated() { for _ in 0..<count { first.began(index) } }
+        first.setElsewhere(7, of: 1)
+        // The first goes, two come, and the others change places.
+        let second = BalancerState(after: first, former: [2, nil, 1, nil])
+        #expect((0..<4).map { second.inFlight($0) } == [1, 0, 2, 0])
+        #expect((0..<4).map { second.elsewhere($0) } == [0, 0, 7, 0])
+        first.ended(2)
+        second.began(2)
+        #expect(second.inFlight(0) == 0)
+        #expect(first.inFlight(1) == 3)
+        // What is still in flight at the one that went counts for nobody else, however many come.
+        let third = BalancerState(after: second, former: [0, 1, 2, 3] + Array(repeating: nil, count: 100))
+        #expect((0..<104).map { third.inFlight($0) } == [0, 0, 3, 0] + Array(repeating: 0, count: 100))
+        for _ in 0..<3 { first.ended(0) }
+        #expect((0..<104).reduce(0) { $0 + third.inFlight($1) } == 3)
+        // Its counter is free for another then.
+        let fourth = BalancerState(after: third, former: Array(0..<104) + [nil])
+        fourth.began(104)
+        #expect(first.inFlight(0) == 1)
+        #expect(BalancerState(after: first, former: [-1, 3, .max]).inFlight(1) == 0)
+    }
+
     @Test("an index that is none is ignored", arguments: [-1, 2, 31, 32, .max, .min])
     func foreignIndex(_ index: Int) {
         let state = BalancerState(backendCount: 2)

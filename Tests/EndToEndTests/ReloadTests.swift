@@ -174,6 +174,32 @@ struct ReloadTests {
         }
     }
 
+    @Test("what is in flight at a backend still counts when others come and go: who comes is the least busy")
+    func counters() throws {
+        try Scene.play { scene in
+            let backends = try (0..<3).map { _ in try TunnelScene.echo(scene) }
+            func services(_ urls: [String]) -> [File.Service] {
+                [File.Service(urls: urls, more: "strategy: least_connections")]
+            }
+            let node = try scene.node(file(services(backends[..<2].map(\.url))))
+            var tunnels = try (0..<6).map { _ in try TunnelScene.open(node) }
+            func counts() throws -> [Int] {
+                try backends.map { backend in
+                    let row = try node.row(of: backend.url)
+                    guard let start = row.firstRange(of: "\"inFlight\":")?.upperBound else { return -1 }
+                    return Int(row[start...].prefix { $0.isNumber }) ?? -1
+                }
+            }
+            #expect(try counts() == [3, 3, -1])
+            try node.reload(file(services([backends[2].url, backends[1].url, backends[0].url])).yaml)
+            #expect(try counts() == [3, 3, 0])
+            for _ in 0..<3 { tunnels.append(try TunnelScene.open(node)) }
+            #expect(try counts() == [3, 3, 3])
+            tunnels.removeAll()
+            try eventually("all have ended") { try counts() == [0, 0, 0] }
+        }
+    }
+
     @Test("a node moves to another address, and who waits at the old one is served")
     func moves() throws {
         try Scene.play { scene in
