@@ -406,19 +406,6 @@ extension ClientConnection: LimitRequester {
         armRequestDeadline()
     }
 
-    /// The backend's clock runs when it is its turn: it has the whole request, or does not take what it is sent, and
-    /// the client takes what it answers.
-    func armDeadline(of backend: BackendConnection) {
-        guard backend.isConnected else { return }
-        let backendsTurn = requestComplete || backend.stream.pendingOutput > 0
-        guard backendsTurn, stream.pendingOutput == 0 else {
-            backend.stream.deadline = .distantFuture
-            return
-        }
-        let timeouts = backend.timeouts
-        backend.stream.deadline = Self.deadline(loop.now, responseStarted ? timeouts.idle : timeouts.response)
-    }
-
     /// Everything that was sent has left for the backend: the client may go on.
     func backendDrained() {
         flushOutbound()

@@ -98,15 +98,21 @@ extension ClientConnection {
         case .needMore: return .needsMore
         case .malformed: return .malformed
         case .complete(let length):
-            guard head.status >= 200, let lane else { return interim(head, bytes, length, &output) }
-            begin(lane, head, bytes, &output)
+            guard head.status >= 200, let lane else { return interim(head, bytes, length, connection, &output) }
+            let framing = head.framing(requestMethod: method)
+            let body = BodyDecoder(framing, limits: worker.node.headLimits)
+            // What is here of the body is looked at before the client hears of the answer: it can be told of a 502 yet.
+            if framing == .chunked, body.violation(in: bytes, from: length) != nil { return .malformed }
+            setResponse(body)
+            begin(lane, head, framing, bytes, &output)
             return .final(length)
         }
     }
 
     /// RFC 9110 §15.2: interim answers are passed on to clients that know them.
     private func interim(
-        _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int, _ output: inout ByteBuffer
+        _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ length: Int, _ connection: BackendConnection,
+        _ output: inout ByteBuffer
     ) -> HeadProgress {
         if head.status == 101 {
             guard let lane, accepts(head, bytes) else { return .malformed }
@@ -125,16 +131,16 @@ extension ClientConnection {
             let rewrite = ResponseRewrite(delivery: .asAnnounced, keepAlive: true, clientVersion: version)
             rewrite.write(head, bytes, via: worker.node.via, to: &output)
         }
+        if head.status == 100 { continueReceived(connection) }
         return .interim(length)
     }
 
     /// The head is that of the final answer, which begins with it.
     @inline(never)
     private func begin(
-        _ lane: Lane, _ head: borrowing ResponseHead, _ bytes: Span<UInt8>, _ output: inout ByteBuffer
+        _ lane: Lane, _ head: borrowing ResponseHead, _ framing: ResponseFraming, _ bytes: Span<UInt8>,
+        _ output: inout ByteBuffer
     ) {
-        let framing = head.framing(requestMethod: method)
-        setResponse(BodyDecoder(framing, limits: worker.node.headLimits))
         switch framing {
         case .none, .length: delivery = .asAnnounced
         case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
@@ -208,7 +214,10 @@ extension ClientConnection {
                 if acceptsTrailers, !response.trailer.isEmpty {
                     keptTrailers.response.append(bytes.extracting(response.trailer))
                 }
-            case .malformed: return .malformed
+            case .malformed:
+                // What came before is good.
+                sendOutput(&output, Span<UInt8>())
+                return .malformed
             }
         }
         if responseComplete, delivery == .chunked {

@@ -581,17 +581,4 @@ final class ClientConnection: StreamHandler {
         case .tooSlow: aborted()
         }
     }
-
-    func armRequestDeadline() {
-        guard phase == .exchanging, stream.pendingOutput == 0 else { return }
-        let now = loop.now
-        let floor = worker.node.bodyFloor
-        guard !requestComplete, backendTakesBody else {
-            if let floor, !requestComplete { upload.pause(total: requestBytes, at: now, floor) }
-            stream.deadline = .distantFuture
-            return
-        }
-        let silence = Self.deadline(now, worker.node.limits.bodyTimeout)
-        stream.deadline = floor.map { min(silence, upload.bound(total: requestBytes, at: now, $0)) } ?? silence
-    }
 }

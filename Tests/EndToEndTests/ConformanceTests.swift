@@ -28,6 +28,8 @@ struct Conformance: Sendable {
         case interimsThenDeclined(Int, String)
         /// An answer that does not come to its end, which the client can tell.
         case broken
+        /// The node's own where the fault is there with the head, and else an answer that does not come to its end.
+        case brokenUnlessDeclined(Int, String)
     }
 
     /// The rule at stake, or what is tried.
@@ -44,7 +46,10 @@ struct Conformance: Sendable {
 
     /// Whether the connection ends behind the answer, and not in it.
     var leavesAnEnd: Bool {
-        if case .broken = received { false } else { true }
+        switch received {
+        case .broken, .brokenUnlessDeclined: false
+        case .refused, .declined, .bytes, .lastBytes, .bytesThenRefused, .own, .chunks, .interimsThenDeclined: true
+        }
     }
 
     /// Whether all that the backend gets is there when the answer is.
@@ -227,7 +232,7 @@ struct ConformanceTests {
         // The node may refuse, and stop reading, before all is sent.
         try? send(bytes(row.request), cuts, on: client)
         let method = String(row.request.prefix { $0 != " " })
-        let lives = try receive(row.received, method, on: client, label)
+        let lives = try receive(row.received, method, cuts, on: client, label)
         if case .refused = row.received, let forwarded = row.forwarded {
             // What arrived before the refusal may have left for the backend, in part or not at all.
             let got = backend.received
@@ -271,7 +276,7 @@ struct ConformanceTests {
 
     /// Holds what the client gets against the row; returns whether its connection lives.
     private static func receive(
-        _ received: Conformance.Received, _ method: String, on client: Wire, _ label: String
+        _ received: Conformance.Received, _ method: String, _ cuts: Cuts, on client: Wire, _ label: String
     ) throws -> Bool {
         func expectBytes(_ expected: String) throws {
             let wanted = bytes(expected.replacing("{OK}", with: okReceived))
@@ -322,6 +327,14 @@ struct ConformanceTests {
         case .broken:
             #expect(throws: WireError.self, "\(label)") { _ = try client.readResponse(to: method) }
             return false
+        case .brokenUnlessDeclined(let status, let code):
+            do {
+                expectProblem(try client.readResponse(to: method), status, code, lives: true)
+                return true
+            } catch is WireError {
+                #expect(cuts != .none, "\(label)")
+                return false
+            }
         }
     }
 

@@ -137,12 +137,60 @@ struct FailureTests {
         }
     }
 
+    /// A backend that reads heads alone, says what it is told to, and then nothing any more.
+    private static func mute(_ scene: Scene, saying text: String = "") throws -> RecordingBackend {
+        scene.add(
+            try RecordingBackend(serving: { backend, wire, _ in
+                guard let request = try wire.readHead() else { return }
+                backend.record(request)
+                try wire.send(text)
+                _ = try wire.readToEnd()
+            }))
+    }
+
+    @Test("while a backend is asked whether it wants the body, its silence is its own: 504, which speaks against it")
+    func silentExpectation() throws {
+        try Scene.play { scene in
+            let backend = try Self.mute(scene)
+            let node = try scene.node(File([backend], "timeouts: {response: 100ms}"))
+            let expecting = "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+            let client = try node.connect()
+            try client.send(expecting)
+            let answer = try client.readResponse()
+            #expect(answer.status == 504)
+            // The body may follow or not: nobody knows where the next request begins.
+            #expect(answer.value("Connection") == "close")
+            try eventually("it is told") { try node.row(of: backend.url).contains("\"lastError\":\"timeout") }
+            // A client that does not wait has the whole of its request answered for.
+            let hasty = try node.connect()
+            try hasty.send(expecting + "hello")
+            #expect(try hasty.readResponse().status == 504)
+        }
+    }
+
+    @Test("a client that may go on and does not is too slow, and no fault of the backend", arguments: [true, false])
+    func silentClient(isAsked: Bool) throws {
+        try Scene.play { scene in
+            let backend = try Self.mute(scene, saying: isAsked ? "HTTP/1.1 100 Continue\r\n\r\n" : "")
+            var file = File([backend], "timeouts: {response: 50ms}")
+            file.gateway = "limits: {bodyTimeout: 300ms}"
+            let node = try scene.node(file)
+            let client = try node.connect()
+            let expectation = isAsked ? "Expect: 100-continue\r\n" : ""
+            try client.send("POST / HTTP/1.1\r\nHost: test\r\n\(expectation)Content-Length: 5\r\n\r\n")
+            if isAsked { #expect(try client.readHead()?.status == 100) }
+            #expect(try client.readResponse().status == 408)
+            #expect(try !node.row(of: backend.url).contains("\"lastError\":\"timeout"))
+        }
+    }
+
     static let brokenAnswers = [
         "garbage\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nabcde",
         "HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "",
-        "HTTP/1.1 200",
+        "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno chunk\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n",
     ]
 
     @Test("an answer that is no HTTP is 502, and the connection is not used again", arguments: brokenAnswers)

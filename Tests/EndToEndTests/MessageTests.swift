@@ -1,4 +1,5 @@
 import Primitives
+import Synchronization
 import TestSupport
 import Testing
 
@@ -193,6 +194,31 @@ struct MessageTests {
                 try client.send("GET \(target) HTTP/1.1\r\nHost: test\r\n\r\n")
                 #expect(throws: WireError.self) { try client.readResponse() }
             }
+        }
+    }
+
+    private final class Flag: Sendable {
+        let isUp = Atomic<Bool>(false)
+    }
+
+    @Test("of an answer whose framing breaks, what was good reaches the client, and then the connection breaks")
+    func goodUntilBroken() throws {
+        try Scene.play { scene in
+            let mayBreak = Flag()
+            let backend = try scene.backend { exchange in
+                try exchange.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+                try eventually("the client has that") { mayBreak.isUp.load(ordering: .relaxed) }
+                try exchange.wire.send("3\r\ndef\r\nno chunk\r\n")
+                return .close
+            }
+            let node = try scene.node(File([backend]))
+            let client = try node.connect()
+            try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            #expect(try client.readHead()?.status == 200)
+            #expect(try client.read(8) == Array("3\r\nabc\r\n".utf8))
+            mayBreak.isUp.store(true, ordering: .relaxed)
+            #expect(try client.read(8) == Array("3\r\ndef\r\n".utf8))
+            #expect(throws: WireError.self) { try client.read(1) }
         }
     }
 
