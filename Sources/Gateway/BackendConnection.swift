@@ -291,4 +291,11 @@ enum BackendFault: Equatable, Sendable {
     case malformed
     /// A 5xx status.
     case serverError(Int)
+
+    /// Whether a status speaks against the backend that has answered so.
+    ///
+    /// RFC 9110 §15.6.2, §15.6.6: with 501 and 505 the method or version is one that it does not know, so the client chose
+    /// it. A client must not be able to condemn a backend by what it asks for.
+    @inline(__always)
+    static func isBlamed(for status: Int) -> Bool { status >= 500 && status != 501 && status != 505 }
 }

@@ -4,6 +4,7 @@ import Balancing
 import Configuration
 import EventLoop
 import HTTP1
+import Health
 import Identity
 import LinuxIO
 import Primitives
@@ -444,11 +445,11 @@ extension ClientConnection: LimitRequester {
 
     func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool, isEvidence: Bool = true) {
         guard phase == .exchanging, let service else { return }
-        leaveBackend()
         // A pooled connection that the backend has closed meanwhile says nothing of the backend's health.
         let stale = reused && fault == .reset && !responseStarted
         // Nor does a connection that this node could not even begin: it may be out of descriptors or ports.
-        if !stale, isEvidence { worker.report(service, backendIndex, fault) }
+        if !stale, isEvidence { blameBackend(service, fault) }
+        leaveBackend()
         if responseStarted {
             abortAfterStart()
             return
@@ -488,8 +489,8 @@ extension ClientConnection: LimitRequester {
     func leaveBackend() {
         guard counted else { return }
         counted = false
-        // An upgrade has no other answer than 101.
-        if isTrial { endTrial(succeeded: status == 101) }
+        // Whoever knows of an outcome has told it before.
+        if isTrial { endTrial(.void) }
         lane?.state.ended(backendIndex)
     }
 

@@ -41,6 +41,7 @@ extension ClientConnection {
         case .taken(let offset):
             guard phase == .exchanging else { return .abandoned }
             if responseComplete { return finish(connection, surplus: offset < bytes.count) }
+            if !isJudged { answerGoesOn() }
             armDeadline(of: connection)
             return .all
         }
@@ -155,10 +156,11 @@ extension ClientConnection {
         if !requestComplete || worker.draining { keepAlive = false }
         backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
+        isJudged = BackendFault.isBlamed(for: status)
         responseStarted = true
         answeredAt = loop.now
         replayable = false
-        if isTrial { endTrial(succeeded: status < 500) }
+        if isTrial { trialAnswered() }
         let rewrite = ResponseRewrite(
             delivery: delivery, keepAlive: keepAlive, clientVersion: version,
             upgrade: status == 426 ? offeredUpgrade(head, bytes) : nil,
@@ -253,6 +255,7 @@ extension ClientConnection {
 
     private func finish(_ connection: BackendConnection, surplus: Bool) -> ResponseProgress {
         backend = nil
+        backendDelivered()
         leaveBackend()
         let reusable = backendKeepsAlive && !surplus && requestComplete && !uploadBroken
         finishExchange()
@@ -279,6 +282,7 @@ extension ClientConnection {
             sendOutput(&last, Span<UInt8>())
             guard phase == .exchanging else { return }
             backend = nil
+            backendDelivered()
             leaveBackend()
             connection.close()
             finishExchange()

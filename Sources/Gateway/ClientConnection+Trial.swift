@@ -17,7 +17,7 @@ extension ClientConnection {
     func trialDecided(_ ask: TrialAsk, _ key: BackendKey, granted: Bool) {
         guard phase == .deciding, exchange == ask.exchange, let lane else {
             // It has gone meanwhile, and nobody has tried.
-            if granted { worker.endTrial(key, succeeded: false, status: 0) }
+            if granted { worker.endTrial(key, .void) }
             return
         }
         if granted {
@@ -32,11 +32,28 @@ extension ClientConnection {
         if phase != .closed { takeUp() }
     }
 
+    /// The head of the trial's answer is here.
+    func trialAnswered() {
+        guard !BackendFault.isBlamed(for: status) else {
+            endTrial(.failed, "the trial was answered with \(status)")
+            return
+        }
+        // Where the rest comes at once the timer does not live to see it.
+        let timer = LoopTimer(loop) { [weak self, exchange] in
+            guard let self, isTrial, self.exchange == exchange else { return }
+            endTrial(.succeeded, "the trial was answered with \(status)")
+        }
+        trialTimer = timer
+        timer.schedule(after: DataPathLimits.trialAnswerTime)
+    }
+
     /// The trial's outcome is known.
-    func endTrial(succeeded: Bool) {
+    func endTrial(_ outcome: TrialOutcome, _ evidence: String = "") {
         guard isTrial, let service else { return }
         isTrial = false
-        worker.endTrial(service.backends[backendIndex].key, succeeded: succeeded, status: status)
+        trialTimer?.cancel()
+        trialTimer = nil
+        worker.endTrial(service.backends[backendIndex].key, outcome, evidence)
     }
 }
 

@@ -123,6 +123,9 @@ final class ClientConnection: StreamHandler {
     var counted = false
     /// Whether this request is the one that tries a backend whose breaker is half-open.
     var isTrial = false
+    var trialTimer: LoopTimer?
+    /// Whether its answer counts already: as a failure by its status, or as a success since it has gone on for so long.
+    var isJudged = false
     /// Whether a backend was picked, for the log.
     var usedBackend = false
     var responseStarted = false
@@ -475,6 +478,7 @@ final class ClientConnection: StreamHandler {
     /// The client is gone: the exchange ends without an answer.
     func aborted() {
         if phase == .exchanging || phase == .waiting || phase == .deciding || phase == .identifying {
+            if phase == .exchanging, responseStarted, stream.pendingOutput > 0 { backendDelivered() }
             status = 499
             releaseBackend()
             logExchange()

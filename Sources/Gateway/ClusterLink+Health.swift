@@ -62,6 +62,13 @@ extension ClusterLink {
             "\(max(1_000, lifetime.milliseconds))")
     }
 
+    /// Takes the key of a trial away, which this node has set and which has come to nothing.
+    func release(_ key: BackendKey, number: UInt64) {
+        guard commands.isReady else { return }
+        let name = HealthKeys.trial(key, number: number)
+        command(.write(name), "DEL", placed(name))
+    }
+
     func remove(service: String, fields: [String]) {
         guard commands.isReady, !fields.isEmpty else { return }
         let hash = HealthKeys.hash(service: service)

@@ -15,7 +15,9 @@ extension Control {
             settings.failures = service.settings.circuitBreaker.failures
             settings.openFor = service.settings.circuitBreaker.openFor
             let timeouts = service.settings.timeouts
-            settings.trialMax = timeouts.connect + (timeouts.response ?? .seconds(300)) + .seconds(1)
+            settings.trialMax =
+                timeouts.connect + (timeouts.response ?? .seconds(300)) + DataPathLimits.trialAnswerTime + .seconds(1)
+            if let limit = generation.configuration.rateLimit { settings.claimMax = limit.timeout }
             for backend in service.backends {
                 breakers.watch(BackendKey(service: service.settings.name, url: backend.url), settings)
             }
@@ -95,6 +97,7 @@ extension Control {
             } else {
                 claimAnswered(key, number, won: nil)
             }
+        case .release(let key, let number): link?.release(key, number: number)
         case .answer(let key, let granted): answerTrial(key, granted)
         case .changed(let key, let state, let evidence):
             let text = "the breaker of \(key.url) of \(key.service) is \(state.rawValue): \(evidence)"
@@ -128,13 +131,8 @@ extension Control {
         workers[worker].post(.trial(key, granted: granted))
     }
 
-    func trialEnded(_ key: BackendKey, succeeded: Bool, status: Int) {
-        let evidence =
-            succeeded
-            ? "the trial was answered with \(status)"
-            : status > 0 ? "the trial was answered with \(status)" : "the trial had no answer"
-        breakers.trialEnded(
-            key, succeeded: succeeded, evidence: evidence, at: loop.now, into: &breakerActions)
+    func trialEnded(_ key: BackendKey, _ outcome: TrialOutcome, _ evidence: String) {
+        breakers.trialEnded(key, outcome, evidence: evidence, at: loop.now, into: &breakerActions)
         performBreakers()
     }
 

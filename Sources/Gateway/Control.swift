@@ -179,8 +179,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 health.trafficRecovered(key)
                 breakerSucceeded(key)
             case .trialWanted(let key, let worker): trialWanted(key, worker: worker)
-            case .trialEnded(let key, let succeeded, let status):
-                trialEnded(key, succeeded: succeeded, status: status)
+            case .trialEnded(let key, let outcome, let evidence): trialEnded(key, outcome, evidence)
             case .reload(let succession): begin(succession)
             case .reloaded(let worker): workerReloaded(worker)
             case .reloadAnswered: tellAnswered()
@@ -212,7 +211,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         let failure: HealthFailure =
             switch fault {
             case .refused: .connection("connection refused")
-            case .reset: .connection("connection closed before the answer")
+            case .reset: .connection("connection closed before the end of the answer")
             case .connectTimeout, .responseTimeout: .timeout
             case .malformed: .malformedAnswer
             case .serverError(let status): .status(status)

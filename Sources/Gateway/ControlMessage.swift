@@ -7,7 +7,7 @@ enum ControlMessage: Sendable {
     case trafficRecovered(BackendKey)
     /// A request of this worker would try a backend whose breaker is half-open.
     case trialWanted(BackendKey, worker: Int)
-    case trialEnded(BackendKey, succeeded: Bool, status: Int)
+    case trialEnded(BackendKey, TrialOutcome, evidence: String)
     case limiter(worker: Int, LimiterEvent)
     /// A worker lacks places or descriptors for connections; `connectionsSuffice` follows when it has not for some
     /// seconds.

@@ -40,6 +40,14 @@ package enum DataPathLimits {
     /// Encoders that a worker keeps for more: making one costs as much as compressing some KiB.
     static let gzipStreamsKept = 16
 
+    /// An answer to the trial of a half-open backend that goes on for longer than this speaks for the backend: all others
+    /// wait for the word, and a stream would keep it from them for as long as it lives. What breaks off later counts like
+    /// every other failure.
+    static let trialAnswerTime = TimeSpan.seconds(1)
+    /// An answer that still goes on after this time is a success, since the end of a stream may be hours away. What breaks
+    /// off sooner is one failure and no success; so downloads that always break off add up.
+    static let standingAnswerTime = TimeSpan.seconds(10)
+
     // MARK: Ends
 
     /// How long is read from a client after the last answer before the connection is cut: as long as bytes keep coming

@@ -104,6 +104,9 @@ extension ClientConnection {
         responseStarted = true
         answeredAt = loop.now
         worker.backendAnswered(lane, backendIndex, status: 101, since: sentAt)
+        // How long the tunnel lives and how it ends is no answer's business.
+        isJudged = false
+        backendDelivered()
         phase = .tunneling
         backend = nil
         _ = outbound.take()

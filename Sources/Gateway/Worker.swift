@@ -219,10 +219,11 @@ final class Worker: ListenerHandler, WakeHandler {
 
     // MARK: Evidence and log
 
-    /// A request's outcome speaks against its backend.
-    func report(_ service: Service, _ index: Int, _ fault: BackendFault) {
+    /// A request's outcome speaks against its backend. `isCounted`: the status of its answer has done so already.
+    func report(_ service: Service, _ index: Int, _ fault: BackendFault, isCounted: Bool = false) {
         let backend = service.backends[index]
         backend.traffic.failed(fault, worker: self.index)
+        if isCounted { return }
         if service.countsAnswers { backend.failures.wrappingAdd(1, ordering: .relaxed) }
         backend.consecutiveFailures.wrappingAdd(1, ordering: .relaxed)
         // Beyond the threshold more of the same is no news, until the control loop has thought anew.
@@ -232,7 +233,17 @@ final class Worker: ListenerHandler, WakeHandler {
         control.post(.trafficFailed(backend.key, fault))
     }
 
-    private func reportSuccess(_ service: Service, _ backend: Backend) {
+    /// A backend has begun its answer to a request that was sent to it at `sentAt`. A status that speaks against it does
+    /// so at once; the others have to be followed by the rest of the answer (`backendSucceeded`).
+    func backendAnswered(_ lane: Lane, _ index: Int, status: Int, since sentAt: MonotonicTime) {
+        lane.service.backends[index].traffic.answered(status, worker: self.index)
+        lane.traffic.backendAnswered(after: loop.now - sentAt, worker: self.index)
+        if BackendFault.isBlamed(for: status) { report(lane.service, index, .serverError(status)) }
+    }
+
+    /// A backend has done its part of an exchange.
+    func backendSucceeded(_ service: Service, _ index: Int) {
+        let backend = service.backends[index]
         if service.countsAnswers { backend.answers.wrappingAdd(1, ordering: .relaxed) }
         guard backend.consecutiveFailures.load(ordering: .relaxed) > 0 else { return }
         backend.consecutiveFailures.store(0, ordering: .relaxed)
@@ -282,28 +293,15 @@ final class Worker: ListenerHandler, WakeHandler {
         guard let place, let ask = asking.remove(at: place).trials.answered(granted: granted, at: loop.now),
             let client = ask.client
         else {
-            if granted { endTrial(key, succeeded: false, status: 0) }
+            // It has gone meanwhile, and nobody has tried.
+            if granted { endTrial(key, .void) }
             return
         }
         client.trialDecided(ask, key, granted: granted)
     }
 
-    func endTrial(_ key: BackendKey, succeeded: Bool, status: Int) {
-        control.post(.trialEnded(key, succeeded: succeeded, status: status))
-    }
-
-    /// A backend has begun its answer to a request that was sent to it at `sentAt`.
-    func backendAnswered(_ lane: Lane, _ index: Int, status: Int, since sentAt: MonotonicTime) {
-        let backend = lane.service.backends[index]
-        backend.traffic.answered(status, worker: self.index)
-        lane.traffic.backendAnswered(after: loop.now - sentAt, worker: self.index)
-        // RFC 9110 §15.6.2, §15.6.6: the method or version is one that the backend does not know, so the client chose it.
-        // A client must not be able to condemn a backend by what it asks for.
-        if status >= 500, status != 501, status != 505 {
-            report(lane.service, index, .serverError(status))
-        } else {
-            reportSuccess(lane.service, backend)
-        }
+    func endTrial(_ key: BackendKey, _ outcome: TrialOutcome, _ evidence: String = "") {
+        control.post(.trialEnded(key, outcome, evidence: evidence))
     }
 
     func count(_ client: ClientConnection) {

@@ -4,7 +4,8 @@
 // enough failures in a row makes the next odd number of it and tells; two who do so at once make the same one. The
 // higher number wins, so news may be lost, late, repeated or out of order. After `openFor` the breaker is half-open:
 // one request of the whole cluster may try. Who sends it is decided by a key in Redis that belongs to this number and
-// that only one node can set; its outcome makes the next number, even or odd.
+// that only one node can set; its outcome makes the next number, even or odd. A trial that says nothing of the backend,
+// since its client has gone, leaves the number as it is and gives the key back: the next request is the next trial.
 //
 // What never reached the backend (a refused connection, a connect timeout) opens the breaker of this node alone: the
 // path may be what is broken. The others find that out for themselves. Without Redis each node has its own trial.
@@ -19,6 +20,8 @@ package struct BreakerSettings: Hashable, Sendable {
     package var openFor = TimeSpan.seconds(30)
     /// The longest that a trial may take; a claim that is older has been forgotten by a node that died.
     package var trialMax = TimeSpan.seconds(60)
+    /// The longest that a request waits for Redis's word on its trial.
+    package var claimMax = TimeSpan.seconds(1)
 
     package init() {}
 }
@@ -28,11 +31,20 @@ package enum BreakerState: String, CaseIterable, Sendable {
     case halfOpen = "half-open"
 }
 
+/// What a trial has come to.
+package enum TrialOutcome: Hashable, Sendable {
+    case succeeded, failed
+    /// It says nothing of the backend.
+    case void
+}
+
 package enum BreakerAction: Equatable, Sendable {
     /// Tell the others, and write it down.
     case publish(BreakerNews)
     /// Set the key of this number if nobody has, for this long; tell by `BreakerMachine.claimed`.
     case claim(BackendKey, number: UInt64, lifetime: TimeSpan)
+    /// Take away the key of this number, which this node has set: its trial has come to nothing.
+    case release(BackendKey, number: UInt64)
     /// Whoever asked for a trial has it, or does not.
     case answer(BackendKey, granted: Bool)
     case changed(BackendKey, BreakerState, evidence: String)
@@ -61,9 +73,14 @@ package struct BreakerMachine: Sendable {
 
     private enum Trial {
         case none
-        /// The claim is on its way to Redis.
-        case asked
-        case running(until: MonotonicTime)
+        /// The claim is on its way to Redis, and a request waits for it.
+        case asked(until: MonotonicTime)
+        /// Redis takes longer than the request could wait.
+        case late
+        /// The claim was won too late: the next request here need not ask.
+        case held(until: MonotonicTime)
+        /// `claimed`: the key of the number is this node's.
+        case running(until: MonotonicTime, claimed: Bool)
     }
 
     private struct Breaker {
@@ -116,17 +133,35 @@ package struct BreakerMachine: Sendable {
         var next = MonotonicTime.distantFuture
         for breaker in breakers.values where breaker.isOpen {
             if breaker.told == .open { next = min(next, breaker.halfOpenAt) }
-            if case .running(let until) = breaker.trial { next = min(next, until) }
+            switch breaker.trial {
+            case .none, .late: break
+            case .asked(let until), .held(let until), .running(let until, _): next = min(next, until)
+            }
         }
         return next
     }
 
     package mutating func tick(at now: MonotonicTime, into actions: inout [BreakerAction]) {
         for (key, breaker) in breakers where breaker.isOpen {
-            if case .running(let until) = breaker.trial, until <= now {
-                trialEnded(key, succeeded: false, evidence: "a trial that did not end", at: now, into: &actions)
-            }
+            trialTick(key, breaker, now, &actions)
             tell(key, "time has passed", now, &actions)
+        }
+    }
+
+    private mutating func trialTick(
+        _ key: BackendKey, _ breaker: Breaker, _ now: MonotonicTime, _ actions: inout [BreakerAction]
+    ) {
+        switch breaker.trial {
+        case .asked(let until) where until <= now:
+            breakers[key]?.trial = .late
+            actions.append(.answer(key, granted: false))
+        case .held(let until) where until <= now:
+            breakers[key]?.trial = .none
+            actions.append(.release(key, number: breaker.number))
+        case .running(let until, _) where until <= now:
+            // The backend's own times are shorter: the client takes so long, or nobody bounds the backend.
+            trialEnded(key, .void, evidence: "", at: now, into: &actions)
+        case .none, .asked, .late, .held, .running: break
         }
     }
 
@@ -166,7 +201,7 @@ package struct BreakerMachine: Sendable {
         breakers[key]?.unreachedInRow = 0
         guard breaker.isOpenHere else { return }
         breakers[key]?.isOpenHere = false
-        if breaker.number % 2 == 0 { breakers[key]?.trial = .none }
+        if breaker.number % 2 == 0 { dropTrial(key, &actions) }
         tell(key, "probes reach it again", now, &actions)
     }
 
@@ -176,12 +211,12 @@ package struct BreakerMachine: Sendable {
         guard let breaker = breakers[key] else { return }
         let next = breaker.number + (breaker.number % 2 == 0 ? 1 : 2)
         if next <= BreakerNews.numberMax {
-            set(key, next, now)
+            set(key, next, now, &actions)
             publish(key, evidence, &actions)
         } else {
             // Only a forged number leaves none behind it: each node is alone with this backend from here on.
             breakers[key]?.isOpenHere = true
-            breakers[key]?.trial = .none
+            dropTrial(key, &actions)
             breakers[key]?.halfOpenAt = now + breaker.settings.openFor
         }
         tell(key, evidence, now, &actions)
@@ -193,23 +228,31 @@ package struct BreakerMachine: Sendable {
         guard let breaker = breakers[key], breaker.isOpen else { return }
         breakers[key]?.isOpenHere = false
         if breaker.number % 2 == 1 {
-            set(key, breaker.number + 1, now)
+            set(key, breaker.number + 1, now, &actions)
             publish(key, evidence, &actions)
         } else {
-            breakers[key]?.trial = .none
+            dropTrial(key, &actions)
         }
         breakers[key]?.failuresInRow = 0
         breakers[key]?.unreachedInRow = 0
         tell(key, evidence, now, &actions)
     }
 
-    private mutating func set(_ key: BackendKey, _ number: UInt64, _ now: MonotonicTime) {
+    private mutating func set(
+        _ key: BackendKey, _ number: UInt64, _ now: MonotonicTime, _ actions: inout [BreakerAction]
+    ) {
         guard let breaker = breakers[key] else { return }
+        dropTrial(key, &actions)
         breakers[key]?.number = number
-        breakers[key]?.trial = .none
         breakers[key]?.refusedUntil = MonotonicTime(nanoseconds: .min)
         breakers[key]?.halfOpenAt = now + breaker.settings.openFor
         if number % 2 == 0 { breakers[key]?.failuresInRow = 0 }
+    }
+
+    /// The trial of this number is nobody's business any more. Who waits for the word on it goes elsewhere.
+    private mutating func dropTrial(_ key: BackendKey, _ actions: inout [BreakerAction]) {
+        if case .asked = breakers[key]?.trial { actions.append(.answer(key, granted: false)) }
+        breakers[key]?.trial = .none
     }
 
     private func publish(_ key: BackendKey, _ evidence: String, _ actions: inout [BreakerAction]) {
@@ -229,30 +272,39 @@ package struct BreakerMachine: Sendable {
 
     // MARK: The trial
 
-    /// A request wants to try. `answer` follows, at once or when Redis has decided.
+    /// A request wants to try. `answer` follows, at once or when Redis has decided, at the latest after `claimMax`.
     package mutating func wanted(
         _ key: BackendKey, at now: MonotonicTime, into actions: inout [BreakerAction]
     ) {
-        guard let breaker = breakers[key], breaker.isOpen, breaker.halfOpenAt <= now, breaker.refusedUntil <= now,
-            case .none = breaker.trial
-        else {
+        guard let breaker = breakers[key], breaker.isOpen, breaker.halfOpenAt <= now, breaker.refusedUntil <= now else {
+            actions.append(.answer(key, granted: false))
+            return
+        }
+        switch breaker.trial {
+        case .none: break
+        case .held:
+            grant(key, claimed: true, now, &actions)
+            return
+        case .asked, .late, .running:
             actions.append(.answer(key, granted: false))
             return
         }
         guard isJoined, breaker.number % 2 == 1 else {
-            grant(key, now, &actions)
+            grant(key, claimed: false, now, &actions)
             return
         }
-        breakers[key]?.trial = .asked
+        breakers[key]?.trial = .asked(until: now + breaker.settings.claimMax)
         actions.append(
             .claim(
                 key, number: breaker.number,
                 lifetime: breaker.settings.openFor + breaker.settings.trialMax + Self.claimSlack))
     }
 
-    private mutating func grant(_ key: BackendKey, _ now: MonotonicTime, _ actions: inout [BreakerAction]) {
+    private mutating func grant(
+        _ key: BackendKey, claimed: Bool, _ now: MonotonicTime, _ actions: inout [BreakerAction]
+    ) {
         guard let breaker = breakers[key] else { return }
-        breakers[key]?.trial = .running(until: now + breaker.settings.trialMax)
+        breakers[key]?.trial = .running(until: now + breaker.settings.trialMax, claimed: claimed)
         actions.append(.answer(key, granted: true))
     }
 
@@ -260,37 +312,48 @@ package struct BreakerMachine: Sendable {
     package mutating func claimed(
         _ key: BackendKey, number: UInt64, won: Bool?, at now: MonotonicTime, into actions: inout [BreakerAction]
     ) {
-        guard let breaker = breakers[key], breaker.number == number, case .asked = breaker.trial else {
-            // It has been closed or opened anew meanwhile: a claim that was won belongs to the past.
-            actions.append(.answer(key, granted: false))
-            return
+        // It has been closed or opened anew meanwhile: a claim that was won belongs to the past, and nobody waits for it.
+        guard let breaker = breakers[key], breaker.number == number else { return }
+        let isAwaited: Bool
+        switch breaker.trial {
+        case .asked: isAwaited = true
+        case .late: isAwaited = false
+        case .none, .held, .running: return
         }
         guard won == true else {
             breakers[key]?.trial = .none
             breakers[key]?.refusedUntil = now + (won == nil ? .milliseconds(100) : breaker.settings.openFor)
-            actions.append(.answer(key, granted: false))
+            if isAwaited { actions.append(.answer(key, granted: false)) }
             return
         }
-        grant(key, now, &actions)
+        if isAwaited {
+            grant(key, claimed: true, now, &actions)
+        } else {
+            // Whom Redis has refused meanwhile asks no sooner than that.
+            breakers[key]?.trial = .held(until: now + breaker.settings.openFor)
+        }
     }
 
     /// The trial that this node had is over.
     package mutating func trialEnded(
-        _ key: BackendKey, succeeded: Bool, evidence: String, at now: MonotonicTime,
+        _ key: BackendKey, _ outcome: TrialOutcome, evidence: String, at now: MonotonicTime,
         into actions: inout [BreakerAction]
     ) {
-        guard let breaker = breakers[key], case .running = breaker.trial else { return }
-        if succeeded {
-            close(key, evidence, now, &actions)
-            return
-        }
-        if breaker.number % 2 == 1 {
-            breakers[key]?.told = .halfOpen
-            open(key, evidence, now, &actions)
-        } else {
+        guard let breaker = breakers[key], case .running(_, let claimed) = breaker.trial else { return }
+        switch outcome {
+        case .succeeded: close(key, evidence, now, &actions)
+        case .void:
             breakers[key]?.trial = .none
-            breakers[key]?.halfOpenAt = now + breaker.settings.openFor
-            tell(key, evidence, now, &actions)
+            if claimed { actions.append(.release(key, number: breaker.number)) }
+        case .failed:
+            if breaker.number % 2 == 1 {
+                breakers[key]?.told = .halfOpen
+                open(key, evidence, now, &actions)
+            } else {
+                breakers[key]?.trial = .none
+                breakers[key]?.halfOpenAt = now + breaker.settings.openFor
+                tell(key, evidence, now, &actions)
+            }
         }
     }
 
@@ -300,7 +363,7 @@ package struct BreakerMachine: Sendable {
         guard news.number <= BreakerNews.numberMax, let breaker = breakers[news.backend],
             news.number > breaker.number
         else { return }
-        set(news.backend, news.number, now)
+        set(news.backend, news.number, now, &actions)
         if news.number % 2 == 0 { breakers[news.backend]?.unreachedInRow = 0 }
         tell(news.backend, news.evidence, now, &actions)
     }
@@ -323,7 +386,10 @@ package struct BreakerMachine: Sendable {
         isJoined = joined
         guard !joined else { return }
         for (key, breaker) in breakers {
-            if case .asked = breaker.trial { claimed(key, number: breaker.number, won: nil, at: now, into: &actions) }
+            switch breaker.trial {
+            case .asked, .late: claimed(key, number: breaker.number, won: nil, at: now, into: &actions)
+            case .none, .held, .running: break
+            }
         }
     }
 }

@@ -1,3 +1,4 @@
+import LinuxIO
 import Primitives
 import Synchronization
 import TestSupport
@@ -32,6 +33,92 @@ struct TrafficEvidenceTests {
                 try (0..<6).allSatisfy { _ in try strict.ask().text == "well" }
             }
             #expect(strict.log.contains("requests failed"))
+        }
+    }
+
+    /// What comes of an answer, and how it ends there.
+    enum Break: String, CaseIterable, Sendable {
+        case cut, silent, malformed
+    }
+
+    private static func broken(
+        _ scene: Scene, _ kind: Break, every step: Int = 1
+    ) throws -> RecordingBackend {
+        let counter = Counter()
+        return try scene.backend { exchange in
+            guard counter.next % step == 0 else {
+                try exchange.answer("whole")
+                return .keep
+            }
+            switch kind {
+            case .cut: try exchange.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
+            case .silent:
+                try exchange.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
+                _ = try exchange.wire.endsHere()
+            case .malformed:
+                try exchange.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+                try exchange.wire.send("no chunk\r\n")
+            }
+            return .close
+        }
+    }
+
+    @Test("answers that break off behind their head add up, in a row and as a share", arguments: Break.allCases)
+    func broken(kind: Break) throws {
+        try Scene.play { scene in
+            for rule in ["failures: 3", "failures: 1000, failureShare: {share: 60%, window: 10s, requests: 6}"] {
+                let sick = try Self.broken(scene, kind)
+                let well = try scene.backend(named: "well")
+                var file = File([sick, well], "timeouts: {idle: 50ms}, circuitBreaker: {failures: 1000}")
+                file.services[0].health = "active: false, cooldown: 1h, \(rule)"
+                let node = try scene.node(file)
+                try eventually("it gets no more requests") {
+                    _ = try? node.ask()
+                    return try !node.uses(sick.url)
+                }
+            }
+        }
+    }
+
+    @Test("answers that break off open the breaker; one that is whole ends the row")
+    func brokenInARow() throws {
+        try Scene.play { scene in
+            let sick = try Self.broken(scene, .cut)
+            let shaky = try Self.broken(scene, .cut, every: 3)
+            let well = try scene.backend(named: "well")
+            var file = File([sick, shaky, well], "circuitBreaker: {failures: 3, openFor: 1h}")
+            file.services[0].health = "active: false, failures: 1000"
+            let node = try scene.node(file)
+            try eventually("it is open") {
+                _ = try? node.ask()
+                return try node.row(of: sick.url).contains("\"breaker\":\"open\"")
+            }
+            for _ in 0..<30 { _ = try? node.ask() }
+            #expect(try node.row(of: shaky.url).contains("\"breaker\":\"closed\""))
+        }
+    }
+
+    @Test("an answer counts once, as what it has come to")
+    func countedOnce() throws {
+        try Scene.play { scene in
+            // Half of them break off.
+            let sick = try Self.broken(scene, .cut, every: 2)
+            let well = try scene.backend(named: "well")
+            var file = File([sick, well], "circuitBreaker: {failures: 1000}")
+            func health(_ share: String) -> String {
+                "active: false, failures: 1000, cooldown: 1h, failureShare: {share: \(share), window: 1s, requests: 20}"
+            }
+            file.services[0].health = health("60%")
+            let patient = try scene.node(file)
+            let start = SystemClock.monotonic()
+            while SystemClock.monotonic() - start < .seconds(1) { _ = try? patient.ask() }
+            #expect(try patient.uses(sick.url))
+            file.services[0].health = health("45%")
+            let strict = try scene.node(file)
+            try eventually("it gets no more requests") {
+                _ = try? strict.ask()
+                return try !strict.uses(sick.url)
+            }
         }
     }
 

@@ -18,6 +18,7 @@ private struct Rig {
         settings.failures = 3
         settings.openFor = .seconds(30)
         settings.trialMax = .seconds(10)
+        settings.claimMax = .milliseconds(50)
         machine.watch(key, settings)
         if joined { machine.joined(true, at: now, into: &actions) }
     }
@@ -45,8 +46,10 @@ private struct Rig {
         return nil
     }
 
-    mutating func end(_ succeeded: Bool) {
-        machine.trialEnded(key, succeeded: succeeded, evidence: "the trial", at: now, into: &actions)
+    mutating func end(_ succeeded: Bool) { end(succeeded ? .succeeded : .failed) }
+
+    mutating func end(_ outcome: TrialOutcome) {
+        machine.trialEnded(key, outcome, evidence: "the trial", at: now, into: &actions)
     }
 
     mutating func hear(_ number: UInt64) {
@@ -58,6 +61,13 @@ private struct Rig {
         machine.tick(at: now, into: &actions)
     }
 
+    /// What those were told who asked.
+    var answers: [Bool] {
+        actions.compactMap { if case .answer(_, let granted) = $0 { granted } else { nil } }
+    }
+    var released: [UInt64] {
+        actions.compactMap { if case .release(_, let number) = $0 { number } else { nil } }
+    }
     var published: [UInt64] {
         actions.compactMap { if case .publish(let news) = $0 { news.number } else { nil } }
     }
@@ -126,8 +136,69 @@ private struct Rig {
         rig.pass(.seconds(30))
         #expect(rig.want() == nil)
         rig.hear(3)
-        #expect(rig.claimed(true, number: 1) == false)
+        // Who waits need not wait on.
+        #expect(rig.answers == [false])
+        #expect(rig.claimed(true, number: 1) == nil)
         #expect(rig.state == .open)
+    }
+
+    @Test("a request waits for Redis so long and no longer; what comes later is for the next one")
+    func lateWord() {
+        for won in [true, false, nil] {
+            var rig = Rig()
+            rig.fail()
+            rig.pass(.seconds(30))
+            #expect(rig.want() == nil)
+            #expect(rig.machine.nextDeadline == rig.now + .milliseconds(50))
+            rig.pass(.milliseconds(50))
+            #expect(rig.answers == [false])
+            // Nor does anybody else wait meanwhile.
+            #expect(rig.want() == false)
+            #expect(rig.claimed(won) == nil)
+            rig.pass(.milliseconds(100))
+            #expect(rig.want() == won)
+            #expect(rig.state == .halfOpen)
+        }
+    }
+
+    @Test("a claim that was won too late, and for which nobody asks, is given back")
+    func unusedClaim() {
+        var rig = Rig()
+        rig.fail()
+        rig.pass(.seconds(30))
+        #expect(rig.want() == nil)
+        rig.pass(.milliseconds(50))
+        #expect(rig.claimed(true) == nil)
+        rig.pass(.seconds(30))
+        #expect(rig.released == [1])
+        #expect(rig.want() == nil)
+    }
+
+    @Test("a trial that says nothing of the backend changes nothing, and the next request is the next trial")
+    func voidTrial() {
+        var rig = Rig()
+        rig.fail()
+        rig.pass(.seconds(30))
+        for _ in 0..<3 {
+            #expect(rig.want() == nil)
+            #expect(rig.claimed(true) == true)
+            rig.end(.void)
+            #expect(rig.state == .halfOpen)
+        }
+        #expect(rig.released == [1, 1, 1])
+        #expect(rig.published == [1])
+        #expect(rig.changes == [.open, .halfOpen])
+
+        // A trial of this node alone has claimed nothing.
+        var alone = Rig()
+        alone.fail(3, reached: false)
+        alone.pass(.seconds(30))
+        for _ in 0..<3 {
+            #expect(alone.want() == true)
+            alone.end(.void)
+        }
+        #expect(alone.released.isEmpty)
+        #expect(alone.state == .halfOpen)
     }
 
     @Test("news of higher numbers count, others and forged ones do not")
@@ -197,7 +268,7 @@ private struct Rig {
         #expect(rig.published == [1])
     }
 
-    @Test("a trial that does not end counts as failed")
+    @Test("a trial that does not end has no result: its client may take for ever to send a body")
     func lostTrial() {
         var rig = Rig()
         rig.fail()
@@ -206,9 +277,10 @@ private struct Rig {
         #expect(rig.claimed(true) == true)
         #expect(rig.machine.nextDeadline == rig.now + .seconds(10))
         rig.pass(.seconds(10))
-        #expect(rig.state == .open)
+        #expect(rig.state == .halfOpen)
+        #expect(rig.released == [1])
         rig.end(true)
-        #expect(rig.state == .open)
+        #expect(rig.state == .halfOpen)
     }
 
     @Test("a success of the last backend, which is used in spite of its breaker, closes it")

@@ -52,7 +52,9 @@ private final class Cluster {
     private var claims: [UInt64: TimeSpan] = [:]
     var isWell = false
     var isFaulty = true
-    /// When each number's trial began, as Redis has allowed it.
+    /// Whether the trial that was granted last comes to nothing.
+    private var isVoid = false
+    /// When each number's trial began, as Redis has allowed it; those that came to nothing do not count.
     private(set) var trials: [UInt64: [TimeSpan]] = [:]
     private(set) var lifetime = TimeSpan.zero
 
@@ -160,15 +162,20 @@ private final class Cluster {
                 self.after(self.span(0...20)) {
                     guard node.epoch == epoch else { return }
                     let granted = self.give(node) { $0.claimed(key, number: number, won: won, at: $1, into: &$2) }
-                    if granted { self.trials[number, default: []].append(self.now) }
+                    if granted, !self.isVoid { self.trials[number, default: []].append(self.now) }
                 }
             }
         case .answer(_, let granted):
             guard granted else { return }
-            let outcome = isWell
+            // Some clients leave before their answer.
+            let outcome = chance(10) ? .void : isWell ? TrialOutcome.succeeded : .failed
+            isVoid = outcome == .void
             after(span(1...500)) {
-                self.give(node) { $0.trialEnded(key, succeeded: outcome, evidence: "trial", at: $1, into: &$2) }
+                self.give(node) { $0.trialEnded(key, outcome, evidence: "trial", at: $1, into: &$2) }
             }
+        case .release(_, let number):
+            guard node.isConnected, !fault(5) else { return }
+            after(span(0...20)) { self.claims[number] = nil }
         case .changed: break
         }
     }
