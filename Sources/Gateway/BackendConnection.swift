@@ -19,6 +19,7 @@ final class BackendConnection: StreamHandler {
     private let walk: AddressWalk
     /// The part of a response head that has arrived; empty otherwise.
     private var held = ByteBuffer()
+    var hasBegunHead: Bool { !held.isEmpty }
     private var progress = HeadProgress()
     var bufferBytes: Int { held.capacity + stream.outputCapacity }
     /// The turn of the loop in which the exchange at hand began to send.

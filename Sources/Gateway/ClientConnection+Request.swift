@@ -445,8 +445,9 @@ extension ClientConnection: LimitRequester {
 
     func failed(_ fault: BackendFault, reused: Bool, nothingSent: Bool, isEvidence: Bool = true) {
         guard phase == .exchanging, let service else { return }
-        // A pooled connection that the backend has closed meanwhile says nothing of the backend's health.
-        let stale = reused && fault == .reset && !responseStarted
+        // A pooled connection that the backend has closed meanwhile says nothing of the backend's health. One on which it
+        // has begun to answer was none of those.
+        let stale = reused && fault == .reset && !responseStarted && interims == 0
         // Nor does a connection that this node could not even begin: it may be out of descriptors or ports.
         if !stale, isEvidence { blameBackend(service, fault) }
         leaveBackend()

@@ -289,7 +289,7 @@ extension ClientConnection {
             return
         }
         backend = nil
-        let reused = connection.exchangesServed > 0
+        let reused = connection.exchangesServed > 0 && !connection.hasBegunHead
         connection.close()
         failed(.reset, reused: reused, nothingSent: false)
     }

@@ -41,6 +41,37 @@ struct RetryTests {
         }
     }
 
+    @Test("interim answers are no answer: a request goes on to another backend behind them")
+    func interim() throws {
+        try Scene.play { scene in
+            let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+            let closing = try scene.backend { exchange in
+                try exchange.wire.send(hints)
+                return .close
+            }
+            let well = try scene.backend { exchange in
+                try exchange.wire.send(hints)
+                try exchange.answer("well")
+                return .keep
+            }
+            let node = try scene.node(Self.file([closing, well]))
+            for _ in 0..<4 {
+                let client = try node.connect()
+                try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                var head = try #require(try client.readHead())
+                var hintsSeen = 0
+                while head.status == 103 {
+                    hintsSeen += 1
+                    head = try #require(try client.readHead())
+                }
+                #expect(head.status == 200)
+                #expect((1...2).contains(hintsSeen))
+                #expect(try client.read(4) == Array("well".utf8))
+            }
+            #expect(!closing.requests.isEmpty)
+        }
+    }
+
     @Test("a service without retries has none, not even where nothing was sent", arguments: ["0", "{attempts: 0}"])
     func off(retries: String) throws {
         try Scene.play { scene in
