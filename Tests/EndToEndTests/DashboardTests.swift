@@ -139,8 +139,9 @@ struct DashboardTests {
             nodes[1].kill()
             try eventually("it says so") {
                 let shown = try text()
+                let state = try browser.value("document.getElementById('ready').innerText") as? String
                 return shown.contains("This node has not answered since") && shown.contains("no answer")
-                    && !shown.contains("serving")
+                    && state != "serving"
             }
             try browser.end()
         }

@@ -402,6 +402,8 @@ struct SupervisionTests {
     func loop() throws {
         try Scene.play { scene in
             let node = try scene.node(File([try scene.backend()]), ["--supervise"])
+            // What a node says in its log its parent has not heard yet.
+            try eventually("it is supervised") { node.log.contains(" supervising ") }
             var pid = 0
             for _ in 0..<5 {
                 try eventually("it serves") {

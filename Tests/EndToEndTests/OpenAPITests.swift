@@ -1,3 +1,4 @@
+import Glibc
 import Primitives
 import TestSupport
 import Testing
@@ -137,6 +138,11 @@ struct OpenAPITests {
             }
             let word = try node.admin("/api/backends/drain?url=http://nowhere:1", method: "POST")
             #expect(word.status == 401)
+            try node.write(stage.file.yaml)
+            let upgraded = try check("POST", "/api/upgrade", "/api/upgrade?wait=true")
+            #expect(upgraded.status == 200)
+            let successor = try #require(upgraded.text.firstRange(of: "\"successor\":")?.upperBound)
+            _ = kill(try #require(pid_t(upgraded.text[successor...].prefix { $0.isNumber })), SIGTERM)
             for (path, item) in paths {
                 for method in (item as? [String: Any] ?? [:]).keys {
                     #expect(asked.contains("\(method.uppercased()) \(path)"))
