@@ -276,6 +276,8 @@ extension ClientConnection {
             return
         }
         if responseStarted, error == nil, response.endOfInput == .complete {
+            // RFC 9112 §6.3: the end of the connection was that of the body, and nothing is missing.
+            setResponse(BodyDecoder(ResponseFraming.none, limits: worker.node.headLimits))
             var last = ByteBuffer()
             if delivery == .chunked { last.appendLastChunk() }
             if delivery == .compressed { flushCompressed(isLast: true, &last) }
