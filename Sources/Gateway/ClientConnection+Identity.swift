@@ -9,7 +9,43 @@ import LinuxIO
 import Primitives
 import ProxyProtocol
 
+/// How a node knows whose connection it is.
+enum PeerSource {
+    case socket
+    /// A PROXY header names the client.
+    case named
+    /// A PROXY header says that it is the balancer's own, or names nobody: what comes over it nobody has looked at.
+    case unnamed
+}
+
 extension ClientConnection {
+    /// Whether what the peer says of its clients is believed.
+    private var isBelieved: Bool {
+        switch peerSource {
+        // Where trusted peers begin with a PROXY header, one that has not is a balancer of bytes from before that.
+        case .socket: worker.node.trusted.contains(peer) && (awaitsProxyHeader || !worker.node.proxyProtocol)
+        case .named: worker.node.trusted.contains(peer)
+        case .unnamed: false
+        }
+    }
+
+    /// Goes by the configuration in force from the request at hand on. Whose connection this is stays as it was said.
+    func goByConfiguration() {
+        isOutdated = false
+        reading = worker.node.readingPace
+        guard isBelieved != peerTrusted else { return }
+        peerTrusted.toggle()
+        if peerTrusted {
+            if let counted = countedClient { worker.node.connections.leave(counted) }
+            countedClient = nil
+        } else {
+            // No header is due from it any more.
+            awaitsProxyHeader = false
+            // Nobody who is connected is closed for a limit that counts from now on.
+            _ = countClient()
+        }
+    }
+
     /// Takes the header that a trusted peer has to send before anything else; returns how many bytes it took.
     func takeProxyHeader(_ bytes: Span<UInt8>) -> Int {
         switch ProxyHeader.parse(bytes) {
@@ -19,11 +55,14 @@ extension ClientConnection {
             switch source {
             case .client(let address):
                 peer = address.ip
+                peerSource = .named
                 // The named peer may be a proxy in its turn, whose header is believed then.
                 peerTrusted = worker.node.trusted.contains(peer)
                 client = peer
             // Nobody has looked at what comes: a balancer of bytes adds no header, so what there is is the client's.
-            case .connection: peerTrusted = false
+            case .connection:
+                peerSource = .unnamed
+                peerTrusted = false
             }
             guard countClient() else {
                 worker.pressure.refused(peer)

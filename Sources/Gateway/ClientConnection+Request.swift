@@ -44,7 +44,9 @@ extension ClientConnection: LimitRequester {
         usedBackend = false
         let requestsMax = node.limits.requestsPerConnection.map { UInt64($0) } ?? .max
         let hiddenKey = node.authenticates ? keyParameter(head, bytes) : nil
-        keepAlive = head.keepAlive && exchange < requestsMax && !worker.draining && startedAt < keptUntil
+        let keptFor = node.limits.keepAliveTimeout ?? .max
+        keepAlive =
+            head.keepAlive && exchange < requestsMax && !worker.draining && startedAt - acceptedAt < keptFor
         if node.accessLog {
             var line = logged.take()
             line.clear()

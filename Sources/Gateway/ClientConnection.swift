@@ -47,7 +47,10 @@ final class ClientConnection: StreamHandler {
     let stream: Stream
     /// Whose connection this is: the socket's peer, or whom that names by the PROXY protocol.
     var peer: IPAddress
+    var peerSource = PeerSource.socket
     var peerTrusted: Bool
+    /// Whether another configuration has come into force since it was last asked whom to trust.
+    var isOutdated = false
     /// Whether the PROXY header is still to come.
     var awaitsProxyHeader = false
     /// The client against whose limit the connection counts.
@@ -66,11 +69,10 @@ final class ClientConnection: StreamHandler {
     private var progress = HeadProgress()
     private var peerEnded = false
     private var discarded = 0
-    private var reading: ReadingPace
+    var reading: ReadingPace
     private var readerWatched = false
     var upload = UploadPace(nil)
-    /// When the next answer becomes the last one.
-    let keptUntil: MonotonicTime
+    let acceptedAt: MonotonicTime
 
     // The exchange at hand; set by `begin`, read until it is logged.
     /// The service as the worker saw it when the request came: what has begun ends with the configuration it began with.
@@ -194,9 +196,9 @@ final class ClientConnection: StreamHandler {
         client = peer
         peerTrusted = trusted
         awaitsProxyHeader = trusted && worker.node.proxyProtocol
+        acceptedAt = worker.loop.now
         startedAt = worker.loop.now
         reading = worker.node.readingPace
-        keptUntil = Self.deadline(worker.loop.now, worker.node.limits.keepAliveTimeout)
         stream = worker.loop.prepare(connection.take())
         try worker.loop.start(stream, self)
         let limits = worker.node.limits
@@ -349,6 +351,7 @@ final class ClientConnection: StreamHandler {
     }
 
     private func takeHead(_ bytes: Span<UInt8>) -> Int {
+        if isOutdated { goByConfiguration() }
         if awaitsProxyHeader { return takeProxyHeader(bytes) }
         let limits = worker.node.limits
         if headBegun, !progress.hasNews(in: bytes) { return 0 }

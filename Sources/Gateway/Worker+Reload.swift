@@ -111,8 +111,11 @@ extension Worker {
             return lane
         }
         for lane in old.values { lane.retirePools(keeping: nil) }
-        // Who asks nothing must not hold what is over.
-        for client in clients where client.phase == .head { client.lane = nil }
+        for client in clients {
+            client.isOutdated = true
+            // Who asks nothing must not hold what is over.
+            if client.phase == .head { client.lane = nil }
+        }
         if !node.limiterSetup.isSame(as: before.limiterSetup) {
             let former = retireLimiter(of: before)
             startLimiter(made)

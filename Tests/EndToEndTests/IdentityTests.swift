@@ -226,4 +226,86 @@ struct IdentityTests {
             }
         }
     }
+
+    // MARK: Reloads
+
+    private static let forged =
+        "GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n"
+        + "X-Request-Id: forged\r\n\r\n"
+
+    /// What the backend hears of a request that claims all of it.
+    private static func claimed(_ wire: Wire, _ backend: RecordingBackend) throws -> [String?] {
+        try wire.send(forged)
+        #expect(try wire.readResponse().status == 200)
+        let request = try #require(backend.requests.last)
+        let name = request.value("X-Request-Id")
+        return [
+            request.value("X-Forwarded-For"), request.value("X-Forwarded-Proto"), name == "forged" ? name : nil,
+        ]
+    }
+
+    @Test("whom to trust is asked anew for the next request of an open connection, wholly")
+    func reloadedTrust() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = File([backend])
+            func yaml(_ proxies: String) -> String {
+                file.gateway =
+                    "requestID: {accept: trusted}, trustedProxies: [\(proxies)], limits: {connectionsPerClient: 1}"
+                return file.yaml
+            }
+            _ = yaml("127.0.0.1/32")
+            let node = try scene.node(file)
+            let wire = try node.connect()
+            let (believed, own): ([String?], [String?]) = (
+                ["203.0.113.7, 127.0.0.1", "https", "forged"], ["127.0.0.1", "http", nil]
+            )
+            #expect(try Self.claimed(wire, backend) == believed)
+            for _ in 0..<2 {
+                try node.reload(yaml(""))
+                for _ in 0..<2 { #expect(try Self.claimed(wire, backend) == own) }
+                // It counts as its client's connection from now on.
+                #expect(try node.connect().endsHere())
+                try node.reload(yaml("127.0.0.1/32"))
+                for _ in 0..<2 { #expect(try Self.claimed(wire, backend) == believed) }
+                for _ in 0..<2 { #expect(try node.ask().status == 200) }
+            }
+            wire.close()
+            try node.reload(yaml(""))
+            try eventually("nothing is counted of it any more") { (try? node.ask().status) == 200 }
+        }
+    }
+
+    @Test("a reload leaves a connection to whom its PROXY header names, and believes none that had to have one")
+    func reloadedTrustOfBalancers() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend()
+            var file = File([backend])
+            func yaml(_ proxies: String) -> String {
+                file.gateway = "proxyProtocol: true, trustedProxies: [\(proxies)]"
+                return file.yaml
+            }
+            _ = yaml("127.0.0.1/32")
+            let node = try scene.node(file)
+            func connected(_ header: String) throws -> Wire {
+                let wire = try node.connect()
+                try wire.send(header)
+                return wire
+            }
+            let named = try connected("PROXY TCP4 203.0.113.9 127.0.0.1 1 2\r\n")
+            let nested = try connected("PROXY TCP4 10.0.0.5 127.0.0.1 1 2\r\n")
+            let unnamed = try connected("PROXY UNKNOWN\r\n")
+            let unsaid = try node.connect()
+            func heard(_ wires: [Wire]) throws -> [String?] { try wires.map { try Self.claimed($0, backend)[0] } }
+            #expect(try heard([named, nested, unnamed]) == ["203.0.113.9", "10.0.0.5", "127.0.0.1"])
+            try node.reload(yaml("10.0.0.0/8"))
+            // The last one's peer is nobody's balancer any more, so it is a client.
+            #expect(
+                try heard([named, nested, unnamed, unsaid])
+                    == ["203.0.113.9", "203.0.113.7, 10.0.0.5", "127.0.0.1", "127.0.0.1"])
+            try node.reload(yaml("127.0.0.1/32"))
+            #expect(
+                try heard([named, nested, unnamed, unsaid]) == ["203.0.113.9", "10.0.0.5", "127.0.0.1", "127.0.0.1"])
+        }
+    }
 }

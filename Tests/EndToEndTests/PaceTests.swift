@@ -63,4 +63,25 @@ struct SlowClientTests {
             #expect(try client.endsHere())
         }
     }
+
+    @Test("a shorter time for connections counts for those that are open")
+    func reloadedKeepAlive() throws {
+        try Scene.play { scene in
+            var file = File([try scene.backend()])
+            let node = try scene.node(file)
+            let client = try node.connect()
+            func isLast() throws -> Bool {
+                try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                return try client.readResponse().value("Connection") == "close"
+            }
+            #expect(try !isLast())
+            file.gateway = "limits: {keepAliveTimeout: 1h}"
+            try node.reload(file.yaml)
+            #expect(try !isLast())
+            file.gateway = "limits: {keepAliveTimeout: 1ms}"
+            try node.reload(file.yaml)
+            #expect(try isLast())
+            #expect(try client.endsHere())
+        }
+    }
 }
