@@ -14,7 +14,7 @@ extension Configuration {
     /// What a line of the access log holds, in its order.
     package enum AccessField: Hashable, Sendable {
         case named(Name)
-        /// A field of the request, by its name in lower case.
+        /// A field of the request, by its name as the file has it.
         case header(String)
 
         /// The names are those of JSON's members, and stable.
@@ -65,11 +65,19 @@ extension Configuration.AccessField {
         guard text.hasPrefix("header:") else {
             throw Invalid(notOneOf(text, Name.allCases.map(\.rawValue) + ["header:NAME"]))
         }
-        let name = try token(String(text.dropFirst(7)), max: Bounds.nameBytesMax).lowercased()
-        guard !secretHeaders.contains(name) else {
+        let name = try token(String(text.dropFirst(7)), max: Bounds.nameBytesMax)
+        guard !secretHeaders.contains(name.lowercased()) else {
             throw Invalid("\(quoted(text)) holds a secret, which must not stand in a log; write identity for who asked")
         }
         return .header(name)
+    }
+
+    /// The same in one spelling: names of fields have no case (RFC 9110 §5.1).
+    var folded: Configuration.AccessField {
+        switch self {
+        case .named: self
+        case .header(let name): .header(name.lowercased())
+        }
     }
 }
 
@@ -92,7 +100,8 @@ extension Configuration.Gateway {
         let fields = inner.readList("fields", default: [], max: Bounds.accessFieldsMax) { text throws(Invalid) in
             try Configuration.AccessField.parse(text)
         }
-        for (index, field) in fields.enumerated() where fields[..<index].contains(field) {
+        let folded = fields.map(\.folded)
+        for (index, field) in fields.enumerated() where folded[..<index].contains(folded[index]) {
             inner.report("\(quoted(field.text)) is there twice; write it once", at: "fields")
         }
         inner.finish()
@@ -144,7 +153,7 @@ extension Configuration {
     /// A header must not mean two things, and an API key must not stand in a log.
     func checkNames(_ map: MappingReader) {
         let keyHeader = auth?.apiKeys?.header
-        if let keyHeader, gateway.accessLogFields.contains(.header(keyHeader)) {
+        if let keyHeader, gateway.accessLogFields.contains(where: { $0.folded == .header(keyHeader) }) {
             map.section("gateway").section("accessLog").report(
                 "`header:\(keyHeader)` holds API keys, which must not stand in a log; write apiKey for their names",
                 at: "fields")

@@ -43,7 +43,7 @@ final class AccessLayout: Sendable {
             case .named(.referer): wanted = .field(Array("referer".utf8))
             case .named(.host): wanted = .authority
             case .named(.path): wanted = .path
-            case .header(let name): wanted = .field(Array(name.utf8))
+            case .header(let name): wanted = .field(Array(name.lowercased().utf8))
             case .named(let name): return (.named(name), Array(name.rawValue.utf8))
             }
             noted.append(wanted)

@@ -110,8 +110,9 @@ extension ClientConnection {
         }
         // RFC 9110 §12.5.5: a cache must not give the one to who wants the other.
         if kind != .never { output.append("Vary: Accept-Encoding\r\n") }
-        output.append(exchange.linesInPlace)
-        output.append(exchange.linesBeside)
+        for lines in [exchange.linesInPlace, exchange.linesBeside] {
+            copyLines(lines.span, weakensTags: kind == .headAlone || kind == .now, to: &output)
+        }
         output.append("\r\n")
     }
 

@@ -234,6 +234,10 @@ extension ClientConnection {
     ) -> Bool {
         let path = bytes.extracting(head.path)
         guard let found = Self.match(redirect.rule.match, path) else { return false }
+        guard !head.authority.isEmpty || !redirect.rule.to.leadsToHost else {
+            refuse(.malformed(Violation(.missingHost, at: 0)))
+            return true
+        }
         var location = ByteBuffer()
         append(redirect.rule.to, head, bytes, path, found, to: &location)
         // `//evil.test` names a host to browsers: a target that begins with a slash stays here.

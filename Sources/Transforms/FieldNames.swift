@@ -14,6 +14,7 @@ package struct FoldedNames: Sendable {
         self.prefixes = prefixes.map { $0.utf8.map(Self.fold) }
     }
 
+    package static let none = FoldedNames([])
     static let eTag = FoldedNames(["ETag"])
 
     private static func fold(_ byte: UInt8) -> UInt8 {
@@ -53,25 +54,33 @@ package func copyHead(
     while start < head.count, head[start] != 0x0a { start += 1 }
     start = min(start + 1, head.count)
     output.append(head.extracting(0..<start))
-    while start < head.count {
+    copyLines(head.extracting(start..<head.count), dropping: names, weakensTags: weakensTags, to: &output)
+}
+
+/// The same of field lines alone.
+package func copyLines(
+    _ lines: Span<UInt8>, dropping names: FoldedNames = .none, weakensTags: Bool, to output: inout ByteBuffer
+) {
+    var start = 0
+    while start < lines.count {
         var nameEnd = start
         var end = start
-        while end < head.count, head[end] != 0x0a {
-            if nameEnd == start, head[end] == UInt8(ascii: ":") { nameEnd = end }
+        while end < lines.count, lines[end] != 0x0a {
+            if nameEnd == start, lines[end] == UInt8(ascii: ":") { nameEnd = end }
             end += 1
         }
-        end = min(end + 1, head.count)
-        let name = head.extracting(start..<nameEnd)
+        end = min(end + 1, lines.count)
+        let name = lines.extracting(start..<nameEnd)
         if name.isEmpty {
-            output.append(head.extracting(start..<end))
+            output.append(lines.extracting(start..<end))
         } else if !names.contains(name) {
             if weakensTags, FoldedNames.eTag.contains(name) {
-                let tag = valueStart(head, from: nameEnd, to: end)
-                output.append(head.extracting(start..<tag))
-                if head[tag] == UInt8(ascii: "\"") { output.append("W/") }
-                output.append(head.extracting(tag..<end))
+                let tag = valueStart(lines, from: nameEnd, to: end)
+                output.append(lines.extracting(start..<tag))
+                if lines[tag] == UInt8(ascii: "\"") { output.append("W/") }
+                output.append(lines.extracting(tag..<end))
             } else {
-                output.append(head.extracting(start..<end))
+                output.append(lines.extracting(start..<end))
             }
         }
         start = end

@@ -114,6 +114,23 @@ package struct Template: Hashable, Sendable {
         parts.compactMap { part in if case .variable(let variable) = part { variable } else { nil } }
     }
 
+    /// Whether it is a URL whose host is the one that the client asked for, wholly or in part.
+    package var leadsToHost: Bool {
+        guard case .text(let first)? = parts.first else { return false }
+        let scheme = ["http://", "https://"].first { first.starts(with: $0.utf8) }
+        guard let scheme, !Self.endsHost(first.dropFirst(scheme.utf8.count)) else { return false }
+        for part in parts.dropFirst() {
+            switch part {
+            case .text(let text): if Self.endsHost(text[...]) { return false }
+            case .variable(.host), .variable(.hostname): return true
+            case .variable, .group, .rest: break
+            }
+        }
+        return false
+    }
+
+    private static func endsHost(_ text: ArraySlice<UInt8>) -> Bool { text.contains { "/?#".utf8.contains($0) } }
+
     /// What stands in it as it is.
     package var literals: [UInt8] {
         parts.flatMap { part -> [UInt8] in if case .text(let text) = part { text } else { [] } }

@@ -115,6 +115,10 @@ struct ErrorTests {
                 "f:2:23: gateway.accessLog.fields: `time` is there twice; write it once"
             ),
             Row(
+                file(gateway: "  accessLog: {fields: [header:X-A, header:x-a]}"),
+                "f:2:23: gateway.accessLog.fields: `header:x-a` is there twice; write it once"
+            ),
+            Row(
                 file(gateway: "  accessLog: {fields: [header:X-Key]}\n  requestID: {header: x-user}")
                     + "\nauth: {apiKeys: {header: X-Key, redis: false}, forward: {user: X-User}}",
                 """

@@ -314,7 +314,7 @@ struct KeyTests {
         ).gateway
         #expect(log.accessLog == .file(path: "./a.log"))
         #expect(log.accessLogFormat == .json && log.logFormat == .text)
-        #expect(log.accessLogFields == [.named(.time), .named(.status), .header("x-a")])
+        #expect(log.accessLogFields == [.named(.time), .named(.status), .header("X-A")])
         let plain = try parse(file(gateway: "  logFormat: json\n  accessLog: {fields: [status]}")).gateway
         #expect(plain.accessLog == .standardOutput)
         #expect(plain.accessLogFormat == .json)
@@ -372,7 +372,7 @@ struct KeyTests {
         let merged = try source.parse(text, named: "theirs", over: own).gateway
         #expect(merged.accessLog == .file(path: "/a/it's $x.log"))
         #expect(merged.accessLogFormat == .json)
-        #expect(merged.accessLogFields == [.named(.time), .header("x-a")])
+        #expect(merged.accessLogFields == [.named(.time), .header("X-A")])
         #expect(merged.port == ListenAddress(host: nil, port: 81))
     }
 

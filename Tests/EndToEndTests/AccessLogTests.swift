@@ -57,7 +57,7 @@ struct AccessLogTests {
             ]
             for (name, value) in expected { #expect(first[name] as? String == value, "\(name)") }
             // Bytes beyond ASCII stand one by one.
-            #expect((first["header:x-odd"] as? String)?.hasPrefix("\"},{\"status\":200,\"x\":\"\\Ã") ?? false)
+            #expect((first["header:X-Odd"] as? String)?.hasPrefix("\"},{\"status\":200,\"x\":\"\\Ã") ?? false)
             for (name, value) in ["status": 200, "received": 2, "sent": 5, "retries": 0] {
                 #expect(first[name] as? Int == value, "\(name)")
             }
@@ -70,7 +70,7 @@ struct AccessLogTests {
             #expect(second["status"] as? Int == 429 && second["outcome"] as? String == "limited")
             #expect(second["limit"] as? String == "refused" && second["policy"] as? String == "default")
             #expect(second["backend"] == nil && second["backendMicroseconds"] == nil)
-            #expect((second["header:x-odd"] as? String)?.count == 1_024)
+            #expect((second["header:X-Odd"] as? String)?.count == 1_024)
             let third = try Self.json(lines[2])
             #expect(third["status"] as? Int == 404 && third["service"] == nil && third["limit"] == nil)
             let fourth = try Self.json(lines[3])

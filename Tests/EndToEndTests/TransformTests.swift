@@ -175,6 +175,13 @@ struct TransformTests {
             #expect(try location("/go/x") == "308 /x")
             #expect(try location("/go//evil.test/") == "308 /evil.test/")
             #expect(try location("/away/x") == "302 https://test.example/x")
+            // HTTP/1.0 need not name a host, and then there is none to lead to.
+            for (target, status) in [("/away/x", 400), ("/old/x", 301)] {
+                let wire = try node.connect()
+                try wire.send("GET \(target) HTTP/1.0\r\n\r\n")
+                let answer = try wire.readResponse()
+                #expect(answer.status == status && (answer.value("Location") == nil) == (status == 400))
+            }
             #expect(backend.requests.map(\.target) == ["/older"])
         }
     }
@@ -284,6 +291,11 @@ struct TransformTests {
             let problem = try plain.ask()
             #expect(problem.status == 418 && problem.value("Retry-After") == "2")
             #expect(problemTitle(problem) == "Under maintenance")
+            for more in ["", ", text: Soon."] {
+                let node = try scene.node(Self.file(backend, "maintenance: {status: 503\(more)}"))
+                let answer = try node.ask()
+                #expect(answer.status == 503 && answer.values("Retry-After").isEmpty)
+            }
         }
     }
 
@@ -338,6 +350,22 @@ struct TransformTests {
                 #expect(plain.value("ETag") == "\"x\"")
                 #expect(plain.values("Vary").sorted() == ["Accept-Encoding", "Cookie"])
             }
+        }
+    }
+
+    @Test("no compressed content has a strong tag, whoever gives it", arguments: ["set", "add"])
+    func tags(edit: String) throws {
+        try Scene.play { scene in
+            let backend = try scene.backend { exchange in
+                try exchange.answer(Self.long, fields: "Content-Type: text/html\r\n")
+                return .keep
+            }
+            let node = try scene.node(
+                Self.file(backend, "compression: true, response: {\(edit): {ETag: '\"own\"', X-ETag: '\"other\"'}}"))
+            let compressed = try node.ask(fields: "Accept-Encoding: gzip\r\n")
+            #expect(compressed.value("Content-Encoding") == "gzip")
+            #expect(compressed.values("ETag") == ["W/\"own\""] && compressed.value("X-ETag") == "\"other\"")
+            #expect(try node.ask().values("ETag") == ["\"own\""])
         }
     }
 

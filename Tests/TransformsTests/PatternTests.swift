@@ -81,6 +81,17 @@ struct TransformValueTests {
     }
 
     @Test(
+        "a URL leads to the host that was asked for where that is part of its own",
+        arguments: [
+            ("https://{host}/a", true), ("http://www.{hostname}", true), ("https://{scheme}.{hostname}:1", true),
+            ("https://a.example/{host}", false), ("https://a.example?{host}", false), ("/{host}", false),
+            ("https://a.example{path}", false), ("", false),
+        ])
+    func leadsToHost(text: String, leads: Bool) throws {
+        #expect(try Template(text).leadsToHost == leads)
+    }
+
+    @Test(
         "a template that is none says why",
         arguments: [
             ("{", "a `{` without its `}`; write {{ for the sign"),
