@@ -72,6 +72,12 @@ enum Metrics {
                 name: "sluice_retries_total", kind: .counter, help: "Requests that were sent once more.",
                 labels: ["service"])
         ) { for (name, traffic) in services { $0.add(traffic.retryCount, name) } }
+        out.write(
+            Metric(
+                name: "sluice_service_maintenance", kind: .gauge,
+                help: "Whether a service is under maintenance, so that only its guests reach a backend.",
+                labels: ["service"])
+        ) { for service in control.services { $0.add(service.isUnderMaintenance, service.name) } }
     }
 
     // MARK: Backends

@@ -217,6 +217,7 @@ extension ClientConnection {
     }
 
     private func answerMaintenance(_ maintenance: Configuration.Maintenance) {
+        transformed?.isUnderMaintenance = true
         guard let body = maintenance.body else {
             refuse(.maintenance(status: maintenance.status, retryAfter: maintenance.retryAfter))
             return

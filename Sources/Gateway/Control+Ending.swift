@@ -28,6 +28,12 @@ struct Ending {
     var isClosing = false
     var delay: LoopTimer?
     var limit: LoopTimer?
+    /// Why its connections have ended, once they have.
+    var reason: String?
+    /// Workers that have not said that they have stopped.
+    var running = 0
+    /// Requests and tunnels that were under way then.
+    var cutOff = 0
     var last: LoopTimer?
     /// Until then another process of this node announces itself as this one does.
     private(set) var nameSharedUntil = MonotonicTime(nanoseconds: .min)
@@ -36,6 +42,9 @@ struct Ending {
     static let handsTime = TimeSpan.seconds(60)
 
     mutating func sharesName(until time: MonotonicTime) { nameSharedUntil = time }
+
+    /// A worker whose turn takes longer is not waited for.
+    static let stopTime = TimeSpan.milliseconds(500)
 
     /// Ends the admin listener's accepting, where another process goes on with it.
     var leaveAdmin: (() -> Void)?
@@ -106,12 +115,28 @@ extension Control {
     }
 
     private func finish(_ reason: String) {
-        guard ending.isUnderWay, ending.last == nil else { return }
+        guard ending.isUnderWay, ending.reason == nil else { return }
         ending.limit?.cancel()
         ending.delay?.cancel()
-        logger.notice("drained", metadata: ["reason": "\(reason)"])
+        ending.reason = reason
         if readiness != .replaced { leaveCluster() }
+        ending.running = workers.count
         for worker in workers { worker.post(.stop) }
+        let limit = LoopTimer(loop) { [weak self] in self?.end() }
+        ending.limit = limit
+        limit.schedule(after: Ending.stopTime)
+    }
+
+    func workerStopped(_ cutOff: Int) {
+        ending.running -= 1
+        ending.cutOff += cutOff
+        if ending.running == 0 { end() }
+    }
+
+    private func end() {
+        guard let reason = ending.reason, ending.last == nil else { return }
+        ending.limit?.cancel()
+        logger.notice("drained", metadata: ["cutOff": "\(ending.cutOff)", "reason": "\(reason)"])
         // What was written above leaves at the end of this turn; then the loop may end.
         let last = LoopTimer(loop) { [loop] in loop.stop() }
         ending.last = last
@@ -120,7 +145,7 @@ extension Control {
 
     /// The end of a node that has not begun to drain is immediate; one that drains waits for nobody any more.
     func stop() {
-        if ending.isUnderWay, ending.last == nil { return finish("told again") }
+        if ending.isUnderWay, ending.reason == nil { return finish("told again") }
         for worker in workers { worker.post(.stop) }
         loop.stop()
     }

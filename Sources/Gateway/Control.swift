@@ -198,6 +198,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             case .note(let message, let details):
                 logger.warning("\(message)", metadata: .init(uniqueKeysWithValues: details.map { ($0, "\($1)") }))
             case .drained(let worker): workerDrained(worker)
+            case .stopped(let cutOff): workerStopped(cutOff)
             case .drain: drain()
             case .changeHands: ending.sharesName(until: loop.now + Ending.handsTime)
             case .handOver: handOver()

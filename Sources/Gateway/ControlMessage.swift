@@ -18,6 +18,8 @@ enum ControlMessage: Sendable {
     /// Something that operators should know of, at most once in some seconds.
     case note(String, [String: String])
     case drained(worker: Int)
+    /// A worker has ended, and with it so many requests and tunnels that were under way.
+    case stopped(cutOff: Int)
     /// Another configuration is ready to take the place of the one in force.
     case reload(Succession)
     /// What the thread that reloads thinks of a version of the cluster's, and whether it is in force here.

@@ -33,11 +33,14 @@ enum Refusal {
     case unidentified(CredentialProblem)
     /// Nobody can tell now who asks.
     case identityUnavailable
+    /// The node ends, and the time is over that it had for requests under way; a backend may have this one.
+    case nodeEnds(isSent: Bool)
 
     var status: Int {
         switch self {
         case .serviceNotFound: 404
         case .noHealthyBackend, .backendsBusy, .identityUnavailable: 503
+        case .nodeEnds(let isSent): isSent ? 504 : 503
         case .unidentified(let problem): problem.status
         case .rateLimited, .policiesExceeded: 429
         case .malformed(let violation): violation.rule.status
@@ -67,6 +70,7 @@ enum Refusal {
         case .backendsBusy: "Backends are busy"
         case .unidentified(let problem): problem.title
         case .identityUnavailable: "Identity unavailable"
+        case .nodeEnds: "The gateway ends"
         }
     }
 
@@ -89,6 +93,7 @@ enum Refusal {
         case .backendsBusy: "backends-busy"
         case .unidentified(let problem): problem.code
         case .identityUnavailable: "identity-unavailable"
+        case .nodeEnds: "node-ends"
         }
     }
 
@@ -113,6 +118,8 @@ enum Refusal {
         case .backendsBusy: "no connection to a backend became free in time"
         case .unidentified(let problem): problem.detail
         case .identityUnavailable: "nobody can tell at the moment whose credential this is"
+        case .nodeEnds(true): "this node ends before the backend has answered; the backend may have served the request"
+        case .nodeEnds(false): "this node ends before a backend has got the request"
         }
     }
 
@@ -140,11 +147,11 @@ enum Refusal {
             limit?.writeViolated(report, to: &members)
         case .methodNotAllowed(let allow): fields.append(allow)
         case .maintenance(_, let span): if let span { fields.appendRetryAfter(span) }
-        case .noHealthyBackend, .backendsBusy, .identityUnavailable: fields.append("Retry-After: 1\r\n")
+        case .noHealthyBackend, .backendsBusy, .identityUnavailable, .nodeEnds(false):
+            fields.append("Retry-After: 1\r\n")
         case .unidentified(let problem): if let authentication { fields.append(authentication.challenge(problem)) }
         case .serviceNotFound, .malformed, .pathEscapes, .originNotAllowed, .headTimedOut, .bodyTimedOut,
-            .backendFailed,
-            .backendMalformed, .backendTimedOut:
+            .backendFailed, .backendMalformed, .backendTimedOut, .nodeEnds(true):
             break
         }
         write(fields, members, date, options, to: &output)

@@ -51,6 +51,7 @@ final class TransformedExchange {
     var linesInPlace: [UInt8] = []
     /// Those that it gets in any case.
     var linesBeside: [UInt8] = []
+    var isUnderMaintenance = false
     var wantsGzip = false
     /// The tags of what the client has already (If-None-Match).
     var knownTags: [UInt8] = []

@@ -99,6 +99,7 @@ package final class Service: Sendable {
     let toldFailuresMax: Int
     package let traffic: ServiceTraffic
     package var name: String { settings.name }
+    package var isUnderMaintenance: Bool { settings.transforms?.maintenance != nil }
     package var path: String { settings.path }
 
     /// - Parameter before: the service of that name until now, of which goes on what stays the same.

@@ -155,7 +155,7 @@ final class SpanLog: EndOfTurnHandler {
         let answered = client.responseStarted || firstError == 500
         // 499 is nobody's answer.
         if answered, client.status != 499 { number(",{\"key\":\"http.response.status_code\"", client.status, &out) }
-        let isBroken = outcome == .broken || outcome == .aborted || !answered
+        let isBroken = outcome == .broken || outcome == .cutOff || outcome == .aborted || !answered
         let isError = isBroken || client.status >= firstError
         if isBroken {
             text(",{\"key\":\"error.type\"", &out) { $0.append(outcome.name) }

@@ -12,8 +12,10 @@ package enum RequestOutcome: Int, CaseIterable, Sendable {
     case proxied
     /// A tunnel that has ended.
     case tunneled
-    /// The gateway's own answer to OPTIONS or TRACE.
+    /// The gateway's own answer to OPTIONS or TRACE, or a redirect.
     case answered
+    /// The service is under maintenance, whatever the status that says so.
+    case maintenance
     case limited
     /// No service has the path.
     case notFound
@@ -25,6 +27,8 @@ package enum RequestOutcome: Int, CaseIterable, Sendable {
     case backendTimeout
     /// The backend broke off in the middle of its answer.
     case broken
+    /// This node has ended before the answer was whole.
+    case cutOff
     /// The client left before its answer was complete.
     case aborted
 
@@ -33,6 +37,7 @@ package enum RequestOutcome: Int, CaseIterable, Sendable {
         case .proxied: "proxied"
         case .tunneled: "tunneled"
         case .answered: "answered"
+        case .maintenance: "maintenance"
         case .limited: "limited"
         case .notFound: "not_found"
         case .rejected: "rejected"
@@ -40,28 +45,19 @@ package enum RequestOutcome: Int, CaseIterable, Sendable {
         case .backendFailed: "backend_failed"
         case .backendTimeout: "backend_timeout"
         case .broken: "broken"
+        case .cutOff: "cut_off"
         case .aborted: "aborted"
         }
     }
 
-    /// By what the exchange has become. `isWhole`: the answer of a backend is complete.
-    @inline(__always)
-    init(status: Int, fromBackend: Bool, isWhole: Bool, isLimited: Bool, isRouted: Bool) {
-        if status == 499 {
-            self = .aborted
-        } else if fromBackend {
-            self = status == 101 ? .tunneled : isWhole ? .proxied : .broken
-        } else if isLimited {
-            self = .limited
-        } else {
-            switch status {
-            case 200..<300: self = .answered
-            case 404 where !isRouted: self = .notFound
-            case 502: self = .backendFailed
-            case 503: self = .unavailable
-            case 504: self = .backendTimeout
-            default: self = .rejected
-            }
+    /// Whether somebody did not get what should have been there.
+    func isError(class codeClass: Int) -> Bool {
+        switch self {
+        case .broken, .cutOff: true
+        case .maintenance: false
+        case .proxied, .tunneled, .answered, .limited, .notFound, .rejected, .unavailable, .backendFailed,
+            .backendTimeout, .aborted:
+            codeClass == 5
         }
     }
 }
@@ -119,9 +115,26 @@ extension ClientConnection {
     /// How the exchange that has ended did so.
     @inline(__always)
     var outcome: RequestOutcome {
-        RequestOutcome(
-            status: status, fromBackend: responseStarted, isWhole: responseComplete,
-            isLimited: limiterOutcome == .refused, isRouted: lane != nil)
+        if status == 499 { return .aborted }
+        guard responseStarted else { return ownOutcome }
+        if status == 101 { return .tunneled }
+        return responseComplete ? .proxied : worker.isCuttingOff ? .cutOff : .broken
+    }
+
+    /// Of an answer of the gateway's own.
+    private var ownOutcome: RequestOutcome {
+        if worker.isCuttingOff { return .cutOff }
+        if limiterOutcome == .refused { return .limited }
+        // Its status is the operator's choice and says nothing of backends.
+        if let transformed, transformed.isUnderMaintenance { return .maintenance }
+        switch status {
+        case 200..<400: return .answered
+        case 404 where lane == nil: return .notFound
+        case 502: return .backendFailed
+        case 503: return .unavailable
+        case 504: return .backendTimeout
+        default: return .rejected
+        }
     }
 }
 

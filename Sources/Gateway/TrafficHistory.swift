@@ -9,7 +9,7 @@ import RateLimiting
 /// A node's traffic between two looks. Rates are a second.
 package struct TrafficRate: Sendable {
     package var requests = 0.0
-    /// Answers 5xx, whoever made them, and answers that broke off.
+    /// Answers 5xx, whoever made them, and answers that broke off or were cut off. A service under maintenance makes none.
     package var errors = 0.0
     /// Refused by limits.
     package var limited = 0.0
@@ -46,7 +46,7 @@ extension ServiceTraffic {
                 guard count > 0 else { continue }
                 totals.requests += count
                 if outcome == .limited { totals.limited += count }
-                if codeClass == 5 || outcome == .broken { totals.errors += count }
+                if outcome.isError(class: codeClass) { totals.errors += count }
             }
         }
         return totals

@@ -159,6 +159,9 @@ final class Tunnel: StreamHandler {
         arm()
     }
 
+    /// The node ends with the tunnel open.
+    fileprivate func cutOff() { obey(.finish) }
+
     private func obey(_ actions: TunnelActions) {
         guard !finished, !actions.isEmpty else { return }
         if actions.contains(.sayGoodbye) { sayGoodbye() }
@@ -264,6 +267,12 @@ final class Tunnels {
             left = left.filter { $0.service !== service }[...]
             if let grace = service.settings.timeouts.tunnelGrace { end(mine, in: min(grace, most), at: now) }
         }
+    }
+
+    func cutOff() {
+        // Each takes itself out.
+        let open = all
+        for tunnel in open { tunnel.cutOff() }
     }
 
     /// Spreads the ends over the second half of the time: clients that all lost their connection at once would all be

@@ -64,4 +64,33 @@ extension Worker {
         guard draining, clients.isEmpty, ending?.listeners == 0 else { return }
         control.post(.drained(worker: index))
     }
+
+    /// Ends what is still under way, each request with its line; returns how many there were.
+    func cutOff() -> Int {
+        isCuttingOff = true
+        let left = clients.filter(\.isUnderWay)
+        tunnels.cutOff()
+        for client in left { client.cutOff() }
+        return left.count
+    }
+}
+
+extension ClientConnection {
+    /// Whether a request has come whose answer has not left this node, or a tunnel is open.
+    fileprivate var isUnderWay: Bool {
+        switch phase {
+        case .identifying, .deciding, .waiting, .exchanging, .tunneling: true
+        case .head, .discarding, .lingering, .closed: false
+        }
+    }
+
+    /// The node ends. Who has got nothing yet hears why; half an answer ends in a reset, so that nobody takes it for the
+    /// whole.
+    fileprivate func cutOff() {
+        switch phase {
+        case .identifying, .deciding, .waiting: refuse(.nodeEnds(isSent: false), keepAlive: false)
+        case .exchanging: refuseOrAbort(.nodeEnds(isSent: backend?.isConnected ?? false))
+        case .head, .tunneling, .discarding, .lingering, .closed: break
+        }
+    }
 }

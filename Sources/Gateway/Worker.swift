@@ -83,6 +83,8 @@ final class Worker: ListenerHandler, WakeHandler {
     var report = PolicyReport()
     var draining = false
     var ending: WorkerDrain?
+    /// Whether what ends now ends with the worker.
+    var isCuttingOff = false
     var listeners: [Listener] = []
     private(set) var clients: [ClientConnection] = []
     private(set) var pressure: Pressure!
@@ -213,7 +215,9 @@ final class Worker: ListenerHandler, WakeHandler {
             listenNow()
             drain(handingOver: handingOver)
         case .weigh: memorySweep.begin()
-        case .stop: loop.stop()
+        case .stop:
+            control.post(.stopped(cutOff: cutOff()))
+            loop.stop()
         }
     }
 

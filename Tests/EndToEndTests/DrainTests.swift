@@ -38,7 +38,7 @@ struct DrainTests {
             node.process.signal(SIGTERM)
             #expect(try silent.endsHere())
             #expect(try node.process.waitForExit() == 0)
-            #expect(node.log.contains("reason=\"all connections are closed\""))
+            #expect(node.log.contains(" drained cutOff=0 reason=\"all connections are closed\""))
         }
     }
 
