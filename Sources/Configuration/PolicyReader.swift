@@ -157,6 +157,7 @@ extension Configuration {
         guard let rateLimit, !rateLimit.policies.isEmpty else { return }
         let section = map.section("rateLimit")
         checkIdentities(rateLimit, section)
+        checkForwardedNames(rateLimit, section)
         let names = services.map(\.name)
         for policy in rateLimit.policies {
             for service in policy.scope.services where !names.contains(service) {
@@ -202,6 +203,30 @@ extension Configuration {
 }
 
 extension Configuration {
+    /// A header that tells backends who calls is dropped where it comes from outside: what a policy would count by it is
+    /// what a client has made up, and never what backends are told.
+    private func checkForwardedNames(_ rateLimit: RateLimit, _ section: MappingReader) {
+        guard let forward = auth?.forward else { return }
+        let told: [(what: String, name: String?, remedy: String)] = [
+            ("user", forward.user, "key: user"), ("org", forward.org, "key: org"),
+            ("tier", forward.tier, "tiers, with key: user"), ("key", forward.key, "key: apiKey"),
+        ]
+        for policy in rateLimit.policies {
+            guard case .header(let header) = policy.key else { continue }
+            for (what, name, remedy) in told {
+                guard let name, folded(name) == folded(header) else { continue }
+                section.report(
+                    "policy \(quoted(policy.name)) counts what clients write into \(quoted(header)), which auth.forward.\(what)"
+                        + " says anew to backends; to count who is verified, write \(remedy)", at: "policies")
+            }
+        }
+    }
+
+    /// As names are compared that backends are told: CGI and its heirs cannot tell `X_Org` from `X-Org`.
+    private func folded(_ name: String) -> [UInt8] {
+        name.lowercased().utf8.map { (0x30...0x39).contains($0) || (0x61...0x7a).contains($0) ? $0 : 0x2d }
+    }
+
     /// A policy's window that was given to a command.
     package static func window(_ text: String) throws(Invalid) -> TimeSpan {
         try duration(text, in: Bounds.windowMin...Bounds.windowMax)

@@ -136,6 +136,36 @@ struct AuthTests {
         #expect(ConfigurationTests.errors(row.text).joined(separator: "\n") == row.expected)
     }
 
+    @Test(
+        "a limit by a header that tells backends who calls is refused: it would count what a client made up",
+        arguments: [
+            ("header:X-Org", "`x-org`", "auth.forward.org", "write key: org"),
+            ("header:x-org", "`x-org`", "auth.forward.org", "write key: org"),
+            ("header:X_ORG", "`x_org`", "auth.forward.org", "write key: org"),
+            ("header:X.Org", "`x.org`", "auth.forward.org", "write key: org"),
+            ("header:X-User", "`x-user`", "auth.forward.user", "write key: user"),
+            ("header:x-tier", "`x-tier`", "auth.forward.tier", "write tiers, with key: user"),
+            ("header:X-Key-ID", "`x-key-id`", "auth.forward.key", "write key: apiKey"),
+        ])
+    func forwardedNames(key: String, name: String, forwarded: String, remedy: String) {
+        let text = Self.file(
+            "apiKeys: {}, forward: {user: X-User, org: X-Org, tier: X-Tier, key: X-Key-ID}",
+            rateLimit: "policies: [{name: a, limit: 1, window: 1s, key: \"\(key)\"}]")
+        #expect(
+            ConfigurationTests.errors(text) == [
+                "f:3:23: rateLimit.policies: policy `a` counts what clients write into \(name), which \(forwarded) "
+                    + "says anew to backends; to count who is verified, \(remedy)"
+            ])
+    }
+
+    @Test("a limit by another header is taken", arguments: ["header:X-Organ", "header:X-Tenant", "header:XOrg", "org"])
+    func otherNames(key: String) throws {
+        _ = try parse(
+            Self.file(
+                "apiKeys: {}, forward: {user: X-User, org: X-Org}",
+                rateLimit: "policies: [{name: a, limit: 1, window: 1s, key: \"\(key)\"}]"))
+    }
+
     @Test("auth at a service needs the section")
     func serviceWithoutSection() {
         let text = """
