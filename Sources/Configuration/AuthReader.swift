@@ -162,6 +162,19 @@ extension Configuration.APIKey {
     }
 }
 
+extension Configuration.APIKey {
+    package static let scopesMax = Bounds.scopesMax
+
+    /// Whether the file would take it as the name of a key or of a tier.
+    package static func checkName(_ text: String) throws(Invalid) { _ = try readableName(text) }
+
+    /// Whether the file would take it as a user or an organisation.
+    package static func checkIdentity(_ text: String) throws(Invalid) { _ = try identityText(text) }
+
+    /// Whether the file would take it as a scope.
+    package static func checkScope(_ text: String) throws(Invalid) { _ = try scope(text) }
+}
+
 extension Configuration.ForwardedIdentity {
     fileprivate init(_ map: MappingReader, keyHeader: String?) {
         var seen: [String] = []

@@ -220,16 +220,3 @@ extension RedisURL: CustomStringConvertible, CustomDebugStringConvertible, Custo
     /// `dump` and the printing of a value that holds this one look here.
     package var customMirror: Mirror { Mirror(self, children: ["url": description]) }
 }
-
-extension Configuration {
-    /// Reads a URL that was given to a command.
-    package static func redisURL(_ text: String, option: String = "--redis") throws(ConfigurationErrors) -> RedisURL {
-        do throws(Invalid) {
-            return try RedisURL(parsing: text)
-        } catch {
-            throw ConfigurationErrors([
-                ConfigurationError(place: .override(key: option), key: nil, message: error.message)
-            ])
-        }
-    }
-}
