@@ -39,10 +39,19 @@ struct LimitStore {
         return RedisTime(microseconds: saturatingAdd(saturatingMultiply(parts[0], 1_000_000), parts[1]))
     }
 
-    func usage(of key: LimitKey) throws -> (usage: Usage, time: RedisTime) {
+    /// No usage where the key holds something that is no window (`WRONGTYPE`).
+    func usage(of key: LimitKey) throws -> (usage: Usage?, time: RedisTime) {
         let name = text(key)
         let now = try Self.time(try servers.ask(name, [["TIME"]])[0])
-        return (usage(key, try servers.ask(name, commands(key, at: now)), at: now), now)
+        do {
+            return (usage(key, try servers.ask(name, commands(key, at: now)), at: now), now)
+        } catch let failure as RedisSession.Failure where Self.isWrongType(failure) {
+            return (nil, now)
+        }
+    }
+
+    private static func isWrongType(_ failure: RedisSession.Failure) -> Bool {
+        failure.refusal?.hasPrefix("WRONGTYPE") == true
     }
 
     /// The questions that `usage(_:_:at:)` reads the answers to.
@@ -111,13 +120,23 @@ struct LimitStore {
     }
 
     /// What is used of each window of a step. One that is just moving to another server is left out: it is seen there.
-    func usages(of keys: [LimitKey], _ session: RedisSession, at now: RedisTime) throws -> [Usage] {
+    ///
+    /// - Parameter strange: gets the keys that hold something that is no window.
+    func usages(
+        of keys: [LimitKey], _ session: RedisSession, at now: RedisTime, strange: (LimitKey) -> Void
+    ) throws -> [Usage] {
         let questions = keys.map { commands($0, at: now) }
         var answers = try session.pipeline(questions.flatMap(\.self))[...]
         return try zip(keys, questions).compactMap { key, question in
             defer { answers = answers.dropFirst(question.count) }
             let own = answers.prefix(question.count)
-            for case .failure(let failure) in own where isRedirection(failure) { return nil }
+            for case .failure(let failure) in own {
+                if isRedirection(failure) { return nil }
+                if Self.isWrongType(failure) {
+                    strange(key)
+                    return nil
+                }
+            }
             return usage(key, try own.map { try $0.get() }, at: now)
         }
     }
@@ -126,6 +145,22 @@ struct LimitStore {
         guard servers.isCluster, let word = failure.refusal?.split(separator: " ").first else { return false }
         return ["MOVED", "ASK", "TRYAGAIN"].contains(word)
     }
+
+    /// Names keys that hold something that is no window, on standard error: the nodes decide by the loss rule for whom they
+    /// count.
+    func tell(strange keys: Set<LimitKey>) {
+        let names = keys.map { (name: text($0), subject: $0.subject) }.sorted { $0.name < $1.name }
+        for (name, subject) in names.prefix(Self.strangeShown) {
+            printError(
+                "sluice: \(name) is left out: it holds something that is no window; "
+                    + "`sluice limits reset \(subject)` deletes it")
+        }
+        if names.count > Self.strangeShown {
+            printError("sluice: \(names.count - Self.strangeShown) more such keys are left out")
+        }
+    }
+
+    private static let strangeShown = 10
 
     // MARK: Deleting
 

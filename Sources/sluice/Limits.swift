@@ -228,11 +228,17 @@ struct Limits: ParsableCommand {
             let store = try place.store(configuration)
             let keys = try Limits.keys(of: subject, policies, policy, configuration, store)
             var rows: [UsageRow] = []
+            var strange: Set<LimitKey> = []
             for (key, tier, isOwn) in keys {
-                let (usage, time) = try told { try store.usage(of: key) }
+                let (found, time) = try told { try store.usage(of: key) }
+                guard let usage = found else {
+                    strange.insert(key)
+                    continue
+                }
                 // A window of a tier, or of somebody who showed no credential, is told of where there is one.
                 if usage.used > 0 || isOwn { rows.append(UsageRow(usage, tier: tier, name: store.text(key), at: time)) }
             }
+            store.tell(strange: strange)
             if place.json { return try printJSON(Answer(subject: subject.description, policies: rows)) }
             guard !rows.isEmpty else { return print("no policy has counted \(subject) lately") }
             print(table([UsageRow.heads] + rows.map(\.cells)))
@@ -258,8 +264,12 @@ struct Limits: ParsableCommand {
                 throw refusal(
                     "no policy counts \(subject): \(all.isEmpty ? "there are none" : all.joined(separator: ", "))")
             }
-            return counting.map {
-                (LimitKey($0, subject: subject.description), $0.tier, $0.tier == nil && subject.isOwn(of: $0.key))
+            // Tiers with the same limit share their windows.
+            var seen: Set<LimitKey> = []
+            return counting.compactMap { policy in
+                let key = LimitKey(policy, subject: subject.description)
+                guard seen.insert(key).inserted else { return nil }
+                return (key, policy.tier, policy.tier == nil && subject.isOwn(of: policy.key))
             }
         }
         return try known(of: subject, name, store).map { ($0, nil, true) }
@@ -302,7 +312,8 @@ struct Limits: ParsableCommand {
             struct Row: Encodable {
                 var key: String
                 var policy: String
-                var used: Int
+                /// Absent where the key held something that is no window.
+                var used: Int?
                 var limit: Int
             }
             var subject: String
@@ -322,10 +333,13 @@ struct Limits: ParsableCommand {
                 let (usage, _) = try told { try store.usage(of: key) }
                 guard try told({ try store.delete(key) }) else { continue }
                 answer.deleted.append(
-                    Answer.Row(key: store.text(key), policy: key.policy, used: usage.used, limit: key.limit))
+                    Answer.Row(key: store.text(key), policy: key.policy, used: usage?.used, limit: key.limit))
             }
             if place.json { return try printJSON(answer) }
-            for row in answer.deleted { print("deleted \(row.key) (\(row.used) of \(row.limit) used)") }
+            for row in answer.deleted {
+                let used = row.used.map { "\($0) of \(row.limit) used" } ?? "it held something that is no window"
+                print("deleted \(row.key) (\(used))")
+            }
             if answer.deleted.isEmpty { print("nothing to reset: Redis has no window of \(subject)") }
         }
     }

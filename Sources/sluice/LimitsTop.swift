@@ -70,13 +70,16 @@ extension Limits {
             _ = try Limits.policies(configuration, named: policy)
             let store = try place.store(configuration)
             var most = Leaders(countMax: limit)
+            var strange: Set<LimitKey> = []
             let pattern = LimitKey.pattern(policy: policy, onCluster: store.servers.isCluster)
             let keys = try told {
                 try store.scan(pattern) { keys, session, now in
                     let wanted = keys.filter { policy == nil || $0.policy == policy }
-                    for usage in try store.usages(of: wanted, session, at: now) { most.add(usage, at: now) }
+                    let usages = try store.usages(of: wanted, session, at: now) { strange.insert($0) }
+                    for usage in usages { most.add(usage, at: now) }
                 }
             }
+            store.tell(strange: strange)
             let refused = admin.isEmpty ? nil : try refusedMost()
             if place.json { return try printJSON(answer(most, keys, refused, store)) }
             if most.rows.isEmpty {

@@ -43,8 +43,9 @@ struct PolicyListing: Encodable {
             return
         }
         var subjects: [String: Int] = [:]
-        for policy in Node.policies(limit) {
-            subjects[policy.name, default: 0] += counts?[Limits.Count(LimitKey(policy, subject: "-"))] ?? 0
+        // Tiers with the same limit share their windows.
+        for limit in Set(Node.policies(limit).map({ Limits.Count(LimitKey($0, subject: "-")) })) {
+            subjects[limit.policy, default: 0] += counts?[limit] ?? 0
         }
         func known(_ name: String) -> Int? { counts == nil ? nil : subjects[name] ?? 0 }
         let own = limit.requestsPerSecond.map { rate in

@@ -241,6 +241,59 @@ struct LimitsCommandTests {
         }
     }
 
+    @Test("a key that holds something else is named and takes no answer about others with it; reset deletes it")
+    func strangeKeys() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let node = try scene.node(Self.file(try scene.backend(), Self.url(redis)))
+            try LimitTests.reached([node])
+            try Self.burst(2, "/auth", to: node, as: "192.0.2.1")
+            let client = try redis.client()
+            let strange = ["login:5/1m", "day:100/1d/buckets"].map { "rate_limit:\($0):ip:192.0.2.9" }
+            for key in strange { _ = try client("SET", key, "x") }
+            for place in [["-c", node.file], ["--redis", Self.url(redis)]] {
+                let top = try runSluice(["limits", "top", "--json"] + place)
+                #expect(top.exit == 0 && top.output.contains("ip:192.0.2.1") && !top.output.contains("192.0.2.9"))
+                let get = try runSluice(["limits", "get", "192.0.2.9"] + place)
+                #expect(get.exit == 0, "\(get.errors)")
+                for key in strange {
+                    for result in [top, get] {
+                        #expect(
+                            result.errors.contains(
+                                "\(key) is left out: it holds something that is no window; "
+                                    + "`sluice limits reset ip:192.0.2.9` deletes it"), "\(result.errors)")
+                    }
+                }
+            }
+            let said = try Self.output(["reset", "192.0.2.9", "-c", node.file])
+            for key in strange { #expect(said.contains("deleted \(key) (it held something that is no window)\n")) }
+            #expect(try client("KEYS", "*192.0.2.9") == "[]")
+            #expect(try runSluice(["limits", "top", "-c", node.file]).errors == "")
+        }
+    }
+
+    @Test("tiers with the same limit share their windows: no subject counts twice")
+    func sharedWindows() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            var file = Self.file(try scene.backend(), Self.url(redis))
+            file.rateLimit =
+                "redisURL: \"\(Self.url(redis))\", policies: "
+                + "[{name: g, limit: 20, window: 1m, key: user, tiers: {gold: 40, silver: 20, bronze: 20}}]"
+            let directory = try TemporaryDirectory()
+            let path = try directory.write(file.yaml, to: "gateway.yaml")
+            let client = try redis.client()
+            for key in ["40/1m:user:a", "40/1m:user:b", "40/1m:user:c", "20/1m:user:d"] {
+                _ = try client("ZADD", "rate_limit:g:\(key)", "9000000000000000", "a")
+            }
+            #expect(try Self.rows(["list", "-c", path, "--subjects"]).map { $0["subjects"] as? Int } == [4])
+            let own = try Self.rows(["get", "user:d", "-c", path])
+            #expect(own.map { $0["used"] as? Int } == [1] && own.allSatisfy { $0["tier"] == nil })
+            let tier = try Self.rows(["get", "user:a", "-c", path]).filter { $0["used"] as? Int == 1 }
+            #expect(tier.map { $0["tier"] as? String } == ["gold"])
+        }
+    }
+
     @Test("on a Redis Cluster, windows on all servers are found, told and deleted, also while a slot moves")
     func cluster() throws {
         try Scene.play { scene in
