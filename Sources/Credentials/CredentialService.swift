@@ -122,9 +122,10 @@ package final class CredentialService: Sendable {
 
     /// Whether a node could start with these keys.
     ///
+    /// - Returns: the keys of a set that it would leave out, and why.
     /// - Throws: `KeyError`.
-    package static func check(_ issuer: Configuration.TokenIssuer) throws {
-        _ = try TokenVerifier([issuer], read: { try keyFile($0) })
+    package static func check(_ issuer: Configuration.TokenIssuer) throws -> [String] {
+        try TokenVerifier([issuer], read: { try keyFile($0) }).ignored
     }
 
     package func stop() { mailbox.post(.stop) }
@@ -194,7 +195,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     func start() {
         for path in verifier.files { files[path] = try? keyFile(path) }
         if !verifier.files.isEmpty { fileTimer.schedule(after: Self.filePause) }
-        noteWithdrawn()
+        noteKeys()
         guard service.setup.settings.apiKeys?.redis == true, let topology = service.setup.redis else { return }
         let setup = service.setup
         isOnCluster = topology.isCluster
@@ -396,7 +397,11 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
 
     // MARK: Files
 
-    private func noteWithdrawn() {
+    /// What is to be known of the keys that count now.
+    private func noteKeys() {
+        for reason in verifier.ignored {
+            listener.credentialNote("a signing key cannot be used and is ignored", ["reason": reason])
+        }
         let files = verifier.withdrawn
         guard !files.isEmpty else { return }
         listener.credentialNote(
@@ -429,7 +434,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
         files = latest
         complaint = nil
         listener.credentialNote("signing keys read anew", ["files": latest.keys.sorted().joined(separator: " ")])
-        noteWithdrawn()
+        noteKeys()
         listener.credentialsChanged(.all)
     }
 

@@ -25,6 +25,8 @@ struct SigningKey: Sendable {
 
 struct SigningKeys: Sendable {
     let keys: [SigningKey]
+    /// Keys of a set that cannot be used, and why: RFC 7517 §5 has them ignored.
+    let ignored: [String]
 
     /// Keys of one issuer: providers publish two or three.
     private static let keysMax = 64
@@ -37,6 +39,7 @@ struct SigningKeys: Sendable {
     /// - Throws: `KeyError`.
     init(_ issuer: Configuration.TokenIssuer, file: [UInt8]?) throws {
         var keys: [SigningKey] = []
+        var ignored: [String] = []
         var isWithdrawn = false
         switch issuer.key {
         case .secret(let secret):
@@ -57,13 +60,11 @@ struct SigningKeys: Sendable {
             do {
                 let set = try JSONDecoder().decode(KeySet.self, from: Data(file ?? []))
                 isWithdrawn = set.keys.isEmpty
-                for entry in set.keys.prefix(Self.keysMax) {
-                    for algorithm in issuer.algorithms where entry.isFor(algorithm) {
-                        keys.append(SigningKey(id: entry.id, algorithm: try entry.key(algorithm)))
-                    }
+                for member in set.keys.prefix(Self.keysMax) {
+                    let (made, reason) = member.keys(issuer.algorithms)
+                    keys += made
+                    if let reason { ignored.append("\(path): \(reason)") }
                 }
-            } catch let error as KeyError {
-                throw KeyError(description: "\(path): \(error)")
             } catch {
                 throw KeyError(description: "\(path) is no JWK Set (RFC 7517 §5)")
             }
@@ -71,10 +72,12 @@ struct SigningKeys: Sendable {
             // or in `algorithms`.
             if keys.isEmpty, !isWithdrawn {
                 let names = issuer.algorithms.map(\.rawValue).joined(separator: ", ")
-                throw KeyError(description: "\(path) holds no key for \(names)")
+                let reasons = ignored.isEmpty ? "" : " (\(ignored.joined(separator: "; ")))"
+                throw KeyError(description: "\(path) holds no key for \(names)\(reasons)")
             }
         }
         self.keys = keys
+        self.ignored = ignored
     }
 
     /// Those that a token may have been signed with.
@@ -87,7 +90,7 @@ struct SigningKeys: Sendable {
 
     // MARK: Making them
 
-    fileprivate static func hmac(
+    static func hmac(
         _ secret: [UInt8], _ algorithm: Configuration.TokenAlgorithm
     ) throws -> any JWTAlgorithm {
         guard secret.count >= algorithm.secretBytesMin else {
@@ -130,7 +133,7 @@ struct SigningKeys: Sendable {
 
     /// The library's verifiers are made by its collection of keys alone, which is an actor. What comes out is a value:
     /// verifying needs no actor.
-    fileprivate static func made(
+    static func made(
         algorithm: String? = nil, _ add: @escaping @Sendable (JWTKeyCollection) async throws -> Void
     ) throws -> any JWTAlgorithm {
         let result = Mutex<Result<any JWTAlgorithm, any Error>?>(nil)
@@ -155,67 +158,5 @@ struct SigningKeys: Sendable {
     private final class Box: Sendable {
         let result: Mutex<Result<any JWTAlgorithm, any Error>?>
         init(_ result: consuming Mutex<Result<any JWTAlgorithm, any Error>?>) { self.result = result }
-    }
-}
-
-/// RFC 7517 §5. Keys of kinds that are not known are skipped, as it says; so are those that are not for signatures.
-private struct KeySet: Decodable {
-    var keys: [Entry]
-
-    struct Entry: Decodable {
-        private enum Key: String, CodingKey { case kty, use, alg, kid, k, crv }
-        var type: String
-        var use: String?
-        var algorithm: String?
-        var id: String?
-        var curve: String?
-        private var secret: String?
-        private var jwk: JWK?
-
-        init(from decoder: any Decoder) throws {
-            let values = try decoder.container(keyedBy: Key.self)
-            type = try values.decode(String.self, forKey: .kty)
-            use = try values.decodeIfPresent(String.self, forKey: .use)
-            algorithm = try values.decodeIfPresent(String.self, forKey: .alg)
-            id = try values.decodeIfPresent(String.self, forKey: .kid)
-            curve = try values.decodeIfPresent(String.self, forKey: .crv)
-            secret = try values.decodeIfPresent(String.self, forKey: .k)
-            jwk = type == "oct" ? nil : try? JWK(from: decoder)
-        }
-
-        func isFor(_ wanted: Configuration.TokenAlgorithm) -> Bool {
-            if use == "enc" { return false }
-            // RFC 7517 §4.4: a key that names its algorithm is for no other.
-            if let algorithm, algorithm != wanted.rawValue { return false }
-            return switch wanted.family {
-            case .hmac: type == "oct"
-            case .rsa: type == "RSA"
-            case .p256: type == "EC" && curve == "P-256"
-            case .p384: type == "EC" && curve == "P-384"
-            case .p521: type == "EC" && curve == "P-521"
-            case .ed25519: type == "OKP" && curve == "Ed25519"
-            }
-        }
-
-        func key(_ wanted: Configuration.TokenAlgorithm) throws -> any JWTAlgorithm {
-            if wanted.family == .hmac {
-                guard let bytes = secret.flatMap({ base64URL(Array($0.utf8)[...]) }) else {
-                    throw KeyError(description: "the key \(id ?? "without a kid") has no secret")
-                }
-                return try SigningKeys.hmac(bytes, wanted)
-            }
-            guard var jwk, let algorithm = JWK.Algorithm(rawValue: wanted.rawValue) else {
-                throw KeyError(description: "the key \(id ?? "without a kid") cannot be read")
-            }
-            // The library wants a name; ours decides which token it is for.
-            jwk.keyIdentifier = JWKIdentifier(string: "key")
-            jwk.algorithm = algorithm
-            let copy = jwk
-            do {
-                return try SigningKeys.made(algorithm: wanted.rawValue) { try await $0.add(jwk: copy) }
-            } catch {
-                throw KeyError(description: "the key \(id ?? "without a kid") cannot be used: \(error)")
-            }
-        }
     }
 }

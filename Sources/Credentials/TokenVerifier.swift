@@ -43,6 +43,9 @@ package struct TokenVerifier: Sendable {
         }
     }
 
+    /// Keys of sets that cannot be used, and why; the others of their sets count.
+    package var ignored: [String] { issuers.flatMap(\.keys.ignored) }
+
     package enum Verdict: Equatable, Sendable {
         /// `until`: seconds since 1970; `nil`: it says no end.
         case verified(CallerClaims, until: Int64?)

@@ -33,10 +33,15 @@ extension Node {
             case .keyFile: key = "keyFile"
             case .jwksFile: key = "jwksFile"
             }
-            do { try CredentialService.check(issuer) } catch {
+            do { _ = try CredentialService.check(issuer) } catch {
                 problems.append(Finding("auth.jwt[\(index)].\(key)", "\(error)"))
             }
         }
         return problems
+    }
+
+    /// Signing keys that a node would leave out; empty where it could not start.
+    package static func ignoredKeys(_ configuration: Configuration) -> [String] {
+        (configuration.auth?.jwt ?? []).flatMap { (try? CredentialService.check($0)) ?? [] }
     }
 }

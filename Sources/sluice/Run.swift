@@ -150,7 +150,8 @@ struct Check: ParsableCommand {
 
     func run() throws {
         let (configuration, _) = try options.load(examine: Node.problems)
-        for warning in Node.warnings(configuration) { printError("\(options.config): warning: \(warning)") }
+        let ignored = Node.ignoredKeys(configuration).map { "a signing key cannot be used and is ignored: \($0)" }
+        for warning in Node.warnings(configuration) + ignored { printError("\(options.config): warning: \(warning)") }
         if network, !NetworkCheck(configuration).run() { throw ExitCode(1) }
         let backends = configuration.services.reduce(0) { $0 + $1.instances.count }
         print(

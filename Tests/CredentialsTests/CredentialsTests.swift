@@ -136,6 +136,83 @@ struct SignatureTests {
         #expect(verifier.withdrawn == ["k"])
     }
 
+    private static let claims = good
+
+    private static func modulus(bytes count: Int) -> String {
+        TokenSigner.encoded([UInt8](repeating: 0xc5, count: count))
+    }
+
+    @Test(
+        "a key of a set that cannot be used is left out, with the reason, and the others count",
+        arguments: [
+            (
+                "{\"kty\":\"RSA\",\"kid\":\"weak\",\"e\":\"AQAB\",\"n\":\"\(modulus(bytes: 128))\"}",
+                "k: the key weak: an RSA key of 1,024 bits; at least 2,048"
+            ),
+            (
+                "{\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\"AAAB\"}",
+                "k: the key without a kid: an RSA key of 1 bits; at least 2,048"
+            ),
+            (
+                "{\"kty\":\"RSA\",\"kid\":\"r\",\"n\":\"\(modulus(bytes: 256))\"}",
+                "k: the key r: an RSA key without e"
+            ),
+            ("{\"kty\":\"RSA\",\"kid\":\"r\\u001b[2J\"}", "k: the key r?[2J: an RSA key without n and e"),
+            (
+                "{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"c\",\"x\":\"AA\"}",
+                "k: the key c: an EC key without y"
+            ),
+            (
+                "{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"c\",\"x\":\"AA\",\"y\":\"AA\"}",
+                "k: the key c: its numbers are no key for ES256: "
+            ),
+            (
+                "{\"kty\":\"oct\",\"kid\":\"o\",\"k\":\"c2hvcnQ\"}",
+                "k: the key o: a secret of 5 bytes is too short for HS256"
+            ),
+            (
+                "{\"kty\":\"EC\",\"kid\":\"c\",\"x\":\"AA\",\"y\":\"AA\"}", "k: the key c: an EC key without crv"
+            ),
+            ("{\"kty\":\"OKP\",\"kid\":\"c\",\"x\":\"AA\"}", nil),
+            ("{\"kty\":\"oct\",\"kid\":\"o\"}", "k: the key o: a key without k"),
+            ("{\"kty\":\"oct\",\"kid\":\"o\",\"k\":\"?\"}", "k: the key o: its secret is no base64url"),
+            ("{\"kid\":\"x\"}", "k: a key without a kty, or with a member of another type"),
+            ("{\"kty\":7}", "k: a key without a kty, or with a member of another type"),
+            ("\"key\"", "k: a key without a kty, or with a member of another type"),
+            ("null", "k: a key without a kty, or with a member of another type"),
+            ("{\"kty\":\"made-up\"}", nil), ("{\"kty\":\"EC\",\"crv\":\"secp256k1\"}", nil),
+            ("{\"kty\":\"RSA\",\"use\":\"enc\"}", nil), ("{\"kty\":\"RSA\",\"alg\":\"RSA-OAEP\"}", nil),
+        ] as [(String, String?)])
+    func unusableKey(entry: String, reason: String?) async throws {
+        let issuer = "algorithms: [HS256, RS256, ES256], jwksFile: k"
+        let good = "{\"kty\":\"oct\",\"kid\":\"good\",\"k\":\"\(TokenSigner.encoded(Array(TokenSigner.secret.utf8)))\"}"
+        let signer = try await TokenSigner.make("HS256")
+        let token = try signer.sign(Self.claims)
+        for set in ["\(entry),\(good)", "\(good),\(entry)"] {
+            let verifier = try await verifier([issuer], files: ["k": "{\"keys\":[\(set)]}"])
+            #expect(verifier.fault(token) == nil)
+            #expect(verifier.ignored.count == (reason == nil ? 0 : 1))
+            #expect(verifier.ignored.first?.hasPrefix(reason ?? "") ?? true, "\(verifier.ignored)")
+        }
+        // A set of which no key can be used is a mistake, and says so.
+        do {
+            _ = try await verifier([issuer], files: ["k": "{\"keys\":[\(entry)]}"])
+            Issue.record("a set without a usable key was taken")
+        } catch let error as KeyError {
+            #expect(error.description.hasPrefix("k holds no key for HS256, RS256, ES256"))
+            #expect(error.description.contains(reason ?? ""))
+        }
+    }
+
+    @Test("a secret that is long enough for one algorithm of two is a key for that one")
+    func partlyUsableKey() async throws {
+        let secret = String(repeating: "s", count: 32)
+        let set = "{\"keys\":[{\"kty\":\"oct\",\"k\":\"\(TokenSigner.encoded(Array(secret.utf8)))\"}]}"
+        let verifier = try await verifier(["algorithms: [HS512, HS256], jwksFile: k"], files: ["k": set])
+        #expect(verifier.fault(try await TokenSigner.make("HS256", secret: secret).sign(good)) == nil)
+        #expect(verifier.ignored == [])
+    }
+
     @Test("a set of keys: by kid, bound to its alg, unknown kinds skipped")
     func keySet() async throws {
         let secrets = ["a", "b"].map { String(repeating: $0, count: 32) }

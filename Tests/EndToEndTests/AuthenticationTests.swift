@@ -413,9 +413,16 @@ struct AuthenticationTests {
             try eventually("it says that the file is gone") { node.log.contains("jwks.json cannot be read") }
             #expect(node.log.split(separator: "\n").count { $0.contains("signing keys stay as they were") } == 2)
             #expect(try status(0) == 200)
-            _ = try directory.write(set(1), to: "jwks.json")
+            // A key that cannot be used takes nothing with it: the one that is gone does not count any more.
+            let weak = "{\"kty\":\"oct\",\"kid\":\"weak\",\"k\":\"AAAA\"},{\"kty\":\"oct\""
+            _ = try directory.write(set(1).replacing("{\"kty\":\"oct\"", with: weak), to: "jwks.json")
             try eventually("the new key counts") { try status(1) == 200 }
             try eventually("the old one does not") { try status(0) == 401 }
+            try eventually("the weak one is named") {
+                node.log.contains("jwks.json: the key weak: a secret of 3 bytes is too short for HS256")
+            }
+            let check = try runSluice(["check", "-c", node.file])
+            #expect(check.exit == 0 && check.errors.contains("the key weak: a secret of 3 bytes"), "\(check.errors)")
             _ = try directory.write("{\"keys\":[]}", to: "jwks.json")
             try eventually("all keys are withdrawn") { try status(1) == 401 }
             try eventually("that is told") { node.log.contains("sets of signing keys are empty") }
