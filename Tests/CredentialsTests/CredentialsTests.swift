@@ -352,6 +352,29 @@ struct ClaimTests {
         }
     }
 
+    @Test(
+        "a token that says something twice is malformed (RFC 7519 §4): a backend may read the other",
+        arguments: [
+            "\"sub\":\"a\",\"sub\":\"b\"", "\"sub\":\"a\",\"sub\":\"a\"", "\"sub\":\"a\",\"s\\u0075b\":\"b\"",
+            "\"exp\":1", "\"aud\":[],\"x\":{\"y\":[{\"a\":1,\"b\":2,\"a\":3}]}", "\"\":1,\"\":2",
+            "\"a\\\"\":1,\"a\\u0022\":2",
+            "\"a\":{},\"b\":[{}],\"a\":{}",
+        ])
+    func repeated(claims: String) async throws {
+        #expect(try await fault("{\(claims),\(Self.exp)}") == .malformed)
+    }
+
+    @Test(
+        "one name in several objects, and a name as a value, repeat nothing",
+        arguments: [
+            "\"a\":{\"b\":1},\"c\":{\"b\":2},\"b\":3", "\"a\":[{\"b\":1},{\"b\":2}]",
+            "\"a\":\"a\",\"b\":[\"b\",\"b\",\"a\"]",
+            "\"a\":{\"a\":{\"a\":{}}}", "\"a\\\\\":1,\"a\":\"\\\"a\\\":1,\"", "\"A\":1,\"a\":2", "\"a\":[],\"b\":{}",
+        ])
+    func repeatedApart(claims: String) async throws {
+        #expect(try await fault("{\(claims),\(Self.exp)}") == nil)
+    }
+
     @Test("hostile tokens are malformed, whatever they try")
     func hostile() async throws {
         let verifier = try await Self.verifier()
@@ -371,6 +394,7 @@ struct ClaimTests {
             "", "null", "[]", "\"HS256\"", "{}", "{\"alg\":null}", "{\"alg\":[\"HS256\"]}", "{\"alg\":{}}",
             "{\"alg\":\"HS256\",\"crit\":[\"exp\"]}", "{\"alg\":\"HS256\",\"b64\":false,\"crit\":[\"b64\"]}",
             "{\"alg\":\"HS256\"", "{\"alg\":\"HS256\"}}", "{\"alg\":\"HS256\"} {}",
+            "{\"alg\":\"HS256\",\"typ\":\"JWT\",\"typ\":\"JWT\"}", "{\"alg\":\"HS256\",\"kid\":\"a\",\"kid\":\"b\"}",
         ] {
             tokens.append(try signer.sign(good, header: header))
         }
