@@ -40,6 +40,9 @@ extension Configuration.TokenIssuer {
         self.algorithms = algorithms
         if !map.has("algorithms") {
             map.reportMissing("algorithms", hint: "list those of its tokens, such as [RS256]")
+        } else if map.take("algorithms")?.elements?.isEmpty == true {
+            map.report(
+                "an empty list: no token could pass; list those of its tokens, such as [RS256]", at: "algorithms")
         }
         let secret: String? = map.read("secret", default: nil) { text throws(Invalid) in text }
         let keyFile: String? = map.read("keyFile", default: nil) { text throws(Invalid) in text }

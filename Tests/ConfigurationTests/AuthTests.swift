@@ -86,6 +86,10 @@ struct AuthTests {
                 "f:1:44: auth.jwt[0].secret: 32 bytes; HS512 needs 64 at least (RFC 7518)"
             ),
             Row(
+                file("jwt: [{algorithms: [], secret: \(secret)}]"),
+                "f:1:27: auth.jwt[0].algorithms: an empty list: no token could pass; list those of its tokens, such as [RS256]"
+            ),
+            Row(
                 file("jwt: [{algorithms: [HS256]}]"),
                 "f:1:14: auth.jwt[0].secret: missing; give one of secret, keyFile and jwksFile"
             ),
