@@ -4,6 +4,10 @@ import EventLoop
 import Identity
 import LinuxIO
 import RateLimiting
+import Transforms
+
+/// What nobody has written down as a standard: `X-RateLimit-Limit`, `-Remaining`, `-Reset`, `-Used`, …
+private let legacyLimits = FoldedNames([], prefixes: ["x-ratelimit-"])
 
 extension ClientConnection {
     /// Asks all policies that cover the request; the worker holds its subjects.
@@ -50,11 +54,23 @@ extension ClientConnection {
 
     /// Adds what the policies said to the head of an answer, where clients are told.
     func appendLimits(to output: inout ByteBuffer) {
-        guard limiterOutcome == .admitted || limiterOutcome == .refusedInShadow, let node = lane?.node, node.tellsLimits
-        else {
-            return
-        }
+        guard wasLimited, let node = lane?.node, node.tellsLimits else { return }
         node.rateLimitFields?.write(limitReport, to: &output)
+    }
+
+    private var wasLimited: Bool { limiterOutcome == .admitted || limiterOutcome == .refusedInShadow }
+
+    /// Takes a backend's own `X-RateLimit-*` out of an answer whose head begins at `start` of `output` and ends it, where
+    /// the gateway writes these fields: of two values a client would go by either.
+    @inline(never)
+    func dropLegacyLimits(from start: Int, _ output: inout ByteBuffer) {
+        guard wasLimited, limitFields?.writesLegacy(limitReport) == true,
+            hasLine(output.bytes.extracting(start..<output.count), of: legacyLimits)
+        else { return }
+        var head = ByteBuffer()
+        head.append(output.bytes.extracting(start..<output.count))
+        output.truncate(to: start)
+        copyHead(head.bytes, dropping: legacyLimits, to: &output)
     }
 
     /// Whoever is counted, the client is who has to hear of it.

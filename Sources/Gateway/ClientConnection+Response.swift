@@ -181,6 +181,7 @@ extension ClientConnection {
         if let marks { marks.complete(head, bytes, from: start, &output) }
         if lane.transforms != nil, let transformed { transformHead(transformed, from: start, kind, &output) }
         if lane.tellsLimits {
+            if lane.node.tellsLegacyLimits { dropLegacyLimits(from: start, &output) }
             // In front of the line that ends the head.
             output.truncate(to: output.count - 2)
             appendLimits(to: &output)

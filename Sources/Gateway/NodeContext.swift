@@ -122,6 +122,8 @@ final class NodeContext: Sendable {
     let policyTable: PolicyTable?
     /// Whether admitted requests are told of their limits too.
     let tellsLimits: Bool
+    /// Whether by `X-RateLimit-*` too.
+    let tellsLegacyLimits: Bool
     let drain: Configuration.Drain
     let traffic: TrafficRegistry
     let memory: MemoryBoard
@@ -182,6 +184,7 @@ final class NodeContext: Sendable {
             : RateLimitFields(
                 policies, legacy: configuration.rateLimit?.legacyHeaders ?? false)
         tellsLimits = configuration.rateLimit?.headers == .all && !policies.isEmpty
+        tellsLegacyLimits = rateLimitFields?.isLegacy ?? false
         if let limit = configuration.rateLimit, !policies.isEmpty,
             !limit.policies.isEmpty || limit.headers == .all || limit.legacyHeaders
         {

@@ -143,9 +143,9 @@ package struct RateLimitFields: Sendable {
     /// `"name"` of each policy.
     private let names: [[UInt8]]
     private let limits: [Int]
-    private let isLegacy: Bool
+    /// Whether `X-RateLimit-*` is written too.
+    package let isLegacy: Bool
 
-    /// - Parameter legacy: whether `X-RateLimit-*` is written too.
     package init(_ policies: [Policy], legacy: Bool = false) {
         isLegacy = legacy
         limits = policies.map(\.limit)
@@ -197,6 +197,13 @@ package struct RateLimitFields: Sendable {
         if count > 0 { output.append("\r\n") }
         if report.isRefused { appendRetryAfter(seconds, to: &output) }
         if isLegacy { appendLegacy(report, to: &output) }
+    }
+
+    /// Whether `write` writes `X-RateLimit-*` of what the policies said.
+    package func writesLegacy(_ report: PolicyReport) -> Bool {
+        guard isLegacy else { return false }
+        for index in 0..<report.count where !report[index].isShadow && report.remaining(index) != nil { return true }
+        return false
     }
 
     /// One policy is all that these fields can name: of those that refused the one to wait longest for, else the one

@@ -113,6 +113,16 @@ package func insertLines(_ lines: Span<UInt8>, into message: inout ByteBuffer) {
     message.append(old.bytes.extracting(end..<old.count))
 }
 
+/// Whether a head has a line of these names.
+package func hasLine(_ head: Span<UInt8>, of names: FoldedNames) -> Bool {
+    var start = lineEnd(head, from: 0)
+    while start < head.count {
+        if names.contains(head.extracting(start..<nameEnd(head, from: start))) { return true }
+        start = lineEnd(head, from: start)
+    }
+    return false
+}
+
 private func hasLine(_ head: Span<UInt8>, _ name: Span<UInt8>) -> Bool {
     var start = lineEnd(head, from: 0)
     while start < head.count {

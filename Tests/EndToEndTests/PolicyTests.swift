@@ -140,6 +140,33 @@ struct PolicyTests {
         }
     }
 
+    @Test("a backend's own X-RateLimit fields give way to the gateway's, and stand where it writes none")
+    func legacyOfBackends() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend { exchange in
+                try exchange.answer(
+                    "ok",
+                    fields: "X-RateLimit-Limit: 60\r\nx-ratelimit-remaining: 7\r\nX_RateLimit_Reset: 9\r\n"
+                        + "X-RateLimit-Used: 3\r\nX-RateLimits: 5\r\n")
+                return .keep
+            }
+            var file = Self.file(backend, "{name: client, limit: 5, window: 1h, paths: [/api/limited]}", nil)
+            let plain = try scene.node(file)
+            file.rateLimit += ", legacyHeaders: true"
+            let legacy = try scene.node(file)
+            let answer = try legacy.ask("GET /api/limited HTTP/1.1")
+            #expect(answer.values("X-RateLimit-Limit") == ["5"] && answer.values("X-RateLimit-Remaining") == ["4"])
+            for name in ["X-RateLimit-Reset", "X_RateLimit_Reset", "X-RateLimit-Used"] {
+                #expect(answer.value(name) == nil, "\(name)")
+            }
+            #expect(answer.value("X-RateLimits") == "5" && answer.text == "ok")
+            for other in [try legacy.ask("GET /api/other HTTP/1.1"), try plain.ask("GET /api/limited HTTP/1.1")] {
+                #expect(other.values("X-RateLimit-Limit") == ["60"] && other.values("X-RateLimit-Remaining") == ["7"])
+                #expect(other.value("X-RateLimit-Used") == "3")
+            }
+        }
+    }
+
     @Test("the one policy of requestsPerSecond is told of too, where the file says so")
     func remainingOfDefault() throws {
         try Scene.play { scene in
