@@ -162,7 +162,10 @@ package final class LimitRehearsal {
         }
         requests += 1
         if report.isRefused { refused += 1 }
-        for index in 0..<report.count { note(subjects[index], isRefused: report[index].isRefused, line, time) }
+        // What another policy is known to refuse, a node asks no shadow.
+        for index in 0..<report.count where !report.isRefused || !report[index].isShadow {
+            note(subjects[index], isRefused: report[index].isRefused, line, time)
+        }
     }
 
     private func caller(_ entry: AccessLogEntry) -> Caller? {
