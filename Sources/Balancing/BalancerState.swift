@@ -32,7 +32,9 @@ package final class BalancerState: Sendable {
     ///
     /// - Parameter former: the index that each backend had before; `nil` for those that are new.
     package init(after before: BalancerState, former: [Int?]) {
-        let kept = former.map { index in index.flatMap { before.places.indices.contains($0) ? before.places[$0] : nil } }
+        let kept = former.map { index in
+            index.flatMap { before.places.indices.contains($0) ? before.places[$0] : nil }
+        }
         let taken = Set(kept.compactMap { $0 })
         // One that was let go, and where requests or tunnels of before still are, counts them to their end.
         var free = (0..<before.blocks.count * Block.size).filter { !taken.contains($0) && before.isIdle($0) }[...]
