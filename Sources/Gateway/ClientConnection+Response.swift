@@ -105,7 +105,7 @@ extension ClientConnection {
             // What is here of the body is looked at before the client hears of the answer: it can be told of a 502 yet.
             if framing == .chunked, body.violation(in: bytes, from: length) != nil { return .malformed }
             setResponse(body)
-            begin(lane, head, framing, bytes, &output)
+            begin(lane, head, framing, bytes, length, &output)
             return .final(length)
         }
     }
@@ -139,11 +139,18 @@ extension ClientConnection {
     /// The head is that of the final answer, which begins with it.
     @inline(never)
     private func begin(
-        _ lane: Lane, _ head: borrowing ResponseHead, _ framing: ResponseFraming, _ bytes: Span<UInt8>,
+        _ lane: Lane, _ head: borrowing ResponseHead, _ framing: ResponseFraming, _ bytes: Span<UInt8>, _ length: Int,
         _ output: inout ByteBuffer
     ) {
+        // Most answers are here as a whole, which one look at their backend is enough for.
+        var isWhole = false
         switch framing {
-        case .none, .length: delivery = .asAnnounced
+        case .none:
+            delivery = .asAnnounced
+            isWhole = true
+        case .length(let count):
+            delivery = .asAnnounced
+            isWhole = count <= Int64(bytes.count - length)
         case .chunked, .untilClose: delivery = version == .http11 ? .chunked : .untilClose
         }
         var compressing = Compressing.never
@@ -156,7 +163,7 @@ extension ClientConnection {
         if !requestComplete || worker.draining { keepAlive = false }
         backendKeepsAlive = head.isReusable(requestMethod: method)
         status = head.status
-        isJudged = BackendFault.isBlamed(for: status)
+        isJudged = isWhole || BackendFault.isBlamed(for: status)
         responseStarted = true
         answeredAt = loop.now
         replayable = false
@@ -169,7 +176,7 @@ extension ClientConnection {
         rewrite.write(
             head, bytes, via: lane.via, date: head.fields.contains(.date) ? [] : worker.date(), to: &output)
         dress(lane, head, bytes, from: start, compressing, &output)
-        worker.backendAnswered(lane, backendIndex, status: status, since: sentAt)
+        worker.backendAnswered(lane, backendIndex, status: status, isWhole: isWhole, since: sentAt)
     }
 
     /// Adds what the gateway says to the head of an answer, which begins at `start` of `output` and ends it.

@@ -126,7 +126,7 @@ final class ClientConnection: StreamHandler {
     /// Whether this request is the one that tries a backend whose breaker is half-open.
     var isTrial = false
     var trialTimer: LoopTimer?
-    /// Whether its answer counts already: as a failure by its status, or as a success since it has gone on for so long.
+    /// Whether its answer counts already: as a failure by its status, or as a success since it is here or goes on so long.
     var isJudged = false
     /// Whether a backend was picked, for the log.
     var usedBackend = false

@@ -103,9 +103,9 @@ extension ClientConnection {
         status = 101
         responseStarted = true
         answeredAt = loop.now
-        worker.backendAnswered(lane, backendIndex, status: 101, since: sentAt)
         // How long the tunnel lives and how it ends is no answer's business.
-        isJudged = false
+        isJudged = true
+        worker.backendAnswered(lane, backendIndex, status: 101, isWhole: true, since: sentAt)
         backendDelivered()
         phase = .tunneling
         backend = nil

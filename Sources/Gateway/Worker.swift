@@ -238,16 +238,22 @@ final class Worker: ListenerHandler, WakeHandler {
     }
 
     /// A backend has begun its answer to a request that was sent to it at `sentAt`. A status that speaks against it does
-    /// so at once; the others have to be followed by the rest of the answer (`backendSucceeded`).
-    func backendAnswered(_ lane: Lane, _ index: Int, status: Int, since sentAt: MonotonicTime) {
-        lane.service.backends[index].traffic.answered(status, worker: self.index)
+    /// so at once; the others have to be followed by the rest of the answer (`backendSucceeded`), unless it is here.
+    func backendAnswered(_ lane: Lane, _ index: Int, status: Int, isWhole: Bool, since sentAt: MonotonicTime) {
+        let backend = lane.service.backends[index]
+        backend.traffic.answered(status, worker: self.index)
         lane.traffic.backendAnswered(after: loop.now - sentAt, worker: self.index)
-        if BackendFault.isBlamed(for: status) { report(lane.service, index, .serverError(status)) }
+        if BackendFault.isBlamed(for: status) {
+            report(lane.service, index, .serverError(status))
+        } else if isWhole {
+            succeeded(lane.service, backend)
+        }
     }
 
-    /// A backend has done its part of an exchange.
-    func backendSucceeded(_ service: Service, _ index: Int) {
-        let backend = service.backends[index]
+    /// A backend has done its part of an exchange whose answer was not whole at once.
+    func backendSucceeded(_ service: Service, _ index: Int) { succeeded(service, service.backends[index]) }
+
+    private func succeeded(_ service: Service, _ backend: Backend) {
         if service.countsAnswers { backend.answers.wrappingAdd(1, ordering: .relaxed) }
         guard backend.consecutiveFailures.load(ordering: .relaxed) > 0 else { return }
         backend.consecutiveFailures.store(0, ordering: .relaxed)
