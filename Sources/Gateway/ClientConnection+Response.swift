@@ -101,13 +101,16 @@ extension ClientConnection {
         case .complete(let length):
             guard head.status >= 200, let lane else { return interim(head, bytes, length, connection, &output) }
             let framing = head.framing(requestMethod: method)
-            let body = BodyDecoder(framing, limits: worker.node.headLimits)
             // What is here of the body is looked at before the client hears of the answer: it can be told of a 502 yet.
-            if framing == .chunked, body.violation(in: bytes, from: length) != nil { return .malformed }
-            setResponse(body)
+            if framing == .chunked, isMalformed(framing, bytes, from: length) { return .malformed }
             begin(lane, head, framing, bytes, length, &output)
             return .final(length)
         }
+    }
+
+    @inline(never)
+    private func isMalformed(_ framing: ResponseFraming, _ bytes: Span<UInt8>, from length: Int) -> Bool {
+        BodyDecoder(framing, limits: worker.node.headLimits).violation(in: bytes, from: length) != nil
     }
 
     /// RFC 9110 §15.2: interim answers are passed on to clients that know them.
@@ -142,6 +145,7 @@ extension ClientConnection {
         _ lane: Lane, _ head: borrowing ResponseHead, _ framing: ResponseFraming, _ bytes: Span<UInt8>, _ length: Int,
         _ output: inout ByteBuffer
     ) {
+        setResponse(BodyDecoder(framing, limits: worker.node.headLimits))
         // Most answers are here as a whole, which one look at their backend is enough for.
         var isWhole = false
         switch framing {
