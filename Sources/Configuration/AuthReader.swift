@@ -7,6 +7,7 @@ extension Configuration.Auth {
         realm = map.read("realm", default: "sluice") { text throws(Invalid) in try quotable(text) }
         standard = map.read("default", default: .none, choice)
         var issuers: [Configuration.TokenIssuer] = []
+        map.noteIfAbsent("jwt", as: "[]")
         for (value, path) in map.takeList("jwt", max: Bounds.issuersMax) ?? [] {
             let inner = MappingReader(value, path: path, diagnostics: map.diagnostics)
             guard let issuer = Configuration.TokenIssuer(inner) else { continue }
@@ -16,7 +17,7 @@ extension Configuration.Auth {
             issuers.append(issuer)
         }
         jwt = issuers
-        let apiKeys = map.has("apiKeys") ? Configuration.APIKeys(map.section("apiKeys")) : nil
+        let apiKeys = map.optionalSection("apiKeys").map { Configuration.APIKeys($0) }
         self.apiKeys = apiKeys
         forward = Configuration.ForwardedIdentity(map.section("forward"), keyHeader: apiKeys?.header)
         map.finish()
@@ -130,6 +131,7 @@ extension Configuration.APIKeys {
         hideCredentials = map.read("hideCredentials", default: true, boolean)
         redis = map.read("redis", default: false, boolean)
         var keys: [Configuration.APIKey] = []
+        map.noteIfAbsent("keys", as: "[]")
         for (value, path) in map.takeList("keys", max: Bounds.apiKeysMax) ?? [] {
             let inner = MappingReader(value, path: path, diagnostics: map.diagnostics)
             guard let key = Configuration.APIKey(inner) else { continue }
@@ -222,17 +224,18 @@ extension Configuration {
         if auth?.apiKeys?.redis == true, rateLimit?.redisURL == nil {
             map.section("auth").section("apiKeys").report("needs rateLimit.redisURL; write where Redis is", at: "redis")
         }
-        for service in services {
+        for (index, service) in services.enumerated() {
             let wanted = service.auth
+            let place = "services[\(index)]"
             if none, wanted.isGiven, wanted.mode != .none {
-                map.report(
+                map.diagnostics.report(
                     "\(quoted(service.name)) has auth: \(wanted.mode.rawValue), and the section auth says nobody's keys; add it",
-                    at: "services")
+                    at: ["\(place).auth"])
             }
             if !wanted.scopes.isEmpty, mode(of: service) == .none {
-                map.report(
+                map.diagnostics.report(
                     "\(quoted(service.name)) has scopes and does not ask who calls; write auth: required",
-                    at: "services")
+                    at: ["\(place).scopes[0]"])
             }
         }
     }

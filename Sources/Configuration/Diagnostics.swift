@@ -7,6 +7,8 @@ final class Diagnostics {
     let log: SettingsLog?
     /// Where each value stands that was read.
     private var origins: [String: Origin] = [:]
+    /// What policies say of others.
+    var policies: [PolicyMention] = []
     private var found: [(rank: (Int, Int, Int), error: ConfigurationError)] = []
     /// Errors that stay whatever a further reading finds.
     private var lasting = 0
@@ -53,6 +55,12 @@ final class Diagnostics {
         // What may be said in one word may also be a mapping.
         let origin = origins[finding.key] ?? origins["\(finding.key).path"] ?? .file(line: 1, column: 1)
         report(finding.message, at: origin, key: finding.key)
+    }
+
+    /// - Parameter keys: of which the first one that was read is meant.
+    func report(_ message: String, at keys: [String]) {
+        guard let key = keys.first(where: { origins[$0] != nil }) ?? keys.last else { return }
+        report(message, at: origins[key] ?? .file(line: 1, column: 1), key: key)
     }
 
     func report(_ message: String, at origin: Origin, key: String? = nil) {

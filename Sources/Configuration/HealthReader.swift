@@ -41,7 +41,7 @@ extension Configuration.Health {
         slowStart = map.read("slowStart", default: Defaults.slowStart) { text throws(Invalid) in
             try duration(text, in: .zero...Bounds.timeoutMax)
         }
-        failureShare = map.has("failureShare") ? Configuration.FailureShare(map.section("failureShare")) : nil
+        failureShare = map.optionalSection("failureShare").map { Configuration.FailureShare($0) }
         if type == .tcp {
             for key in ["method", "path", "headers", "expect", "expectBody"] where map.has(key) {
                 map.report("has no effect with type: tcp, which only connects; remove it", at: key)
@@ -77,6 +77,7 @@ extension Configuration.Health {
     }
 
     private static func expect(_ map: MappingReader) -> StatusSet {
+        map.noteIfAbsent("expect", as: "\(Defaults.expect)")
         guard let value = map.take("expect") else { return Defaults.expect }
         let path = map.path(of: "expect")
         guard let elements = value.elements else {
@@ -103,7 +104,7 @@ func headerFields(
     _ map: MappingReader, reserved: [String], because reason: String
 ) -> [Configuration.ProbeHeader] {
     var headers: [Configuration.ProbeHeader] = []
-    for (name, value, key) in map.section("headers").pairs(max: Bounds.probeHeadersMax) {
+    for (name, value, key) in map.table("headers").pairs(max: Bounds.probeHeadersMax) {
         let lower = name.lowercased()
         if (try? token(name, max: Bounds.nameBytesMax)) == nil {
             map.report("`\(name)` is not a field name; use letters, digits and !#$%&'*+-.^_`|~", at: key)

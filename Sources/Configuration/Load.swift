@@ -128,9 +128,9 @@ extension Configuration {
     /// Valid where the reader's diagnostics have no error afterwards.
     init(_ map: MappingReader) {
         gateway = Gateway(map.section("gateway"))
-        auth = map.has("auth") ? Auth(map.section("auth")) : nil
-        rateLimit = map.has("rateLimit") ? RateLimit(map.section("rateLimit")) : nil
-        tracing = map.has("tracing") ? Tracing(map.section("tracing")) : nil
+        auth = map.optionalSection("auth").map { Auth($0) }
+        rateLimit = map.optionalSection("rateLimit").map { RateLimit($0) }
+        tracing = map.optionalSection("tracing").map { Tracing($0) }
         let follow = map.section("config")
         config = Follow(from: follow.read("from", default: .file, choice))
         if config.from == .redis, rateLimit?.redisURL == nil {

@@ -120,6 +120,31 @@ final class MappingReader {
         }
     }
 
+    /// The words of a list that has been read, and where each stands.
+    func words(_ key: String) -> [(name: String, path: String)] {
+        (take(key)?.elements ?? []).enumerated().compactMap { index, element in
+            guard case .scalar(let text) = element.content else { return nil }
+            return (text, "\(path(of: key))[\(index)]")
+        }
+    }
+
+    /// A section that does nothing where it is absent.
+    func optionalSection(_ key: String) -> MappingReader? {
+        noteIfAbsent(key, as: Secrets.none)
+        return has(key) ? section(key) : nil
+    }
+
+    /// A mapping whose keys are free.
+    func table(_ key: String) -> MappingReader {
+        noteIfAbsent(key, as: "{}")
+        return section(key)
+    }
+
+    /// For what no other reading notes.
+    func noteIfAbsent(_ key: String, as standard: String) {
+        if let log = diagnostics.log, !has(key) { log.note(path(of: key), standard, .standard) }
+    }
+
     func section(_ key: String) -> MappingReader {
         let value = take(key) ?? Value(content: .null, origin: origin)
         return MappingReader(value, path: path(of: key), diagnostics: diagnostics)

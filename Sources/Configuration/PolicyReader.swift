@@ -7,23 +7,25 @@ extension Configuration.Policy {
     static func list(_ map: MappingReader) -> [Configuration.Policy] {
         var policies: [Configuration.Policy] = []
         var names: [String: String] = [:]
+        map.noteIfAbsent("policies", as: "[]")
         for (value, path) in map.takeList("policies", max: Bounds.policiesMax) ?? [] {
             let inner = MappingReader(value, path: path, diagnostics: map.diagnostics)
-            guard let policy = Configuration.Policy(inner) else { continue }
-            if let first = names[policy.name] {
-                inner.report("\(quoted(policy.name)) is the name of \(first) already; give it another", at: "name")
+            let name = inner.readRequired("name", hint: "write one such as login") { text throws(Invalid) in
+                try Self.name(text)
             }
-            names[policy.name] = names[policy.name] ?? path
-            policies.append(policy)
+            if let name {
+                if let first = names[name] {
+                    inner.report("\(quoted(name)) is the name of \(first) already; give it another", at: "name")
+                }
+                names[name] = names[name] ?? path
+            }
+            if let policy = Configuration.Policy(inner, name: name) { policies.append(policy) }
         }
         return policies
     }
 
     /// `nil` after an error, which is reported then.
-    private init?(_ map: MappingReader) {
-        let name = map.readRequired("name", hint: "write one such as login") { text throws(Invalid) in
-            try Self.name(text)
-        }
+    private init?(_ map: MappingReader, name: String?) {
         concurrent = map.has("concurrent")
         let limit: Int?
         let window: TimeSpan?
@@ -48,11 +50,15 @@ extension Configuration.Policy {
             }
         }
         key = map.read("key", default: .ip) { text throws(Invalid) in try Configuration.PolicyKey(parsing: text) }
-        let tierSection = map.section("tiers")
+        let tierSection = map.table("tiers")
         tiers = Self.tiers(tierSection)
         let services = map.readList("services", default: [], max: Bounds.servicesMax) { text throws(Invalid) in text }
         let paths = map.readList("paths", default: [], max: Bounds.policyPathsMax, pathPrefix)
         scope = Configuration.PolicyScope(services: services, paths: paths)
+        map.diagnostics.policies.append(
+            PolicyMention(
+                path: map.path, name: name, countsIdentities: key.isIdentity, tier: tiers.first?.tier,
+                services: map.words("services")))
         mode = map.read("mode", default: .enforce, choice)
         precision = map.read("precision", default: .exact, choice)
         localFirst = map.read("localFirst", default: false, boolean)
@@ -117,7 +123,7 @@ extension Configuration.PolicyCost {
         _ map: MappingReader, _ key: String, max: Int, _ name: (String) throws(Invalid) -> String
     ) -> [String: Int] {
         var table: [String: Int] = [:]
-        let section = map.section(key)
+        let section = map.table(key)
         for (text, value, _) in section.pairs(max: max) {
             do throws(Invalid) {
                 table[try name(text)] = try slots(value)
@@ -129,7 +135,28 @@ extension Configuration.PolicyCost {
     }
 }
 
+/// What a policy of the file says that can be told only when all has been read, whether or not it has errors of its own.
+struct PolicyMention {
+    var path: String
+    var name: String?
+    var countsIdentities: Bool
+    /// One of those that it names.
+    var tier: String?
+    /// The services that it covers, and where each stands.
+    var services: [(name: String, path: String)]
+
+    /// How errors call it.
+    var subject: String { name.map { "policy \(quoted($0))" } ?? "this policy" }
+}
+
 extension Configuration.PolicyKey {
+    var isIdentity: Bool {
+        switch self {
+        case .user, .org, .apiKey: true
+        case .ip, .service, .global, .header: false
+        }
+    }
+
     /// Reads `ip`, `service`, `global` or `header:NAME`.
     package init(parsing text: String) throws(Invalid) {
         switch text {
@@ -154,19 +181,18 @@ extension Configuration.PolicyKey {
 extension Configuration {
     /// What can be told of policies only when all services are known.
     func checkPolicies(_ map: MappingReader) {
-        guard let rateLimit, !rateLimit.policies.isEmpty else { return }
-        let section = map.section("rateLimit")
-        checkIdentities(rateLimit, section)
-        checkForwardedNames(rateLimit, section)
         let names = services.map(\.name)
-        for policy in rateLimit.policies {
-            for service in policy.scope.services where !names.contains(service) {
-                let near = suggestion(for: service, among: names).map { " (did you mean \($0)?)" } ?? ""
-                section.report(
-                    "policy \(quoted(policy.name)) covers \(quoted(service)), which is no service\(near)",
-                    at: "policies")
+        for policy in map.diagnostics.policies {
+            checkIdentities(policy, map.diagnostics)
+            for service in policy.services where !names.contains(service.name) {
+                let near = suggestion(for: service.name, among: names).map { " (did you mean \($0)?)" } ?? ""
+                map.diagnostics.report(
+                    "\(policy.subject) covers \(quoted(service.name)), which is no service\(near)", at: [service.path])
             }
         }
+        guard let rateLimit, !rateLimit.policies.isEmpty else { return }
+        let section = map.section("rateLimit")
+        checkForwardedNames(rateLimit, section)
         for service in names {
             let covering = rateLimit.policies.count { policy in
                 policy.scope.services.isEmpty || policy.scope.services.contains(service)
@@ -178,26 +204,23 @@ extension Configuration {
                     at: "policies")
             }
         }
-    }
-
-    /// Policies that count identities need somebody who verifies them.
-    private func checkIdentities(_ rateLimit: RateLimit, _ section: MappingReader) {
-        for policy in rateLimit.policies where auth == nil {
-            switch policy.key {
-            case .user, .org, .apiKey:
-                section.report(
-                    "policy \(quoted(policy.name)) counts identities, and nobody is asked for one; add the section auth",
-                    at: "policies")
-            case .ip, .service, .global, .header:
-                if policy.tiers.isEmpty { continue }
-                section.report(
-                    "policy \(quoted(policy.name)) has tiers, and nobody is asked who they are; add the section auth",
-                    at: "policies")
-            }
-        }
         let count = rateLimit.policies.reduce(rateLimit.requestsPerSecond == nil ? 0 : 1) { $0 + 1 + $1.tiers.count }
         if count > Bounds.limitsMax {
             section.report("\(count) limits, tiers included; at most \(Bounds.limitsMax)", at: "policies")
+        }
+    }
+
+    /// Policies that count identities need somebody who verifies them.
+    private func checkIdentities(_ policy: PolicyMention, _ diagnostics: Diagnostics) {
+        guard auth == nil else { return }
+        if policy.countsIdentities {
+            diagnostics.report(
+                "\(policy.subject) counts identities, and nobody is asked for one; add the section auth",
+                at: ["\(policy.path).key"])
+        } else if let tier = policy.tier {
+            diagnostics.report(
+                "\(policy.subject) has tiers, and nobody is asked who they are; add the section auth",
+                at: ["\(policy.path).tiers.\(pathStep(tier))"])
         }
     }
 }

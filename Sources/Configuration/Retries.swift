@@ -25,6 +25,7 @@ extension Configuration.Retries {
             budgetPercent = Defaults.retryPercent
             minimum = Defaults.retryMinimum
             within = Defaults.retryWithin
+            note(in: service)
             return
         }
         let map = service.section("retries")
@@ -37,6 +38,14 @@ extension Configuration.Retries {
             try duration(text, in: .milliseconds(1)...Bounds.timeoutMax)
         }
         map.finish()
+    }
+
+    /// What a mere number leaves as it is.
+    private func note(in service: MappingReader) {
+        guard let log = service.diagnostics.log else { return }
+        for (key, value) in [("budget", "\(budgetPercent)%"), ("minimum", "\(minimum)"), ("within", "\(within)")] {
+            log.note("\(service.path(of: "retries")).\(key)", value, .standard)
+        }
     }
 
     private static func attempts(_ text: String) throws(Invalid) -> Int {

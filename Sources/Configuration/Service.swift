@@ -154,8 +154,13 @@ extension Configuration {
 }
 
 /// A set of final HTTP status codes, 200...599.
-package struct StatusSet: Hashable, Sendable {
+package struct StatusSet: Hashable, Sendable, CustomStringConvertible {
     package let ranges: [ClosedRange<Int>]
+
+    package var description: String {
+        let words = ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }
+        return words.count == 1 ? words[0] : "[\(words.joined(separator: ", "))]"
+    }
 
     package func contains(_ status: Int) -> Bool {
         for range in ranges where range.contains(status) { return true }

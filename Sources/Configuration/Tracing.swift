@@ -59,7 +59,7 @@ extension Configuration.Tracing {
             try Configuration.TraceShare(parsing: text)
         }
         accept = map.read("accept", default: .all, choice)
-        otlp = map.has("otlp") ? Configuration.OTLP(map.section("otlp")) : nil
+        otlp = map.optionalSection("otlp").flatMap { Configuration.OTLP($0) }
         map.finish()
     }
 }

@@ -7,16 +7,16 @@ import Transforms
 extension Configuration.Transforms {
     /// `nil` where nothing is to be done, so that the data path has nothing to look at.
     static func read(_ map: MappingReader) -> Configuration.Transforms? {
-        guard map.has("transforms") else { return nil }
-        let section = map.section("transforms")
+        guard let section = map.optionalSection("transforms") else { return nil }
         let transforms = Configuration.Transforms(section)
         section.finish()
         return transforms
     }
 
     private init(_ map: MappingReader) {
-        let cors = map.has("cors") ? Configuration.CORS(map.section("cors")) : nil
+        let cors = map.optionalSection("cors").map { Configuration.CORS($0) }
         self.cors = cors
+        map.noteIfAbsent("compression", as: Secrets.none)
         compression = map.has("compression") ? Configuration.Compression.read(map) : nil
         request = Configuration.HeaderEdits(map.section("request"), of: .request, cors: false)
         response = Configuration.HeaderEdits(map.section("response"), of: .response, cors: cors != nil)
@@ -31,7 +31,7 @@ extension Configuration.Transforms {
             }
             return Configuration.PathRule(inner, .location).map { Configuration.Redirect(rule: $0, status: status) }
         }
-        maintenance = map.has("maintenance") ? Configuration.Maintenance.read(map.section("maintenance")) : nil
+        maintenance = map.optionalSection("maintenance").flatMap { Configuration.Maintenance.read($0) }
     }
 }
 
@@ -67,7 +67,7 @@ extension Configuration.HeaderEdits {
             return name
         }
         func fields(_ key: String) -> [Field] {
-            let inner = map.section(key)
+            let inner = map.table(key)
             var seen: Set<String> = []
             let pairs = inner.pairs(max: Bounds.headerEditsMax)
             return pairs.compactMap { pair in
@@ -113,7 +113,8 @@ extension Configuration.PathRule {
     enum Target { case path, location }
 
     static func list<T>(_ map: MappingReader, _ key: String, _ read: (MappingReader) -> T?) -> [T] {
-        (map.takeList(key, max: Bounds.pathRulesMax) ?? []).compactMap { element in
+        map.noteIfAbsent(key, as: "[]")
+        return (map.takeList(key, max: Bounds.pathRulesMax) ?? []).compactMap { element in
             let inner = MappingReader(element.value, path: element.path, diagnostics: map.diagnostics)
             defer { inner.finish() }
             return read(inner)

@@ -13,7 +13,8 @@ struct Config: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Print every setting, its value and where that comes from.",
             discussion: """
-                Defaults included. An origin is FILE:LINE:COLUMN, --set or default; secrets are masked. Keys are \
+                Defaults included; a section that does nothing unless it is there shows as none where it is not, and its \
+                keys where it is. An origin is FILE:LINE:COLUMN, --set or default; secrets are masked. Keys are \
                 written as --set takes them.
                 """)
 

@@ -119,7 +119,7 @@ struct AuthTests {
             ),
             Row(
                 file("apiKeys: {}", service: ", scopes: [a]"),
-                "f:2:11: services: `users` has scopes and does not ask who calls; write auth: required"
+                "f:2:85: services[0].scopes[0]: `users` has scopes and does not ask who calls; write auth: required"
             ),
             Row(
                 file(
@@ -178,7 +178,8 @@ struct AuthTests {
             """
         let found = ConfigurationTests.errors(text)
         #expect(found.count == 2)
-        #expect(found.contains { $0.contains("`users` has auth: required") })
-        #expect(found.contains { $0.contains("policy `a` has tiers, and nobody is asked who they are") })
+        #expect(found.contains { $0.contains("1:82: services[0].auth: `users` has auth: required") })
+        let tiers = "2:70: rateLimit.policies[0].tiers.gold: policy `a` has tiers, and nobody is asked who they are"
+        #expect(found.contains { $0.contains(tiers) })
     }
 }

@@ -326,7 +326,7 @@ struct ErrorTests {
             Row(
                 file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, key: apiKey}]"),
                 """
-                f:6:13: rateLimit.policies: policy `a` counts identities, and nobody is asked for one; add the section auth
+                f:6:51: rateLimit.policies[0].key: policy `a` counts identities, and nobody is asked for one; add the section auth
                 """
             ),
             Row(
@@ -339,7 +339,26 @@ struct ErrorTests {
             ),
             Row(
                 file(rateLimit: "  policies: [{name: a, limit: 1, window: 1s, services: [nobody]}]"),
-                "f:6:13: rateLimit.policies: policy `a` covers `nobody`, which is no service"
+                "f:6:57: rateLimit.policies[0].services[0]: policy `a` covers `nobody`, which is no service"
+            ),
+            // One error in a policy hides none of the others.
+            Row(
+                file(
+                    rateLimit: """
+                          policies:
+                            - {name: a, limit: 1, window: 1s}
+                            - {name: a, limit: 0, window: 1s, key: user, services: [users, user]}
+                            - {limit: 1, window: 1s, services: [nobody], tiers: {gold: 5}}
+                        """),
+                """
+                f:8:14: rateLimit.policies[1].name: `a` is the name of rateLimit.policies[0] already; give it another
+                f:8:24: rateLimit.policies[1].limit: `0` is out of range; write a number in 1...1000000000
+                f:8:44: rateLimit.policies[1].key: policy `a` counts identities, and nobody is asked for one; add the section auth
+                f:8:68: rateLimit.policies[1].services[1]: policy `a` covers `user`, which is no service (did you mean users?)
+                f:9:7: rateLimit.policies[2].name: missing; write one such as login
+                f:9:41: rateLimit.policies[2].services[0]: this policy covers `nobody`, which is no service
+                f:9:64: rateLimit.policies[2].tiers.gold: this policy has tiers, and nobody is asked who they are; add the section auth
+                """
             ),
             Row(
                 file(

@@ -38,6 +38,14 @@ struct SettingsTests {
         expect("services.users.instances[1].weight", "3", "f:6:77")
         expect("services.users.health.maxEjected", "50%", "default")
         expect("services.users.health.quorum", "majority", "default")
+        expect("services.users.health.expect", "200", "default")
+        expect("services.users.health.headers", "{}", "default")
+        // Sections that do nothing where they are absent.
+        for key in [
+            "auth", "tracing", "rateLimit", "services.users.transforms", "services.users.health.failureShare",
+        ] {
+            expect(key, "none", "default")
+        }
     }
 
     @Test("what a node's own file says above the cluster's has its place there")
