@@ -24,6 +24,8 @@ package final class KeyStore: RedisRequester, RedisObserver {
     private var finder: RedisFinder!
     private var connection: RedisConnection!
     private var failure: String?
+    /// Why there is no connection.
+    private var lost: RedisFailure?
     private var values: [String]?
 
     /// To connect and to answer.
@@ -36,13 +38,14 @@ package final class KeyStore: RedisRequester, RedisObserver {
         key = APIKeys.redisKey(onCluster: topology.isCluster)
         finder = RedisFinder(
             topology, key: key, name: "sluice-keys-finder", loop: loop, resolver: resolver, seed: seed)
-        connection = finder.connection(name: "sluice-keys", seed: seed, observer: self)
+        connection = finder.connection(name: "sluice-keys", transactions: true, seed: seed, observer: self)
         connection.start()
         let end = SystemClock.monotonic() + Self.patience
         while !connection.isReady {
             loop.turn(waitMax: .milliseconds(50))
             if SystemClock.monotonic() > end {
-                throw KeyStoreError(description: "Redis cannot be reached: \(failure ?? "no answer")")
+                let why = lost.map { "\($0) (\($0.remedy))" } ?? "no answer"
+                throw KeyStoreError(description: "Redis cannot be reached: \(why)")
             }
         }
     }
@@ -151,7 +154,10 @@ package final class KeyStore: RedisRequester, RedisObserver {
 
     package func redisFailed(_ failure: RedisFailure, token: UInt64) { self.failure = "\(failure)" }
     package func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) {}
-    package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) { self.failure = "\(failure)" }
+    package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
+        self.failure = "\(failure)"
+        lost = failure
+    }
     package func redisSubscribed(_ connection: RedisConnection) {}
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
 }

@@ -77,6 +77,9 @@ final class ClusterLink: RedisRequester, RedisObserver {
     private var isWritten = false
     /// Heartbeats in a row that it has not taken.
     private var refusals: Int64 = 0
+    /// How often the slot has moved since.
+    private var moves = 0
+    private static let movesMax = 3
     private(set) var isReached = false
     /// Why it was not reached last.
     private(set) var lastFailure = RedisFailure.notConnected
@@ -124,7 +127,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         finder = RedisFinder(
             topology, key: MembershipKeys.placed(MembershipKeys.nodes, onCluster: topology.isCluster),
             name: "sluice-\(id)-finder", loop: loop, resolver: resolver, seed: seed)
-        commands = finder.connection(name: "sluice-\(id)-control", seed: seed, observer: self)
+        commands = finder.connection(
+            name: "sluice-\(id)-control", transactions: true, seed: seed, observer: self)
         subscriber = finder.connection(
             name: "sluice-\(id)-news",
             channels: [
@@ -189,6 +193,12 @@ final class ClusterLink: RedisRequester, RedisObserver {
             guard commands.isReady else { return }
         } else {
             isWritten = false
+            // It goes on at another server at once; if it does not, that is told.
+            if case .moved = failure, moves < Self.movesMax {
+                moves += 1
+                isReached = false
+                return
+            }
         }
         isReached = false
         owner?.clusterLost(failure)
@@ -201,6 +211,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
         isWell(Self.beating)
         isWritten = true
         refusals = 0
+        moves = 0
         if isReached, hearing == .refused { owner?.newsMissing() }
         settle()
     }
@@ -397,11 +408,14 @@ final class ClusterLink: RedisRequester, RedisObserver {
             if !isBlamed, let key { avoid(key, reason) }
             isBlamed = true
         case (.refused, .heartbeat): break
+        // It is asked for again where the slot is by now.
+        case (.refused, _) where cause == .moved && isOnCluster: break
         case (.refused(let text), .write(let key)): complain(of: key, "\(key) cannot be written: \(text)", cause)
         case (.refused(let text), .claim(let key, _)):
             complain(of: HealthKeys.trial(key, number: 0), "no trial of \(key.url) can be claimed: \(text)", cause)
         case (.refused(let text), _): if let key { complain(of: key, "\(key) cannot be read: \(text)", cause) }
-        case (.notConnected, _), (.lost, _), (.silent, _), (.late, _), (.malformed, _), (.untrusted, _): break
+        case (.notConnected, _), (.lost, _), (.silent, _), (.late, _), (.moved, _), (.malformed, _), (.untrusted, _):
+            break
         }
     }
 

@@ -6,7 +6,9 @@ import Logging
 import RedisClient
 
 extension Control {
-    func remedy(_ failure: RedisFailure) -> String { failure.remedy(user: generation.redis?.user) }
+    func remedy(_ failure: RedisFailure) -> String {
+        failure.remedy(user: generation.redis?.user, onCluster: generation.redis?.isCluster ?? false)
+    }
 
     /// Whether Redis decides this node's limits.
     package var limitState: ClusterState {

@@ -77,9 +77,8 @@ extension Control {
             lookAtShares()
         }
         if !node.limiterSetup.isSame(as: before.context.limiterSetup) {
-            limiterLost = []
-            limiterFailure = nil
-            limiterLossTold = ToldCauses()
+            // From one Redis to the next nothing is known to be lost until somebody says so.
+            if before.limiterContext == nil || lossRule == nil { limitersUnheard() }
         }
         changeAdmin(order.admin)
         eventLog?.follow(new.gateway)

@@ -61,9 +61,11 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     var actions: [HealthAction] = []
     private var performing = false
     var drained: Set<Int> = []
-    /// Workers whose limits do not ask Redis now, and how often one has come to that.
+    /// Workers whose limits do not ask Redis now: at first all. And how often one has come to that.
     package internal(set) var limiterLost: Set<Int> = []
     package private(set) var breakerOpenings = 0
+    /// Those of them that have said so.
+    private var limiterLossSaid: Set<Int> = []
     var limitWatch = LimitWatch()
     /// What stands between this node and Redis, until it is gone: of limits, of the cluster, and of its news.
     package internal(set) var limiterFailure: RedisFailure?
@@ -140,6 +142,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             node: setup.id, boot: setup.info.boot, services: node.services.map { Self.watched($0) }, seed: setup.seed,
             now: moment)
         loop.addWakeHandler(self)
+        limitersUnheard()
         watchLogs()
         healthTimer = LoopTimer(loop) { [weak self] in self?.tick() }
         resolveTimer = LoopTimer(loop) { [weak self] in self?.resolveAgain() }
@@ -167,7 +170,12 @@ package final class Control: WakeHandler, ClusterLinkOwner {
         HealthMoment(monotonic: loop.now, wall: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
     }
 
-    package func becomeReady() { readiness = .serving }
+    /// The workers take connections. The admin listener begins only now where the process before this one answers at it
+    /// until then.
+    func becomeReady(admin: ListeningSocket?) {
+        if let admin { startAdmin(on: admin) }
+        if readiness == .starting { readiness = .serving }
+    }
 
     // MARK: Messages from workers
 
@@ -180,6 +188,9 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 breakerSucceeded(key)
             case .trialWanted(let key, let worker): trialWanted(key, worker: worker)
             case .trialEnded(let key, let outcome, let evidence): trialEnded(key, outcome, evidence)
+            case .serving(let admin, let then):
+                becomeReady(admin: admin)
+                then()
             case .reload(let succession): begin(succession)
             case .reloaded(let worker): workerReloaded(worker)
             case .reloadAnswered: tellAnswered()
@@ -234,10 +245,12 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                         metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))", "worker": "\(worker)"])
                 }
             }
-            if limiterLost.insert(worker).inserted { breakerOpenings += 1 }
-        case .restored:
+            limiterLost.insert(worker)
+            if limiterLossSaid.insert(worker).inserted { breakerOpenings += 1 }
+        case .restored, .reached:
             limiterLost.remove(worker)
-            guard limiterLost.isEmpty else { return }
+            limiterLossSaid.remove(worker)
+            guard limiterLost.isEmpty, limiterFailure != nil else { return }
             limiterFailure = nil
             limiterLossTold = ToldCauses()
             logger.notice("Redis is back: limits hold over the cluster again")
@@ -249,6 +262,14 @@ package final class Control: WakeHandler, ClusterLinkOwner {
             logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
         case .keyFailed(let key, let failure): limitKeyFailed(key, failure)
         }
+    }
+
+    /// No worker has said yet whether Redis decides its limits.
+    func limitersUnheard() {
+        limiterLost = generation.limiterContext == nil ? [] : Set(workers.indices)
+        limiterLossSaid = []
+        limiterFailure = nil
+        limiterLossTold = ToldCauses()
     }
 
     // MARK: Health
@@ -326,10 +347,14 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     // MARK: Cluster
 
     func clusterReached() {
+        if clusterState == .reached {
+            logger.notice("what the nodes share is on another server of the Redis Cluster now")
+        } else {
+            logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
+        }
         clusterState = .reached
         clusterFailure = nil
         clusterLossTold = ToldCauses()
-        logger.notice("joined the cluster", metadata: ["node": "\(nodeID)"])
         breakersJoined(true)
         health.redisRestored(at: moment, into: &actions)
         perform()

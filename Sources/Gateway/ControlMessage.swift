@@ -1,4 +1,5 @@
 import Health
+import LinuxIO
 import RateLimiting
 
 /// What others tell the control loop.
@@ -20,6 +21,8 @@ enum ControlMessage: Sendable {
     case drained(worker: Int)
     /// A worker has ended, and with it so many requests and tunnels that were under way.
     case stopped(cutOff: Int)
+    /// All workers take connections. With the admin listener, where it has waited for that; and who waits to be told.
+    case serving(admin: ListeningSocket?, then: @Sendable () -> Void)
     /// Another configuration is ready to take the place of the one in force.
     case reload(Succession)
     /// What the thread that reloads thinks of a version of the cluster's, and whether it is in force here.

@@ -17,6 +17,8 @@ package final class Generation: Sendable {
     let hash: String
     let context: NodeContext
     let limiterContext: LimiterContext?
+    /// Limiters that Redis has known of this process.
+    let limiterEras: Int
     let limitStatus: LimitStatus
     /// Equal where the configuration is, on any node.
     let sharedName: String
@@ -33,6 +35,7 @@ package final class Generation: Sendable {
     /// What all configurations of a process have in common.
     struct Basis: Sendable {
         let id: String
+        let boot: UInt64
         let workerCount: Int
         let descriptors: Int
         let resolver: Resolver
@@ -70,6 +73,7 @@ package final class Generation: Sendable {
         let isSameLimit =
             limit == old?.rateLimit && (names == old?.services.map(\.name) || !Self.countsServices(policies, limit))
         let limiterSetup: LimiterSetup
+        var eras = before?.limiterEras ?? 0
         if let before, keepsRedis, isSameLimit {
             limiterSetup = before.context.limiterSetup
             limiterContext = before.limiterContext
@@ -79,10 +83,10 @@ package final class Generation: Sendable {
             let context = LimiterContext(
                 policies: policies, services: names, tellsRemaining: limit.headers == .all,
                 lossRule: Node.lossRule(limit.onRedisLoss), timeout: limit.timeout,
-                // Entries are named by it: two limiters of one name would take each other's.
-                boot: SystemClock.random64(), seed: SystemClock.random64(), onCluster: redis.isCluster,
+                boot: basis.boot, era: eras, seed: SystemClock.random64(), onCluster: redis.isCluster,
                 decisions: try Node.openDecisionLog(limit.decisionLog, policies, names), failures: basis.failures,
                 before: before?.limiterContext, at: SystemClock.monotonic(), workers: basis.workerCount)
+            eras += 1
             limiterContext = context
             limiterSetup = .redis(context, redis, basis.resolver)
         } else {
@@ -92,6 +96,7 @@ package final class Generation: Sendable {
                     ?? TokenBucketStore(
                         policies: policies, services: names, seed: SystemClock.random64()))
         }
+        limiterEras = eras
         let target = configuration.gateway.accessLog
         accessLogLosses = basis.losses
         spanCounts = basis.spans

@@ -55,6 +55,8 @@ package final class Node: Sendable {
     private let rest: Mutex<[ListeningSocket]>
     /// The admin listener's.
     let admin: Mutex<ListeningSocket?>
+    /// Whether the process before this one may answer there as long as this one does not serve.
+    private let adminIsShared: Bool
     /// Who is told when a reload has ended, one way or the other.
     let whenReloaded = Callback()
     let controlMailbox: Mailbox<ControlMessage>
@@ -102,7 +104,8 @@ package final class Node: Sendable {
         self.logger = logger
         basisConfiguration = configuration
         basis = Generation.Basis(
-            id: id.text, workerCount: workerCount, descriptors: descriptors.soft, resolver: Resolver(),
+            id: id.text, boot: SystemClock.random64(), workerCount: workerCount, descriptors: descriptors.soft,
+            resolver: Resolver(),
             failures: RedisFailureCounts(), losses: LogLosses(), spans: SpanCounts())
         let generation = try Generation(configuration, basis, text: followed?.text ?? text, followed: followed)
         current = Mutex(generation)
@@ -110,6 +113,8 @@ package final class Node: Sendable {
             gateway.port, workers: workerCount, key: "gateway.port", inherited: inherited, role: .gateway)
         listeners = Mutex(sockets)
         var admin: ListeningSocket?
+        adminIsShared =
+            gateway.admin.map { wanted in inherited.contains { wanted.port == 0 || wanted.overlaps($0) } } ?? false
         if let address = gateway.admin {
             admin = try Self.listen(
                 address, workers: 1, key: "gateway.admin", inherited: inherited, role: .admin)[0][0]
@@ -130,7 +135,7 @@ package final class Node: Sendable {
         setup = ControlSetup(
             id: id,
             info: NodeInfo(
-                address: address.announced(), boot: BootID(SystemClock.random64()), heartbeat: gateway.heartbeat),
+                address: address.announced(), boot: BootID(basis.boot), heartbeat: gateway.heartbeat),
             listening: address, resolver: basis.resolver, logger: logger, eventLog: eventLog,
             failures: basis.failures, board: board,
             configurationPath: source?.path, events: events, seed: SystemClock.random64())
@@ -304,6 +309,10 @@ package final class Node: Sendable {
             controlMailbox.post(.stop)
             throw NodeStartError(description: failure)
         }
+        let begun = Waiter()
+        let late = adminIsShared ? admin.withLock { $0 } : nil
+        controlMailbox.post(.serving(admin: late, then: { begun.signal() }))
+        begun.wait()
         startReloading(from: text)
     }
 
@@ -318,8 +327,9 @@ package final class Node: Sendable {
             let control = Control(
                 current.withLock { $0 }, setup: setup, loop: loop, mailbox: controlMailbox, workers: workerMailboxes)
             control.adminStart = startAdmin
-            if let socket = admin.withLock({ $0 }) { control.adminEnd = try startAdmin(control, socket) }
-            control.becomeReady()
+            if !adminIsShared, let socket = admin.withLock({ $0 }) {
+                control.adminEnd = try startAdmin(control, socket)
+            }
             started.signal()
             loop.run()
             control.whenStopped?()

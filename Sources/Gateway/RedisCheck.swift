@@ -21,7 +21,7 @@ package final class RedisCheck: RedisObserver {
             let resolver = Resolver()
             let finder = RedisFinder(
                 try topology(of: url), key: "", name: "sluice-check-finder", loop: loop, resolver: resolver, seed: 0)
-            let connection = finder.connection(name: "sluice-check", seed: 1, observer: check)
+            let connection = finder.connection(name: "sluice-check", transactions: true, seed: 1, observer: check)
             let end = loop.now + patience
             connection.start()
             while check.outcome == nil, loop.now < end { loop.turn(waitMax: .milliseconds(50)) }

@@ -34,6 +34,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var batchAt = MonotonicTime(nanoseconds: 0)
     private var busy = false
     private var isDelivering = false
+    private var hasReached = false
     /// Reused.
     private var delivery: [LimitAnswer] = []
     /// On a cluster: whose windows the server that has their slot said are here, and until when that is believed.
@@ -82,7 +83,8 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
                 topology, key: "", name: "\(name)-sentinel", loop: loop, resolver: resolver, seed: seed)
             self.finder = finder
             connect(
-                finder.connection(name: name, silenceMax: Self.silenceMax(context), seed: seed, observer: self))
+                finder.connection(
+                    name: name, silenceMax: Self.silenceMax(context), transactions: true, seed: seed, observer: self))
         }
     }
 
@@ -264,6 +266,10 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
                 if event == .dataLost { leasesForgotten() }
                 report(event)
             }
+        }
+        if !hasReached, machine.breaker.mayAsk {
+            hasReached = true
+            report(.reached)
         }
         if machine.takeIsBehind() { leasesForgotten() }
         if machine.wantsToSend { askTurn() }

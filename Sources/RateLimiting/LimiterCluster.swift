@@ -33,6 +33,7 @@ final class LimiterCluster: ClusterFollower {
     /// Servers that have said so themselves, and not that they are back.
     private var lost: Set<RedisEndpoint.Location> = []
     private var lossTold: RedisCause?
+    private var hasReached = false
     private var sweepTimer: LoopTimer!
     private var isClosed = false
     /// Requests that several policies decide, and what they ask of each.
@@ -65,6 +66,7 @@ final class LimiterCluster: ClusterFollower {
         shardsMade += 1
         var endpoint = location.map { seeds.server.at($0) }
         endpoint?.takesRedirections = true
+        endpoint?.takesTransactions = true
         return Limiter(
             context, shardOf: self, endpoint, worker: worker, shard: shardsMade,
             loop: loop, resolver: resolver, name: name, seed: seed &+ UInt64(shardsMade)
@@ -189,6 +191,7 @@ final class LimiterCluster: ClusterFollower {
         case .restored:
             lost.remove(location)
             settle()
+        case .reached: settle()
         case .anomaly, .keyFailed, .dataLost: report(event)
         }
     }
@@ -203,6 +206,10 @@ final class LimiterCluster: ClusterFollower {
     private func settle() {
         guard isAsking, !map.primaries.contains(where: { lost.contains($0) }) else { return }
         watch.calm()
+        if !hasReached {
+            hasReached = true
+            report(.reached)
+        }
         guard lossTold != nil else { return }
         lossTold = nil
         report(.restored)

@@ -30,6 +30,8 @@ package enum LimiterEvent: Equatable, Sendable {
     /// Redis is not asked any more; the loss rule decides. Told again when the cause changes.
     case lost(RedisFailure)
     case restored
+    /// It is asked for the first time; told once.
+    case reached
     /// Redis has forgotten what it knew; what this node remembers is added back.
     case dataLost
     /// An answer that cannot be believed.
@@ -69,6 +71,7 @@ package final class LimiterContext: Sendable {
     /// one of the two without the other.
     private let cutOffNodes = Atomic<UInt64>(0)
     package let boot: UInt64
+    let era: Int
     package let seed: UInt64
     /// `nil`: nobody asks.
     package let decisions: (any DecisionRecorder)?
@@ -99,6 +102,7 @@ package final class LimiterContext: Sendable {
     ///   - tellsRemaining: whether Redis is asked with each decision what remains.
     ///   - timeout: at least a millisecond.
     ///   - boot: 64 random bits, new with every start of the process.
+    ///   - era: no other limiter of the process has it: entries are named by it, and two of one name would take each other's.
     ///   - seed: a secret, for the hashing of clients' addresses.
     ///   - onCluster: whether keys need hash tags.
     ///   - decisions: who is told of each admission.
@@ -106,7 +110,7 @@ package final class LimiterContext: Sendable {
     ///   - rehearses: whether the loss rule decides as exactly as Redis would, for those who only want to know.
     package init(
         policies: [Policy], services: [String], tellsRemaining: Bool = false, lossRule: LossRule, timeout: TimeSpan,
-        boot: UInt64, seed: UInt64, onCluster: Bool = false,
+        boot: UInt64, era: Int = 0, seed: UInt64, onCluster: Bool = false,
         decisions: (any DecisionRecorder)? = nil, failures: RedisFailureCounts = RedisFailureCounts(),
         before: LimiterContext? = nil, at now: MonotonicTime = MonotonicTime(nanoseconds: 0), workers: Int = 1,
         rehearses: Bool = false
@@ -130,6 +134,7 @@ package final class LimiterContext: Sendable {
         patience = self.timeout - min(TimerWheel.tick * 2 + .milliseconds(1), self.timeout / 2)
         probePatience = patience / 5 * 4
         self.boot = boot
+        self.era = era
         self.seed = seed
         let kept = policies.indices.map { index in
             before.map { $0.policies.indices.contains(index) && policies[index].isSameCount(as: $0.policies[index]) }

@@ -13,12 +13,13 @@ package struct MemberNames: Sendable {
 
     /// - Parameters:
     ///   - boot: 64 random bits, new with every start of a process.
+    ///   - era: tells the limiters of one process from each other; the first says nothing of it.
     ///   - shard: tells what gives names for the same worker from each other, by digits in front of the twelve: on a
     ///     cluster a window, and what is remembered of it, can move to where another gives names.
-    package init(boot: UInt64, worker: Int, shard: Int = 0) {
+    package init(boot: UInt64, worker: Int, era: Int = 0, shard: Int = 0) {
         let digits = String(boot, radix: 16)
         let padded = String(repeating: "0", count: 16 - digits.count) + digits
-        prefix = Array("\(padded)-\(worker)-".utf8)
+        prefix = Array("\(padded)-\(worker)\(era == 0 ? "" : ".\(era)")-".utf8)
         next = UInt64(shard) << 48
     }
 

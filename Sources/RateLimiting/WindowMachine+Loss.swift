@@ -79,7 +79,7 @@ extension WindowMachine {
                 }
             }
         case .notConnected: mayBeExecuted = false
-        case .lost, .silent, .late, .malformed, .tooLarge, .untrusted: break
+        case .lost, .silent, .late, .moved, .malformed, .tooLarge, .untrusted: break
         }
         if case .entries = flight { entriesUnderWay -= 1 }
         failed(flight, isExecuted: mayBeExecuted, isHopeless: isHopeless, at: now)

@@ -88,8 +88,8 @@ extension WindowMachine {
         let failure = RedisFailure.refused(reason)
         switch failure.cause {
         case .wrongType, .other: keyFailed(subject, reason, at: now)
-        case .unreachable, .silent, .loading, .readOnly, .masterDown, .outOfMemory, .login, .permission, .clusterDown,
-            .moved, .unavailable, .malformed, .untrusted:
+        case .unreachable, .silent, .loading, .readOnly, .masterDown, .outOfMemory, .login, .maxClients, .denied,
+            .permission, .clusterDown, .moved, .unavailable, .malformed, .untrusted:
             refused(failure)
         }
     }

@@ -196,7 +196,7 @@ package struct WindowMachine: ~Copyable {
         self.worker = worker
         clocks = context.windows.map { ServerClock(window: $0) }
         templates = context.keys.map { WindowTemplates($0) }
-        names = MemberNames(boot: context.boot, worker: worker, shard: shard)
+        names = MemberNames(boot: context.boot, worker: worker, era: context.era, shard: shard)
         carrying = Carrying(context)
         subjects = SubjectTable(countMax: Self.subjectsMax, seed: context.seed)
     }

@@ -18,6 +18,10 @@ package enum RedisCause: Int, CaseIterable, Sendable {
     case outOfMemory
     /// The user or the password is missing or wrong.
     case login
+    /// It serves as many connections as it may.
+    case maxClients
+    /// It is in protected mode and serves its own machine alone.
+    case denied
     /// The user may not run a command, or not on our keys.
     case permission
     /// Slots of the cluster have no server.
@@ -37,12 +41,22 @@ package enum RedisCause: Int, CaseIterable, Sendable {
 
     /// - Parameter text: what the server said, without the leading `-`.
     package init(errorText text: String) {
+        // A refused EXEC says why behind its own word.
+        if text.hasPrefix("EXECABORT "), let reason = text.firstRange(of: "because of: ")?.upperBound {
+            self.init(errorText: String(text[reason...]))
+            return
+        }
+        if text.hasPrefix("ERR max number of clients") {
+            self = .maxClients
+            return
+        }
         switch text.prefix(while: { $0 != " " }) {
         case "LOADING": self = .loading
         case "READONLY": self = .readOnly
         case "MASTERDOWN": self = .masterDown
         case "OOM": self = .outOfMemory
         case "NOAUTH", "WRONGPASS": self = .login
+        case "DENIED": self = .denied
         case "NOPERM": self = .permission
         case "CLUSTERDOWN": self = .clusterDown
         case "MOVED": self = .moved
@@ -57,8 +71,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         switch self {
         case .readOnly, .masterDown, .login, .moved, .untrusted: true
         // Rights that are granted hold for connections that are open, too.
-        case .unreachable, .silent, .loading, .outOfMemory, .permission, .clusterDown, .unavailable, .wrongType,
-            .malformed, .other:
+        case .unreachable, .silent, .loading, .outOfMemory, .maxClients, .denied, .permission, .clusterDown,
+            .unavailable, .wrongType, .malformed, .other:
             false
         }
     }
@@ -67,7 +81,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
     var isOfLivingServer: Bool {
         switch self {
         case .loading, .outOfMemory, .permission, .clusterDown, .unavailable: true
-        case .unreachable, .silent, .readOnly, .masterDown, .login, .moved, .wrongType, .malformed, .untrusted, .other:
+        case .unreachable, .silent, .readOnly, .masterDown, .login, .maxClients, .denied, .moved, .wrongType,
+            .malformed, .untrusted, .other:
             false
         }
     }
@@ -82,6 +97,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case .masterDown: "masterDown"
         case .outOfMemory: "outOfMemory"
         case .login: "login"
+        case .maxClients: "maxClients"
+        case .denied: "denied"
         case .permission: "permission"
         case .clusterDown: "clusterDown"
         case .moved: "moved"
@@ -103,6 +120,10 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case .masterDown: "the replica has lost its primary: bring that back, or promote a replica"
         case .outOfMemory: "raise maxmemory: windows are small, but they must be written"
         case .login: "set the user and the password in rateLimit.redisURL, percent-encoded"
+        case .maxClients: "raise maxclients, or see by redis-cli CLIENT LIST who holds so many connections"
+        case .denied:
+            "Redis is in protected mode: give it a password (requirepass, or ACL SETUSER default on >PASSWORD) and write "
+                + "that in rateLimit.redisURL"
         case .permission: "grant the Redis user the keys, channels and commands listed in docs/redis.md"
         case .clusterDown: "slots have no server: see CLUSTER INFO"
         case .moved: "the server is part of a Redis Cluster: write redis+cluster:// in rateLimit.redisURL"

@@ -41,12 +41,16 @@ extension RedisConnection {
     ///
     /// - Parameter location: where, if that is known; otherwise it is asked for.
     package func reconnect(because reason: String, at location: RedisEndpoint.Location? = nil) {
+        reconnect(because: .lost(reason), at: location)
+    }
+
+    func reconnect(because failure: RedisFailure, at location: RedisEndpoint.Location?) {
         switch state {
         case .resting: break
         case .closed, .locating: return
         case .resolving, .connecting, .handshaking, .ready:
             attempt = addresses.count
-            lost(.lost(reason))
+            lost(failure)
         }
         guard state == .resting else { return }
         retry?.cancel()
@@ -124,6 +128,7 @@ extension RedisConnection {
     /// Logs in and asks for the time, all in one write.
     func greet() {
         state = .handshaking
+        lastWord = nil
         reader = ReplyReader()
         writer.output.clear()
         if let password = endpoint.password {
@@ -144,6 +149,13 @@ extension RedisConnection {
         if endpoint.mustBePrimary {
             writer.add("ROLE")
             ask(.handshake(.role))
+        }
+        // Where one of the two is forbidden, what is written between them would run command by command, or not at all.
+        if endpoint.takesTransactions {
+            writer.add("MULTI")
+            ask(.handshake(.login))
+            writer.add("EXEC")
+            ask(.handshake(.login))
         }
         if endpoint.tellsTime { writer.add("TIME") } else { writer.add("PING") }
         ask(.handshake(.time))
@@ -182,8 +194,8 @@ extension RedisConnection {
 
     func handshakeRefused(_ step: OpenQuestion.HandshakeStep, _ text: String) {
         switch step {
-        // A server that forbids a name works without.
-        case .optional: break
+        // A server that forbids a name works without, and one that turns us away says so to whatever comes first.
+        case .optional: if state == .handshaking, RedisCause(errorText: text) != .permission { lastWord = text }
         case .login, .role, .time: lost(.refused(text))
         }
     }
@@ -195,6 +207,8 @@ extension RedisConnection {
         stream = nil
         session = nil
         isSecured = false
+        var failure = failure
+        if state == .handshaking, let lastWord, case .lost = failure { failure = .refused(lastWord) }
         lastFailure = failure
         writer.output.clear()
         if state == .ready, loop.now - readyAt >= Self.steadyAfter { backoff.reset() }
@@ -215,7 +229,10 @@ extension RedisConnection {
     private func failAll(_ failure: RedisFailure) {
         // Only what was answered with a refusal is known not to have been executed.
         var failure = failure
-        if case .refused(let text) = failure { failure = .lost(text) }
+        switch failure {
+        case .refused(let text), .moved(let text): failure = .lost(text)
+        case .notConnected, .lost, .silent, .late, .malformed, .tooLarge, .untrusted: break
+        }
         for question in matcher.removeAll() {
             question.requester?.redisFailed(failure, token: question.token)
         }

@@ -83,6 +83,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     var lastFailure = RedisFailure.notConnected
     /// Whether the last attempt led to a server that logged us in.
     var wasReady = false
+    /// An error that nobody had to heed, before the server has logged us in: the reason, if it ends the connection then.
+    var lastWord: String?
 
     var writer = CommandWriter()
     var reader = ReplyReader()
@@ -107,6 +109,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// was cut would otherwise only be noticed by TCP's own retransmissions, seconds after it is whole again.
     package static let silenceDefault = TimeSpan.seconds(1)
     private static let readSize = 64 << 10
+    private static let redirectionPause = TimeSpan.milliseconds(100)
     /// Bytes that the server has not taken. Beyond it, it has stopped reading.
     private static let pendingOutputMax = 32 << 20
 
@@ -240,7 +243,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         if let session { outcome = seal(session, writer.output) } else { outcome = send(writer.output, stream) }
         writer.output.clear()
         if case .failed(let error) = outcome {
-            lost(.lost(error.reason))
+            broken(stream, error)
             return
         }
         if stream.pendingOutput > Self.pendingOutputMax {
@@ -256,22 +259,35 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
 
     package func streamReadable(_ stream: Stream) {
         while stream.mayHaveBytes, self.stream === stream {
-            input.clear()
-            switch stream.receive(into: &input, room: Self.readSize) {
-            case .bytes:
-                // Replies are timed from here: what arrived after the turn began must not look older than it is.
-                loop.updateTime()
-                if let session {
-                    unseal(session, of: stream)
-                } else {
-                    feed(input)
-                    takeReplies(of: stream)
-                }
-            case .wouldBlock: return
-            case .endOfFile: lost(.lost("the server closed the connection"))
-            case .failed(let error): lost(.lost(error.reason))
-            }
+            if !read(stream) { return }
         }
+    }
+
+    /// It cannot be written to any more: what the server has said before says more than the error does.
+    private func broken(_ stream: Stream, _ error: SystemError) {
+        while self.stream === stream, read(stream) {}
+        if self.stream === stream { lost(.lost(error.reason)) }
+    }
+
+    /// Whether something was read.
+    private func read(_ stream: Stream) -> Bool {
+        input.clear()
+        switch stream.receive(into: &input, room: Self.readSize) {
+        case .bytes:
+            // Replies are timed from here: what arrived after the turn began must not look older than it is.
+            loop.updateTime()
+            if let session {
+                unseal(session, of: stream)
+            } else {
+                feed(input)
+                takeReplies(of: stream)
+            }
+            return true
+        case .wouldBlock: break
+        case .endOfFile: lost(.lost("the server closed the connection"))
+        case .failed(let error): lost(.lost(error.reason))
+        }
+        return false
     }
 
     func feed(_ buffer: borrowing ByteBuffer) { reader.feed(buffer.bytes) }
@@ -315,10 +331,22 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             case .command, .transaction:
                 asked.requester?.redisFailed(.refused(text), token: asked.token)
                 let cause = RedisCause(errorText: text)
-                if state == .ready, cause.asksForAnotherConnection, cause != .moved || !endpoint.takesRedirections {
+                guard state == .ready, cause.asksForAnotherConnection else { break }
+                if cause == .moved, endpoint.takesRedirections { break }
+                guard endpoint.followsSlot, case .moved(_, let place) = Redirection(text, from: endpoint.location)
+                else {
                     lost(.refused(text))
+                    break
+                }
+                // Two servers that each name the other are not asked in a circle: the map is looked at.
+                if loop.now - readyAt >= Self.redirectionPause {
+                    reconnect(because: .moved(text), at: place)
+                } else {
+                    lost(.moved(text))
                 }
             }
+        // Whoever asked must not take it for undone.
+        case .ranAlone(let text): lost(.refused(text))
         }
     }
 
@@ -330,7 +358,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     }
     package func streamDrained(_ stream: Stream) {}
     package func streamFailed(_ stream: Stream, _ error: SystemError) {
-        if self.stream === stream { lost(.lost(error.reason)) }
+        guard self.stream === stream else { return }
+        if stream.isOpen { broken(stream, error) } else { lost(.lost(error.reason)) }
     }
     package func streamDeadlinePassed(_ stream: Stream) {
         guard self.stream === stream else { return }

@@ -26,6 +26,10 @@ package struct RedisEndpoint: Sendable {
     package var mustBePrimary = false
     /// Whether who asks goes where a server of a cluster redirects, and the connection stays.
     package var takesRedirections = false
+    /// Whether the connection itself goes where a server of a cluster redirects.
+    package var followsSlot = false
+    /// Whether it must be one that takes transactions from us.
+    package var takesTransactions = false
     /// Sentinels know no `TIME`.
     package var tellsTime = true
 

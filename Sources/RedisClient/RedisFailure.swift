@@ -11,6 +11,8 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     /// The server answered with an error, such as `LOADING`, `READONLY`, `OOM` or `NOAUTH`. A transaction that was
     /// refused was not executed.
     case refused(String)
+    /// What was asked for lies on another server of the cluster by now, and the connection goes there.
+    case moved(String)
     /// The answer is not of the shape that the command has.
     case malformed(String)
     /// The answer begins as it should, and is longer than any that a cluster of ours gives rise to.
@@ -24,6 +26,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .lost(let reason), .silent(let reason): "connection lost: \(reason)"
         case .late(let reason): reason
         case .refused(let text): "refused: \(text)"
+        case .moved(let text): "the slot has moved: \(text)"
         case .malformed(let text): "malformed answer: \(text)"
         case .tooLarge(let text): "an answer that is too large: \(text)"
         case .untrusted(let text): text
@@ -40,6 +43,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .late(let reason): return .late("\(reason), from \(server)")
         // The error's own first word names the cause.
         case .refused(let text): return .refused("\(text) (\(server))")
+        case .moved(let text): return .moved("\(text) (\(server))")
         case .malformed(let text): return .malformed("\(text) (\(server))")
         case .tooLarge(let text): return .tooLarge("\(text) (\(server))")
         case .untrusted(let text): return .untrusted("\(server): \(text)")
@@ -51,6 +55,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .notConnected, .lost: .unreachable
         case .silent, .late: .silent
         case .refused(let text): RedisCause(errorText: text)
+        case .moved: .moved
         case .malformed, .tooLarge: .malformed
         case .untrusted: .untrusted
         }
@@ -61,8 +66,11 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// The same, with the command that grants what a user of Redis may not do.
     ///
-    /// - Parameter user: who we are to Redis; `nil` where nobody knows.
-    package func remedy(user: String?) -> String {
+    /// - Parameters:
+    ///   - user: who we are to Redis; `nil` where nobody knows.
+    ///   - onCluster: whether the configuration says that Redis is a cluster.
+    package func remedy(user: String?, onCluster: Bool = false) -> String {
+        if cause == .moved, onCluster { return "none is needed: the slot has moved, and the connection follows it" }
         guard case .refused(let text) = self, cause == .permission, let right = MissingRight(text) else {
             return cause.remedy
         }

@@ -31,7 +31,9 @@ package final class RedisFinder {
             server = sentinels.server
             means = .sentinels(SentinelLocator(sentinels, name: name, loop: loop, resolver: resolver, seed: seed))
         case .cluster(let seeds):
-            server = seeds.server
+            var endpoint = seeds.server
+            endpoint.followsSlot = true
+            server = endpoint
             means = .cluster(ClusterWatch(seeds, name: name, key: key, loop: loop, resolver: resolver, seed: seed))
         }
     }
@@ -45,11 +47,15 @@ package final class RedisFinder {
     }
 
     /// A connection that is not started yet. The finder must outlive it.
+    ///
+    /// - Parameter transactions: whether it is of no use where they are not allowed.
     package func connection(
-        name: String, channels: [String] = [], silenceMax: TimeSpan = RedisConnection.silenceDefault, seed: UInt64,
-        observer: any RedisObserver
+        name: String, channels: [String] = [], silenceMax: TimeSpan = RedisConnection.silenceDefault,
+        transactions: Bool = false, seed: UInt64, observer: any RedisObserver
     ) -> RedisConnection {
-        RedisConnection(
+        var server = server
+        server.takesTransactions = transactions
+        return RedisConnection(
             server, name: name, channels: channels, silenceMax: silenceMax, locator: locator, loop: loop,
             resolver: resolver, seed: seed, observer: observer)
     }

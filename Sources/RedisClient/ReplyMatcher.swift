@@ -33,6 +33,8 @@ struct ReplyMatcher {
         case answered(OpenQuestion)
         /// The server refused: its own words.
         case refused(OpenQuestion, String)
+        /// `MULTI` was refused, and what followed ran by itself: the server's own words for `MULTI`.
+        case ranAlone(String)
         /// Nothing was asked: a message on a channel.
         case unasked
     }
@@ -43,6 +45,8 @@ struct ReplyMatcher {
     private var stage = 0
     /// The first error among them; `EXEC` then only says `EXECABORT`.
     private var refusal: String?
+    /// It was `MULTI` that was refused.
+    private var wasNeverBegun = false
 
     private static let ok = Array("OK".utf8)
     private static let queued = Array("QUEUED".utf8)
@@ -59,6 +63,7 @@ struct ReplyMatcher {
         first = 0
         stage = 0
         refusal = nil
+        wasNeverBegun = false
         return left
     }
 
@@ -109,8 +114,11 @@ struct ReplyMatcher {
     private mutating func transaction(_ commands: Int, _ reply: Reply) throws(RedisProtocolError) -> Step {
         if stage <= commands {
             if !reply.isStatus(stage == 0 ? Self.ok : Self.queued) {
-                // After a refused MULTI anything but an error means that commands ran by themselves.
-                guard reply.kind(0) == .error else { throw .outOfStep("a command of a transaction was not queued") }
+                guard reply.kind(0) == .error else {
+                    if wasNeverBegun, let refusal { return .ranAlone(refusal) }
+                    throw .outOfStep("a command of a transaction was not queued")
+                }
+                if stage == 0 { wasNeverBegun = true }
                 if refusal == nil { refusal = reply.text(0) }
             }
             stage += 1
@@ -118,6 +126,7 @@ struct ReplyMatcher {
         }
         let refusal = self.refusal
         self.refusal = nil
+        wasNeverBegun = false
         stage = 0
         switch reply.kind(0) {
         case .error: return .refused(pop(), refusal ?? reply.text(0))

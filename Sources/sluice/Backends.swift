@@ -155,7 +155,9 @@ struct SharedOptions: ParsableArguments {
         return .admin(try admin.client())
     }
 
-    private func session(_ url: RedisURL) throws -> RedisSession { try told { try RedisSession(url) } }
+    private func session(_ url: RedisURL) throws -> RedisSession {
+        try told { try RedisSession(url, transactions: true) }
+    }
 }
 
 struct Nodes: ParsableCommand {

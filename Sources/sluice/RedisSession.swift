@@ -50,10 +50,14 @@ final class RedisSession: RedisRequester, RedisObserver {
     /// To connect, a failover included, and for each answer.
     private static let timeout = TimeSpan.seconds(5)
 
-    convenience init(_ url: RedisURL) throws { try self.init(try topology(of: url), name: url.description) }
+    convenience init(_ url: RedisURL, transactions: Bool = false) throws {
+        try self.init(try topology(of: url), name: url.description, transactions: transactions)
+    }
 
-    /// - Parameter name: of the server, for errors.
-    init(_ topology: RedisTopology, name: String) throws {
+    /// - Parameters:
+    ///   - name: of the server, for errors.
+    ///   - transactions: whether it is of no use where they are not allowed.
+    init(_ topology: RedisTopology, name: String, transactions: Bool = false) throws {
         self.name = name
         isOnCluster = topology.isCluster
         loop = try Loop(waker: try Waker())
@@ -61,7 +65,8 @@ final class RedisSession: RedisRequester, RedisObserver {
         finder = RedisFinder(
             topology, key: MembershipKeys.placed(MembershipKeys.nodes, onCluster: topology.isCluster),
             name: "sluice-command", loop: loop, resolver: Resolver(), seed: seed)
-        connection = finder.connection(name: "sluice-command", seed: seed, observer: self)
+        connection = finder.connection(
+            name: "sluice-command", transactions: transactions, seed: seed, observer: self)
         connection.start()
         try wait { connection.isReady }
     }
@@ -136,7 +141,10 @@ final class RedisSession: RedisRequester, RedisObserver {
         loop.updateTime()
         let end = loop.now + Self.timeout
         while !condition() {
-            guard loop.now < end else { throw Failure(description: "\(name): \(lastFailure)") }
+            guard loop.now < end else {
+                let remedy = connection.isReady ? "" : " (\(lastFailure.remedy))"
+                throw Failure(description: "\(name): \(lastFailure)\(remedy)")
+            }
             loop.turn(waitMax: .milliseconds(20))
         }
     }

@@ -345,6 +345,50 @@ struct StartingTests {
         }
     }
 
+    @Test("a node is ready when it takes connections, and says that limits hold when Redis has answered")
+    func readiness() throws {
+        try Scene.play { scene in
+            let directory = try TemporaryDirectory()
+            let redis = try SilentListener()
+            let path = try directory.write(Self.file(try scene.backend(), redis).yaml, to: "gateway.yaml")
+            let process = try ChildProcess(try SluiceNode.binary(), ["run", "--no-supervise", "--config", path])
+            defer { process.kill() }
+            var listener: SocketAddress?
+            try eventually("it says where it answers") {
+                listener = SluiceNode.addresses(process.errors)?.admin
+                return listener != nil
+            }
+            let admin = try #require(listener)
+            var answers: [String] = []
+            try eventually("it is ready") {
+                let wire = try Wire.connect(to: admin)
+                try wire.send("GET /readyz HTTP/1.1\r\nHost: \(admin)\r\nConnection: close\r\n\r\n")
+                let answer = try wire.readResponse(to: "GET")
+                answers.append("\(answer.status) \(answer.text)")
+                return answer.status == 200
+            }
+            for answer in answers.dropLast() {
+                #expect(answer.hasPrefix("503 ") && answer.contains("\"reason\":\"starting\""), "\(answer)")
+            }
+            #expect(answers.count > 1)
+            for answer in answers { #expect(answer.contains("\"limits\":\"lost\""), "\(answer)") }
+            try eventually("it says that it serves") { process.errors.contains(" serving ") }
+        }
+    }
+
+    @Test("as long as the new one takes no connections, the old one answers for both", arguments: [true, false])
+    func readinessOfBoth(isSupervised: Bool) throws {
+        try Self.play(isSupervised: isSupervised) { _, _, node in
+            let pid = try node.number("pid")
+            try eventually("the new one is asked") {
+                let ready = try node.admin("/readyz")
+                #expect(ready.status == 200, "\(ready.text)")
+                return try node.number("pid") != pid
+            }
+            #expect(try node.terminate() == 0)
+        }
+    }
+
     @Test("a reload in the very first moments of a node does not end it")
     func reloadAtOnce() throws {
         try Scene.play { scene in

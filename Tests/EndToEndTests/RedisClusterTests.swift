@@ -99,6 +99,43 @@ struct RedisClusterTests {
         }
     }
 
+    @Test("what the nodes share moves to another server, and they go on there: nothing is lost, and no remedy is given")
+    func sharedSlot() throws {
+        try Scene.play { scene in
+            let cluster = try RedisCluster()
+            defer { cluster.stop() }
+            let file = Self.file(try scene.backend(), cluster.url, rate: 40)
+            let nodes = try ["a", "b"].map { try scene.node(file, ["--node-id", $0]) }
+            for node in nodes { try Self.reached(node) }
+            let slot = try Self.slot(cluster, "{sluice}:nodes")
+            let owner = Self.owner(slot)
+            for (move, target) in [(owner + 1) % 3, (owner + 2) % 3].enumerated() {
+                let source = move == 0 ? owner : (owner + 1) % 3
+                try cluster.move(slot: slot, from: source, to: target)
+                let client = try cluster.servers[target].client()
+                for node in nodes {
+                    try eventually("it has followed") {
+                        node.log.components(of: "on another server of the Redis Cluster now") == move + 1
+                    }
+                }
+                let before = try client("ZRANGE", "{sluice}:nodes", "0", "-1", "WITHSCORES")
+                try eventually("their heartbeats arrive there") {
+                    let now = try client("ZRANGE", "{sluice}:nodes", "0", "-1", "WITHSCORES")
+                    return now != before && now.contains("'a'") && now.contains("'b'")
+                }
+            }
+            for node in nodes {
+                #expect(node.log.components(of: "joined the cluster") == 1, "\(node.log)")
+                for words in ["out of reach", "MOVED", "redis+cluster:// in"] {
+                    #expect(!node.log.contains(words), "\(words): \(node.log)")
+                }
+                #expect(try node.admin("/readyz").text.contains("\"warnings\":[]"))
+                #expect(try node.admin("/api/redis").text.contains("\"moved\":0"))
+                #expect(try node.admin("/api/nodes").text.components(of: "\"alive\"") == 2)
+            }
+        }
+    }
+
     @Test("whoever is the first to be led to a server waits for the connection, and the window there decides")
     func firstRedirection() throws {
         try Scene.play { scene in

@@ -107,6 +107,42 @@ struct RedisFailureTests {
         }
     }
 
+    @Test("a server that turns every connection away is told by its own words, also by commands")
+    func tooManyClients() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let url = "redis://127.0.0.1:\(redis.port)"
+            let file = Self.file(try scene.backend(), url)
+            let node = try scene.node(file)
+            try Self.reached(node)
+            let client = try redis.client()
+            #expect(try client.ask(["CONFIG", "SET", "maxclients", "1"]) == "+OK")
+            for kind in ["normal", "pubsub"] { _ = try client.ask(["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]) }
+            let reason = "refused: ERR max number of clients reached"
+            try eventually("the reason is told") {
+                let lines = node.log.split(separator: "\n").filter {
+                    $0.contains(reason) && $0.contains("raise maxclients")
+                }
+                return lines.contains { $0.contains("Redis lost") } && lines.contains { $0.contains("out of reach") }
+            }
+            try eventually("it is shown and counted") {
+                let ready = try node.admin("/readyz").text
+                let count = try Self.count(node, "maxClients")
+                return count > 0 && ready.contains("Redis does not decide limits (\(reason))")
+                    && ready.contains("the cluster is out of reach (\(reason))")
+            }
+            for command in [["check", "--network", "--config", node.file], ["limits", "list", "--redis", url]] {
+                let said = try runSluice(command)
+                #expect(said.exit == 1)
+                let text = said.output + said.errors
+                #expect(text.contains(reason) && text.contains("raise maxclients"), "\(text)")
+            }
+            #expect(try client.ask(["CONFIG", "SET", "maxclients", "1000"]) == "+OK")
+            try Self.askUntilRestored(node)
+            try Self.reached(node)
+        }
+    }
+
     @Test("a right that some decisions alone need keeps the server from seeming to be back")
     func someDecisions() throws {
         try Scene.play { scene in

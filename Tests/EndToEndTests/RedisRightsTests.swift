@@ -77,6 +77,36 @@ struct RedisRightsTests {
         }
     }
 
+    @Test(
+        "without transactions nothing is written, and the rule that is missing is named", arguments: ["multi", "exec"])
+    func withoutTransactions(command: String) throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let client = try redis.client()
+            let rights = ["on", ">pw", "~*", "allchannels", "+@all", "-\(command)"]
+            #expect(try client.ask(["ACL", "SETUSER", "u"] + rights) == "+OK")
+            let file = Self.file([try scene.backend()], redis)
+            let node = try scene.node(file)
+            for words in ["Redis lost", "cluster out of reach"] {
+                try eventually("\(words) is told") {
+                    node.log.split(separator: "\n").contains {
+                        $0.contains(words) && $0.contains("NOPERM")
+                            && $0.contains("ACL SETUSER u +\(command) grants it")
+                    }
+                }
+            }
+            #expect(try node.ask().status == 200)
+            #expect(try client("DBSIZE") == "0")
+            #expect((try node.metrics().value("sluice_redis_errors_total", ["cause": "permission"]) ?? 0) > 0)
+            #expect(try node.metrics().value("sluice_redis_errors_total", ["cause": "malformed"]) ?? 0 == 0)
+            let said = try runSluice(["check", "--network", "--config", node.file])
+            #expect(said.exit == 1 && (said.output + said.errors).contains("+\(command) grants it"), "\(said)")
+            #expect(try client.ask(["ACL", "SETUSER", "u", "+\(command)"]) == "+OK")
+            try eventually("it has joined") { try node.isReached() }
+            try eventually("limits hold") { node.log.contains("limits hold over the cluster again") }
+        }
+    }
+
     @Test("who may listen and not publish writes all the same, and says so once")
     func mute() throws {
         try Scene.play { scene in

@@ -239,7 +239,7 @@ private final class CutOffSimulation {
         for answer in answers { _ = node.machine.takeReport(answer) }
         for event in node.machine.takeEvents() {
             switch event {
-            case .lost, .restored: break
+            case .lost, .restored, .reached: break
             case .anomaly, .keyFailed, .dataLost: Issue.record("\(event)")
             }
         }

@@ -306,6 +306,7 @@ private final class Simulation {
         answered += answers.count
         for event in side.machine.takeEvents() {
             switch event {
+            case .reached: break
             case .lost, .restored: #expect(conditions.breakEvery < .max || conditions.timeout < .seconds(60))
             case .anomaly where conditions.stepEvery < .max: break
             case .anomaly, .keyFailed, .dataLost: Issue.record("\(event)")

@@ -47,6 +47,20 @@ struct WindowTemplateTests {
         }
     }
 
+    @Test(
+        "a member says whose it is: boot value, worker, the limiter after a reload, and a number of the cluster's server",
+        arguments: [
+            (0, 0, "0123456789abcdef-1-000000000005"), (3, 0, "0123456789abcdef-1.3-000000000005"),
+            (0, 2, "0123456789abcdef-1-2000000000005"),
+        ])
+    func names(era: Int, shard: Int, expected: String) {
+        var names = MemberNames(boot: 0x0123_4567_89ab_cdef, worker: 1, era: era, shard: shard)
+        _ = names.take(5)
+        var buffer = ByteBuffer()
+        names.write(names.take(1), to: &buffer)
+        #expect(String(decoding: buffer.array, as: UTF8.self) == expected)
+    }
+
     @Test("a template is made where the times have their usual width")
     func made() throws {
         let key = WindowKey(Policy(name: "default", limit: 100, window: .seconds(1), burst: 10))

@@ -147,6 +147,80 @@ struct RedisConnectionTests {
         }
     }
 
+    @Test(
+        "what a server says before it turns a connection away is the reason, and it is tried again",
+        arguments: [true, false], [true, false])
+    func turnedAway(isUnix: Bool, withPassword: Bool) throws {
+        let server = try RedisServer()
+        let held = try server.client()
+        #expect(try held.ask(["CONFIG", "SET", "maxclients", "1"]) == "+OK")
+        var endpoint = isUnix ? server.unix : server.tcp()
+        if withPassword { (endpoint.username, endpoint.password) = ("default", "x") }
+        let client = try Client(endpoint)
+        #expect(client.run(until: "lost refused: ERR max number of clients reached"))
+        #expect(try held.ask(["CONFIG", "SET", "maxclients", "100"]) == "+OK")
+        #expect(client.run(until: "ready"))
+        client.connection.close()
+    }
+
+    @Test(
+        "what a server says has a cause, and the cause a remedy of its own",
+        arguments: [
+            ("ERR max number of clients reached", .maxClients, "raise maxclients"),
+            ("ERR max number of clients + cluster connections reached", .maxClients, "raise maxclients"),
+            (
+                "DENIED Redis is running in protected mode because …", .denied,
+                "Redis is in protected mode: give it a password"
+            ),
+            ("EXECABORT Transaction discarded because of previous errors.", .other, "see what the server says"),
+            ("EXECABORT Transaction discarded because of: OOM command not allowed", .outOfMemory, "raise maxmemory"),
+            ("ERR unknown command", .other, "see what the server says"),
+            ("MOVED 59 127.0.0.1:7002", .moved, "the server is part of a Redis Cluster"),
+        ] as [(String, RedisCause, String)])
+    func causes(text: String, cause: RedisCause, remedy: String) {
+        #expect(RedisFailure.refused(text).cause == cause)
+        #expect(RedisFailure.refused(text).remedy.hasPrefix(remedy))
+        let onCluster = RedisFailure.refused(text).remedy(user: nil, onCluster: true)
+        #expect(onCluster.hasPrefix(cause == .moved ? "none is needed" : remedy))
+    }
+
+    @Test(
+        "who may not say where a transaction begins or ends is refused before anything runs",
+        arguments: ["multi", "exec"])
+    func transactionsForbidden(command: String) throws {
+        let server = try RedisServer()
+        let admin = try server.client()
+        #expect(try admin.ask(["ACL", "SETUSER", "u", "on", "nopass", "~*", "+@all", "-\(command)"]) == "+OK")
+        var endpoint = server.unix
+        (endpoint.username, endpoint.password, endpoint.takesTransactions) = ("u", "x", true)
+        let client = try Client(endpoint)
+        #expect(client.run { $0.hasPrefix("lost refused: ") && $0.contains("NOPERM") })
+        let failure = RedisFailure.refused(
+            "EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the '\(command)' command"
+        )
+        #expect(failure.cause == .permission)
+        #expect(failure.remedy(user: "u").hasPrefix("ACL SETUSER u +\(command) grants it"))
+        #expect(try admin.ask(["ACL", "SETUSER", "u", "+\(command)"]) == "+OK")
+        #expect(client.run(until: "ready"))
+        // Taken away while the connection is there: whoever asked must not believe that nothing was done.
+        client.log = []
+        #expect(try admin.ask(["ACL", "SETUSER", "u", "-\(command)"]) == "+OK")
+        client.connection.transaction(commands: 1, client, token: 7) { writer in
+            writer.add("INCR")
+            writer.add("n")
+            writer.end()
+        }
+        if command == "multi" {
+            #expect(client.run(until: "lost refused: NOPERM"))
+            #expect(client.log.first?.hasPrefix("7 failed connection lost: NOPERM") == true, "\(client.log)")
+            #expect(try admin("GET", "n") == "'1'")
+        } else {
+            #expect(client.run(until: "7 failed refused: EXECABORT"))
+            #expect(try admin("EXISTS", "n") == "0")
+        }
+        client.connection.close()
+    }
+
     @Test("when the server is gone, who waits is told, and the connection comes back with it")
     func reconnects() throws {
         let server = try RedisServer()

@@ -34,6 +34,7 @@ private func meaning(of questions: [OpenQuestion.Question], _ wire: String, cut:
                 case .answered(let expectation): words.append("\(expectation.token)")
                 case .refused(let expectation, let text): words.append("-\(expectation.token):\(text)")
                 case .unasked: words.append("?")
+                case .ranAlone(let text): words.append("~\(text)")
                 }
             }
         }
@@ -62,7 +63,9 @@ struct ReplyMatcherTests {
             ([two, .command], "+OK -OOM -LOADING -EXECABORT :9 ", ". . . -1:OOM 2"),
             // MULTI itself refused: all that follows must be refused too.
             ([two, .command], "-NOAUTH -NOAUTH -NOAUTH -ERR :9 ", ". . . -1:NOAUTH 2"),
-            ([two], "-NOPERM :1 ", ". !"),
+            // Where they are not, each has run by itself.
+            ([two], "-NOPERM :1 ", ". ~NOPERM"), ([two], "-NOPERM -OOM +OK ", ". . ~NOPERM"),
+            ([two], "+OK -OOM :1 ", ". . !"),
             ([two], "+QUEUED ", "!"), ([two], ":1 ", "!"), ([two], "+OK +OK ", ". !"), ([two], "+OK :1 ", ". !"),
             ([two], "+OK +QUEUED *0 ", ". . !"), ([two], "+OK +QUEUED +QUEUED *1 :1 ", ". . . !"),
             ([two], "+OK +QUEUED +QUEUED *3 :1 :2 :3 ", ". . . !"), ([two], "+OK +QUEUED +QUEUED *-1 ", ". . . !"),

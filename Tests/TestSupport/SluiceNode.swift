@@ -29,17 +29,25 @@ package final class SluiceNode {
         process = try ChildProcess(command[0], Array(command.dropFirst()), environment: own)
         try eventually("the node serves") {
             if let code = process.exit { throw ProcessError("the node ended with \(code): \(process.errors)") }
-            return line("serving") != nil
+            return Self.line("serving", of: process.errors) != nil
         }
-        guard let line = line("starting"), let address = Self.field("address", line).flatMap(Self.address)
-        else { throw ProcessError("the node does not say where it listens: \(process.errors)") }
-        self.address = address
-        admin = Self.field("admin", line).flatMap(Self.address)
+        guard let found = Self.addresses(process.errors) else {
+            throw ProcessError("the node does not say where it listens: \(process.errors)")
+        }
+        (address, admin) = found
+    }
+
+    /// Where a node listens, by its log.
+    package static func addresses(_ log: String) -> (address: SocketAddress, admin: SocketAddress?)? {
+        guard let line = line("starting", of: log), let address = field("address", line).flatMap(Self.address) else {
+            return nil
+        }
+        return (address, field("admin", line).flatMap(Self.address))
     }
 
     /// The log's line about an event, in either format.
-    private func line(_ event: String) -> Substring? {
-        process.errors.split(separator: "\n").first {
+    private static func line(_ event: String, of log: String) -> Substring? {
+        log.split(separator: "\n").first {
             $0.contains(" \(event) ") || $0.contains("\"message\":\"\(event)\"")
         }
     }
