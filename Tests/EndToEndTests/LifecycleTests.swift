@@ -57,7 +57,7 @@ struct UpgradeTests {
         return try runSluice(["upgrade", "--admin", "\(admin)", "--token", "a-secret-of-tests"])
     }
 
-    private static func end(_ node: SluiceNode, isSupervised: Bool) throws {
+    static func end(_ node: SluiceNode, isSupervised: Bool) throws {
         if isSupervised {
             #expect(try node.terminate() == 0)
             return
@@ -387,7 +387,7 @@ struct StartingTests {
                 #expect(ready.status == 200 || isLast, "\(ready.text)")
                 return try node.number("pid") != pid
             }
-            #expect(try node.terminate() == 0)
+            try UpgradeTests.end(node, isSupervised: isSupervised)
         }
     }
 
