@@ -31,6 +31,21 @@ struct RolloutTroubleTests {
         return command
     }
 
+    /// Two nodes that have voted for a version, which is not in force since somebody else has not.
+    private func awaitingGhost(
+        _ body: (RolloutTests.Cluster, RedisTestClient, ChildProcess) throws -> Void
+    ) throws {
+        try Scene.play { scene in
+            let cluster = try rollouts.cluster(scene)
+            let redis = try cluster.redis.client()
+            try addGhost(redis, knownTo: cluster.nodes)
+            let folder = try TemporaryDirectory()
+            let command = try push(
+                try rollouts.pushed(folder, cluster.two.url), to: cluster.nodes[0], voters: ["a", "b"], redis)
+            try body(cluster, redis, command)
+        }
+    }
+
     private func rollout(_ node: SluiceNode) throws -> String { try node.admin("/api/config/rollout").text }
 
     /// Two nodes, of which the first has written that all agree, to a Redis that does not answer any more.
@@ -118,13 +133,7 @@ struct RolloutTroubleTests {
 
     @Test("the history has the reason also where Redis did not answer when there was one")
     func reasonIsKept() throws {
-        try Scene.play { scene in
-            let cluster = try rollouts.cluster(scene)
-            let redis = try cluster.redis.client()
-            try addGhost(redis, knownTo: cluster.nodes)
-            let folder = try TemporaryDirectory()
-            let command = try push(
-                try rollouts.pushed(folder, cluster.two.url), to: cluster.nodes[0], voters: ["a", "b"], redis)
+        try awaitingGhost { cluster, _, command in
             cluster.redis.pause()
             let code = try command.waitForExit()
             cluster.redis.resume()
@@ -140,13 +149,7 @@ struct RolloutTroubleTests {
 
     @Test("a node that says goodbye is waited for no more, whether it has voted or not", arguments: [true, false])
     func goodbye(hasVoted: Bool) throws {
-        try Scene.play { scene in
-            let cluster = try rollouts.cluster(scene)
-            let redis = try cluster.redis.client()
-            try addGhost(redis, knownTo: cluster.nodes)
-            let folder = try TemporaryDirectory()
-            let command = try push(
-                try rollouts.pushed(folder, cluster.two.url), to: cluster.nodes[0], voters: ["a", "b"], redis)
+        try awaitingGhost { cluster, redis, command in
             if hasVoted { _ = try redis("HSET", "sluice:config:votes:1", "ghost", "ok") }
             _ = try redis("ZREM", "sluice:nodes", "ghost")
             _ = try redis("HDEL", "sluice:nodes:info", "ghost")

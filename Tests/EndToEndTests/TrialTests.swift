@@ -1,4 +1,3 @@
-import LinuxIO
 import Primitives
 import Synchronization
 import TestSupport
@@ -158,17 +157,15 @@ struct TrialTests {
         }
     }
 
-    @Test("while Redis hangs, a request waits for the word on its trial no longer than rateLimit.timeout")
+    /// How long it waits for that is the machine's to decide, and tested there, where time is played.
+    @Test("while Redis hangs, a request that asks for the trial is answered, and tries when Redis is back")
     func hangingRedis() throws {
         try Scene.play { scene in
             let redis = try scene.redis()
             let stage = try Stage(scene, redis: redis)
             redis.pause()
             defer { redis.resume() }
-            let start = SystemClock.monotonic()
             #expect(try stage.node.ask().status == 503)
-            // 50 ms, and what a busy machine adds; after a second the connection counts as lost.
-            #expect(SystemClock.monotonic() - start < .milliseconds(800))
             redis.resume()
             try eventually("it is closed") { try stage.node.ask().text == "well" }
         }
