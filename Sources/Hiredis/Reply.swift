@@ -20,6 +20,11 @@ package struct ReplyNode: Equatable, Sendable {
 package final class Reply {
     private var nodes: UnsafeMutablePointer<ReplyNode>
     private var nodeCount = 0
+    /// How many values are shown, and from which on they are those that stand `shift` places further back: a part of what
+    /// several share.
+    private var shownCount = 0
+    private var shiftedFrom = 0
+    private var shift = 0
     private var nodesAllocated: Int
     private var storage: UnsafeMutablePointer<UInt8>
     private var storageCount = 0
@@ -50,8 +55,8 @@ package final class Reply {
     /// Value `index`; `nil` where there is none.
     @inline(__always)
     private func node(_ index: Int) -> ReplyNode? {
-        guard index >= 0, index < nodeCount else { return nil }
-        return unsafe nodes[index]
+        guard index >= 0, index < shownCount else { return nil }
+        return unsafe nodes[index < shiftedFrom ? index : index &+ shift]
     }
 
     /// The byte at `index` of all text; in bounds, because every range of a node is.
@@ -62,7 +67,7 @@ package final class Reply {
     }
 
     /// How many values there are, nested ones included.
-    package var count: Int { nodeCount }
+    package var count: Int { shownCount }
 
     /// The kind of value `index`; `null` where there is none.
     package func kind(_ index: Int) -> ReplyNode.Kind {
@@ -137,7 +142,7 @@ package final class Reply {
 
     /// The first error anywhere in the reply.
     package var firstError: String? {
-        for index in 0..<nodeCount where unsafe nodes[index].kind == .error { return text(index) }
+        for index in 0..<count where kind(index) == .error { return text(index) }
         return nil
     }
 
@@ -153,7 +158,30 @@ package final class Reply {
     var bytesLeft: Int { bounds.bytesMax - storageCount }
 
     /// Whether the reply is a status of exactly these bytes.
-    package func isStatus(_ word: [UInt8]) -> Bool { nodeCount == 1 && kind(0) == .status && isText(0, word) }
+    package func isStatus(_ word: [UInt8]) -> Bool { count == 1 && kind(0) == .status && isText(0, word) }
+
+    // MARK: Shared out
+
+    /// Shows one part of an array whose first element all parts share: from here on, the reply is an array of that first
+    /// element and of the part's own.
+    ///
+    /// - Parameters:
+    ///   - elements: that the array then has, the shared one included.
+    ///   - start: where the part's own begin, as the part before it said; `nil` for the first part.
+    /// - Returns: where the next part begins.
+    package func showPart(elements: Int, from start: Int?) -> Int {
+        precondition(kind(0) == .array && elements > 0)
+        shownCount = nodeCount
+        shift = 0
+        shiftedFrom = end(of: 1)
+        let start = start ?? shiftedFrom
+        var end = start
+        for _ in 1..<elements { end = self.end(of: end) }
+        unsafe nodes[0].number = Int64(elements)
+        shift = start - shiftedFrom
+        shownCount = end - shift
+        return end
+    }
 
     // MARK: Filled by the reader
 
@@ -162,6 +190,8 @@ package final class Reply {
         if storageAllocated > Self.bytesKept { resizeStorage(Self.bytesAtFirst, keeping: 0) }
         nodeCount = 0
         storageCount = 0
+        shownCount = 0
+        shift = 0
     }
 
     /// Refuses the reply; the reader stops at the next chance.
@@ -193,6 +223,7 @@ package final class Reply {
         unsafe (nodes + nodeCount).initialize(
             to: ReplyNode(kind: kind, number: number, text: start..<storageCount))
         nodeCount += 1
+        shownCount = nodeCount
         return true
     }
 

@@ -79,8 +79,12 @@ package struct Buckets: Equatable, Sendable {
     }
 
     /// Writes the commands between `MULTI` and `EXEC`.
-    package func write(_ transaction: WindowTransaction, _ key: WindowKey, to writer: inout CommandWriter) {
-        writer.time()
+    ///
+    /// - Parameter hasTime: whether `TIME` stands before them already.
+    package func write(
+        _ transaction: WindowTransaction, _ key: WindowKey, hasTime: Bool = false, to writer: inout CommandWriter
+    ) {
+        if !hasTime { writer.time() }
         writeCount(transaction.subject, key, bucket: transaction.first, by: Int64(transaction.count), to: &writer)
         writer.add("ZRANGE")
         writer.add { key.write(transaction.subject, to: &$0) }

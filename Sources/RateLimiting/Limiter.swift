@@ -29,6 +29,8 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     private var deadlineDue = MonotonicTime.distantFuture
     private var probeDue = MonotonicTime.distantFuture
     private var isTurnAsked = false
+    /// Whether the windows of a write are all decided in one transaction; those of a cluster's server have a slot each.
+    private var sharesTransactions = true
     /// Requests since the last batch, when that was sent, and whether it carried many.
     private var asked = 0
     private var batchAt = MonotonicTime(nanoseconds: 0)
@@ -95,6 +97,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
     ) {
         self.init(context, worker: worker, shard: shard, leases: shards.leases, loop: loop, report: report)
         self.shards = shards
+        sharesTransactions = false
         guard let endpoint else { return }
         machine.connecting(at: loop.now)
         setDeadline(loop.now + context.timeout)
@@ -203,6 +206,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         busy = asked >= Self.busyFrom
         asked = 0
         while let transmission = machine.next(at: loop.now) { send(transmission) }
+        connection?.endShared()
         afterwards()
     }
 
@@ -223,6 +227,13 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     private func send(_ transmission: Transmission) {
         guard let connection else { return }
+        if transmission.mayShare, sharesTransactions, case .transaction(let commands) = transmission.form {
+            connection.part(commands: commands, self, token: transmission.token) { writer in
+                machine.write(transmission, hasTime: true, to: &writer)
+            }
+            return
+        }
+        connection.endShared()
         if let shards, let subject = machine.subject(of: transmission), !shards.holds(self, subject),
             arriving[subject].map({ loop.now < $0 }) == true
         {
@@ -325,7 +336,13 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             afterwards()
             return
         }
-        machine.failed(token, failure, at: loop.now)
+        if case .refused(let text) = failure, text.hasPrefix("CROSSSLOT ") {
+            // One server that holds all slots of a cluster, and is used as if it were none.
+            sharesTransactions = false
+            machine.notShared(token, at: loop.now)
+        } else {
+            machine.failed(token, failure, at: loop.now)
+        }
         afterwards()
     }
 

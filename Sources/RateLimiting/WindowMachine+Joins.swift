@@ -2,9 +2,8 @@
 // one admitted and another refused is given back with the next write, through the same list as everything that must be
 // put right, which keeps it until it is acknowledged.
 //
-// The transactions stay apart, each with its own `MULTI`: requests of one subject gather in one transaction whatever
-// other policies they have. One `MULTI` around all policies of a request was rejected: it would have to be one for each
-// request, and a refusal inside it could take nothing back without a script; docs/decisions/policies.md has the figures.
+// Requests of one subject gather whatever other policies they have. On one server all windows of a write share one
+// `MULTI`; docs/decisions/policies.md has the figures.
 //
 // Until a slot is given back, for one round trip, it is missing to others of the same subject. So a refusal by one policy
 // can cost another policy's subject a request at its very limit; nobody ever gets more.

@@ -100,7 +100,8 @@ extension WindowMachine {
         }
         subjects[place].flights += 1
         subjects[place].isAsker = false
-        return Transmission(token: UInt64(index), form: .transaction(commands: commandCount(transaction)))
+        return Transmission(
+            token: UInt64(index), form: .transaction(commands: commandCount(transaction)), mayShare: true)
     }
 
     /// A transaction where requests differ in cost, or are counted in buckets; and how many of them it carries.
@@ -173,16 +174,18 @@ extension WindowMachine {
     }
 
     /// Writes the commands of what `next` returned, without `MULTI` and `EXEC`.
-    package func write(_ transmission: Transmission, to writer: inout CommandWriter) {
+    ///
+    /// - Parameter hasTime: whether it goes into a transaction whose `TIME` has been written.
+    package func write(_ transmission: Transmission, hasTime: Bool = false, to writer: inout CommandWriter) {
         switch flights[Int(transmission.token)] {
         case .window(let flight):
             let subject = flight.transaction.subject
             if context.isInBuckets(subject) {
                 let key = context.key(of: subject)
-                key.buckets.write(flight.transaction, key, to: &writer)
+                key.buckets.write(flight.transaction, key, hasTime: hasTime, to: &writer)
                 return
             }
-            templates[Int(subject.policy)].write(flight.transaction, names, to: &writer)
+            templates[Int(subject.policy)].write(flight.transaction, names, hasTime: hasTime, to: &writer)
         case .confirmation(let flight, let admitted, let time):
             let key = context.key(of: flight.transaction.subject)
             // XX: who has been dropped meanwhile must not come back. CH: how many are still there.

@@ -31,6 +31,8 @@ package struct Transmission: Equatable, Sendable {
     }
     package var token: UInt64
     package var form: Form
+    /// Whether it is a transaction that begins with `TIME`, so that others of its kind can go into the same one.
+    package var mayShare = false
 }
 
 package struct WindowMachine: ~Copyable {

@@ -22,6 +22,8 @@ final class WindowTemplate {
 
     /// A transaction of one entry: that which was written last.
     private var text = ByteBuffer()
+    /// How long the `TIME` is that it begins with.
+    private let timeLength: Int
     private let keyLength: Int
     private let nameLength: Int
     private let keys: [Int]
@@ -41,7 +43,9 @@ final class WindowTemplate {
             transaction.subject, first: transaction.first, count: 1, sentAt: transaction.sentAt,
             lower: transaction.lower, score: transaction.score)
         var writer = CommandWriter()
-        one.write(key, names, to: &writer)
+        writer.time()
+        timeLength = writer.output.count
+        one.write(key, names, hasTime: true, to: &writer)
         let bytes = writer.output.array
         func text(_ body: (inout ByteBuffer) -> Void) -> [UInt8] {
             var buffer = ByteBuffer()
@@ -106,10 +110,11 @@ final class WindowTemplate {
     /// Writes a transaction, if its key has this template's length, its times have their usual width and no request in it
     /// takes more than one slot, and none is kept free.
     ///
+    /// - Parameter hasTime: whether `TIME` stands before it already.
     /// - Parameter scratch: the text of its key.
     func write(
-        _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, scratch: inout ByteBuffer,
-        to output: inout ByteBuffer
+        _ transaction: WindowTransaction, _ key: WindowKey, _ names: MemberNames, hasTime: Bool,
+        scratch: inout ByteBuffer, to output: inout ByteBuffer
     ) -> Bool {
         guard Self.isUsual(transaction, key), scratch.count == keyLength else { return false }
         var text = self.text.take()
@@ -123,7 +128,8 @@ final class WindowTemplate {
         text.overwrite(at: score, with: scratch.bytes)
 
         let start = output.count
-        guard write(entering, from: 0, transaction, names, &text, scratch: &scratch, to: &output),
+        let first = hasTime ? timeLength : 0
+        guard write(entering, from: first, transaction, names, &text, scratch: &scratch, to: &output),
             write(scoring, from: entering.entry.upperBound, transaction, names, &text, scratch: &scratch, to: &output)
         else {
             // Sequence numbers beyond 48 bits have more digits.
@@ -162,7 +168,11 @@ final class WindowTemplates {
     init(_ key: WindowKey) { self.key = key }
 
     /// Writes a transaction, by a template where it has the usual shape.
-    func write(_ transaction: WindowTransaction, _ names: MemberNames, to writer: inout CommandWriter) {
+    ///
+    /// - Parameter hasTime: whether `TIME` stands before it already.
+    func write(
+        _ transaction: WindowTransaction, _ names: MemberNames, hasTime: Bool, to writer: inout CommandWriter
+    ) {
         var scratch = self.scratch.take()
         scratch.clear()
         key.write(transaction.subject, to: &scratch)
@@ -170,8 +180,9 @@ final class WindowTemplates {
         while templates.count <= length { templates.append(nil) }
         if templates[length] == nil { templates[length] = WindowTemplate(transaction, key, names) }
         let isWritten =
-            templates[length]?.write(transaction, key, names, scratch: &scratch, to: &writer.output) ?? false
+            templates[length]?.write(
+                transaction, key, names, hasTime: hasTime, scratch: &scratch, to: &writer.output) ?? false
         swap(&scratch, &self.scratch)
-        if !isWritten { transaction.write(key, names, to: &writer) }
+        if !isWritten { transaction.write(key, names, hasTime: hasTime, to: &writer) }
     }
 }

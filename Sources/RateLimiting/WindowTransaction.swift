@@ -11,6 +11,8 @@
 //   ZCARD            key                            where clients are told what remains, or slots are kept free
 //   EXEC
 //
+// On one server, the windows of all that leaves in one write share the `MULTI`, the `TIME` and the `EXEC`.
+//
 // Where slots are kept free for nodes that are cut off from Redis, it asks for as many of the oldest as it has entries and
 // one more, and for the count: what the server let in beyond the slots that may be filled is refused, and given back with
 // the next write. The trim stays at the limit: at a lower rank it would push out what nodes have let in that know of
@@ -80,9 +82,13 @@ package struct WindowTransaction: Equatable, Sendable {
     var ownCommandCount: Int { largest > 1 ? Self.commandCount + 1 : Self.commandCount }
 
     /// Writes the commands between `MULTI` and `EXEC`.
-    package func write(_ key: WindowKey, _ names: MemberNames, to writer: inout CommandWriter) {
+    ///
+    /// - Parameter hasTime: whether `TIME` stands before them already.
+    package func write(
+        _ key: WindowKey, _ names: MemberNames, hasTime: Bool = false, to writer: inout CommandWriter
+    ) {
         let policy = key.policy
-        writer.time()
+        if !hasTime { writer.time() }
         writer.add("ZREMRANGEBYSCORE")
         writer.add { key.write(subject, to: &$0) }
         writer.add("-inf")

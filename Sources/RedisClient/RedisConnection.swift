@@ -102,6 +102,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     private var flushAsked = false
     /// Commands written since `beginTransaction`; -1 outside.
     private var commandsInTransaction = -1
+    /// Parts of the shared transaction that is being written.
+    private var sharedParts = 0
     /// Where the command or transaction at hand begins in the output, so that it can be taken back; -1 between them.
     private var writtenFrom = -1
 
@@ -109,6 +111,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// was cut would otherwise only be noticed by TCP's own retransmissions, seconds after it is whole again.
     package static let silenceDefault = TimeSpan.seconds(1)
     private static let readSize = 64 << 10
+    /// Bytes of a shared transaction, some 60 windows: it keeps a server busy for half a millisecond. What follows is another.
+    private static let sharedMax = 32 << 10
     private static let redirectionPause = TimeSpan.milliseconds(100)
     /// Bytes that the server has not taken. Beyond it, it has stopped reading.
     private static let pendingOutputMax = 32 << 20
@@ -186,6 +190,42 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         body(&writer)
         commandsInTransaction = commands
         endTransaction(requester, token: token)
+    }
+
+    /// Writes a part of a transaction that several requesters share: one `MULTI`, one `TIME`, what the parts say, `EXEC`.
+    /// Each is answered as by a transaction of its own that begins with `TIME`.
+    ///
+    /// - Parameters:
+    ///   - commands: of the part, `TIME` included.
+    ///   - body: writes and ends all of them but `TIME`.
+    @inline(__always)
+    package func part(
+        commands: Int, _ requester: any RedisRequester, token: UInt64, _ body: (inout CommandWriter) -> Void
+    ) {
+        if sharedParts > 0, writer.output.count - writtenFrom > Self.sharedMax { endShared() }
+        guard state == .ready else {
+            requester.redisFailed(.notConnected, token: token)
+            return
+        }
+        if sharedParts == 0 {
+            markStart()
+            writer.multi()
+            writer.time()
+        }
+        body(&writer)
+        sharedParts += 1
+        let question = OpenQuestion.Question.transaction(commands: commands)
+        matcher.expect(OpenQuestion(question: question, requester: requester, token: token, sentAt: loop.now))
+    }
+
+    /// Ends the shared transaction, if there is one.
+    package func endShared() {
+        guard sharedParts > 0 else { return }
+        writer.exec()
+        writtenFrom = -1
+        matcher.share(parts: sharedParts)
+        sharedParts = 0
+        askFlush()
     }
 
     /// On a cluster: what is sent next is for a slot that is only just moving to this server.
@@ -321,7 +361,20 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             case .subscription: if matcher.count == 0 { observer?.redisSubscribed(self) }
             case .ping: break
             case .command, .transaction: asked.requester?.redisReplied(reply, token: asked.token)
+            case .shared, .part: break
             }
+        case .answeredInParts:
+            var start: Int?
+            // Whoever is told may close this connection: then nobody is left.
+            while let (asked, commands) = matcher.takePart() {
+                start = reply.showPart(elements: commands, from: start)
+                asked.requester?.redisReplied(reply, token: asked.token)
+            }
+        case .refusedInParts(let text):
+            while let (asked, _) = matcher.takePart() {
+                asked.requester?.redisFailed(.refused(text), token: asked.token)
+            }
+            refused(text)
         case .refused(let asked, let text):
             switch asked.question {
             case .handshake(let step): handshakeRefused(step, text)
@@ -330,23 +383,28 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             case .ping: if !RedisCause(errorText: text).isOfLivingServer { lost(.refused(text)) }
             case .command, .transaction:
                 asked.requester?.redisFailed(.refused(text), token: asked.token)
-                let cause = RedisCause(errorText: text)
-                guard state == .ready, cause.asksForAnotherConnection else { break }
-                if cause == .moved, endpoint.takesRedirections { break }
-                guard endpoint.followsSlot, case .moved(_, let place) = Redirection(text, from: endpoint.location)
-                else {
-                    lost(.refused(text))
-                    break
-                }
-                // Two servers that each name the other are not asked in a circle: the map is looked at.
-                if loop.now - readyAt >= Self.redirectionPause {
-                    reconnect(because: .moved(text), at: place)
-                } else {
-                    lost(.moved(text))
-                }
+                refused(text)
+            case .shared, .part: break
             }
         // Whoever asked must not take it for undone.
         case .ranAlone(let text): lost(.refused(text))
+        }
+    }
+
+    /// Whoever asked has been told. Another connection may lead to a server that does not refuse.
+    private func refused(_ text: String) {
+        let cause = RedisCause(errorText: text)
+        guard state == .ready, cause.asksForAnotherConnection else { return }
+        if cause == .moved, endpoint.takesRedirections { return }
+        guard endpoint.followsSlot, case .moved(_, let place) = Redirection(text, from: endpoint.location) else {
+            lost(.refused(text))
+            return
+        }
+        // Two servers that each name the other are not asked in a circle: the map is looked at.
+        if loop.now - readyAt >= Self.redirectionPause {
+            reconnect(because: .moved(text), at: place)
+        } else {
+            lost(.moved(text))
         }
     }
 

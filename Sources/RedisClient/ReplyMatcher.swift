@@ -11,6 +11,10 @@ struct OpenQuestion {
         case command
         /// `MULTI`, so many commands, `EXEC`.
         case transaction(commands: Int)
+        /// The first part of a transaction that several share: so many parts, and commands in all. The other parts follow.
+        case shared(parts: Int, commands: Int, own: Int)
+        /// Another part of it, with so many commands, the one counted that all have in common.
+        case part(commands: Int)
         /// The confirmation of a channel.
         case subscription
         /// Whether a connection on which only messages come is still there.
@@ -33,6 +37,10 @@ struct ReplyMatcher {
         case answered(OpenQuestion)
         /// The server refused: its own words.
         case refused(OpenQuestion, String)
+        /// The reply at hand answers a transaction that several share; `takePart` says whose its parts are.
+        case answeredInParts
+        /// The same where the server refused it.
+        case refusedInParts(String)
         /// `MULTI` was refused, and what followed ran by itself: the server's own words for `MULTI`.
         case ranAlone(String)
         /// Nothing was asked: a message on a channel.
@@ -47,6 +55,8 @@ struct ReplyMatcher {
     private var refusal: String?
     /// It was `MULTI` that was refused.
     private var wasNeverBegun = false
+    /// Of the transaction that was answered last.
+    private var partsToTake = 0
 
     private static let ok = Array("OK".utf8)
     private static let queued = Array("QUEUED".utf8)
@@ -56,6 +66,31 @@ struct ReplyMatcher {
 
     mutating func expect(_ question: OpenQuestion) { open.append(question) }
 
+    /// The last so many questions, each a transaction, are parts of one: what they begin with stands there once.
+    mutating func share(parts: Int) {
+        let start = open.count - parts
+        guard parts > 1, start >= first else { return }
+        var (own, total) = (0, 1)
+        for index in start..<open.count {
+            guard case .transaction(let commands) = open[index].question else {
+                preconditionFailure("not a transaction")
+            }
+            if index == start { own = commands } else { open[index].question = .part(commands: commands) }
+            total += commands - 1
+        }
+        open[start].question = .shared(parts: parts, commands: total, own: own)
+    }
+
+    /// The next part of the transaction that was answered, and its commands; `nil` where none is left.
+    mutating func takePart() -> (asked: OpenQuestion, commands: Int)? {
+        guard first < open.count, partsToTake > 0 else { return nil }
+        partsToTake -= 1
+        switch open[first].question {
+        case .shared(_, _, let commands), .part(let commands): return (pop(), commands)
+        case .handshake, .command, .transaction, .subscription, .ping: preconditionFailure("a part is missing")
+        }
+    }
+
     /// Gives up on all of them.
     mutating func removeAll() -> ArraySlice<OpenQuestion> {
         let left = open[first...]
@@ -64,6 +99,7 @@ struct ReplyMatcher {
         stage = 0
         refusal = nil
         wasNeverBegun = false
+        partsToTake = 0
         return left
     }
 
@@ -72,9 +108,14 @@ struct ReplyMatcher {
     /// Nearly every transaction is acknowledged in them, and reading them one by one is most of what its answer costs. What
     /// differs by a byte, or has not wholly arrived, is left to be read like anything else.
     mutating func skipAcknowledgements(in reader: inout ReplyReader) {
-        guard first < open.count, stage == 0, case .transaction(let commands) = open[first].question,
-            commands <= Self.acknowledgedMax
-        else { return }
+        guard first < open.count, stage == 0 else { return }
+        let commands: Int
+        switch open[first].question {
+        case .transaction(let own): commands = own
+        case .shared(_, let all, _): commands = all
+        case .handshake, .command, .part, .subscription, .ping: return
+        }
+        guard commands <= Self.acknowledgedMax else { return }
         let length = Self.ok.count + 3 + (Self.queued.count + 3) * commands
         if reader.skip(Self.acknowledgements.span.extracting(0..<length)) { stage = commands + 1 }
     }
@@ -82,7 +123,7 @@ struct ReplyMatcher {
     /// What acknowledges `MULTI` and so many commands.
     private static let acknowledgements = Array(
         ("+OK\r\n" + String(repeating: "+QUEUED\r\n", count: acknowledgedMax)).utf8)
-    private static let acknowledgedMax = 16
+    private static let acknowledgedMax = 512
 
     /// Finds out what a reply means.
     mutating func take(_ reply: Reply) throws(RedisProtocolError) -> Step {
@@ -108,10 +149,15 @@ struct ReplyMatcher {
             }
             return .answered(pop())
         case .transaction(let commands): return try transaction(commands, reply)
+        case .shared(let parts, let commands, _):
+            return try transaction(commands, reply, parts: parts)
+        case .part: throw .outOfStep("a part of a transaction without its first")
         }
     }
 
-    private mutating func transaction(_ commands: Int, _ reply: Reply) throws(RedisProtocolError) -> Step {
+    private mutating func transaction(
+        _ commands: Int, _ reply: Reply, parts: Int = 0
+    ) throws(RedisProtocolError) -> Step {
         if stage <= commands {
             if !reply.isStatus(stage == 0 ? Self.ok : Self.queued) {
                 guard reply.kind(0) == .error else {
@@ -128,9 +174,12 @@ struct ReplyMatcher {
         self.refusal = nil
         wasNeverBegun = false
         stage = 0
+        partsToTake = parts
         switch reply.kind(0) {
+        case .error where parts > 0: return .refusedInParts(refusal ?? reply.text(0))
         case .error: return .refused(pop(), refusal ?? reply.text(0))
-        case .array where refusal == nil && reply.elementCount(0) == commands: return .answered(pop())
+        case .array where refusal == nil && reply.elementCount(0) == commands:
+            return parts > 0 ? .answeredInParts : .answered(pop())
         case .array, .status, .integer, .bulk, .null: throw .outOfStep("EXEC did not answer for each command")
         }
     }
@@ -141,9 +190,9 @@ struct ReplyMatcher {
         guard first < open.count else { return false }
         switch open[first].question {
         case .command: return part.count > 0 ? part.kind(0) == .array : error.isOfValues
-        case .transaction(let commands):
+        case .transaction(let commands), .shared(_, let commands, _):
             return stage > commands && refusal == nil && part.elementCount(0) == commands
-        case .handshake, .subscription, .ping: return false
+        case .handshake, .part, .subscription, .ping: return false
         }
     }
 

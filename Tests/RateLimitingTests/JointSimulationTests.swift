@@ -89,6 +89,8 @@ private final class JointSimulation {
     var nodes: [Node] = []
     var schedule = Schedule<Event>()
     var asked = 0
+    /// Transactions that held several windows.
+    private(set) var shared = 0
 
     init(_ conditions: JointConditions, seed: UInt64) throws {
         self.conditions = conditions
@@ -216,8 +218,8 @@ private final class JointSimulation {
     }
 
     private func flush(_ index: Int) throws {
-        while let transmission = nodes[index].machine.next(at: now(of: nodes[index])) {
-            let sent = Sent(transmission, of: nodes[index].machine)
+        for sent in Sent.all(of: &nodes[index].machine, at: now(of: nodes[index])) {
+            if !sent.parts.isEmpty { shared += 1 }
             var delay = TimeSpan.nanoseconds(Int64.random(in: 50_000...400_000, using: &random))
             if Int.random(in: 0..<1_000, using: &random) < conditions.latePerMille {
                 delay = delay + .nanoseconds(Int64.random(in: 0...conditions.lateMax.nanoseconds, using: &random))
@@ -241,17 +243,18 @@ private final class JointSimulation {
 
     private func answer(_ index: Int, _ life: Int, _ sent: Sent, _ received: [UInt8]) throws {
         guard nodes[index].life == life else { return }
-        let reply = try sent.reply(received)
-        switch nodes[index].machine.flights[Int(sent.token)] {
-        case .window(let flight):
-            let time = RedisTime(
-                microseconds: (reply.integer(2) ?? 0) * 1_000_000 + (reply.integer(3) ?? 0))
-            for offset in 0..<UInt64(flight.transaction.count) {
-                nodes[index].acquired[flight.transaction.first + offset] = time
+        try sent.forEachReply(received) { token, reply in
+            switch nodes[index].machine.flights[Int(token)] {
+            case .window(let flight):
+                let time = RedisTime(
+                    microseconds: (reply.integer(2) ?? 0) * 1_000_000 + (reply.integer(3) ?? 0))
+                for offset in 0..<UInt64(flight.transaction.count) {
+                    nodes[index].acquired[flight.transaction.first + offset] = time
+                }
+            case .confirmation, .entries, .cleanup, .sweep, .carrying, .probe: break
             }
-        case .confirmation, .entries, .cleanup, .sweep, .carrying, .probe: break
+            nodes[index].machine.replied(token, reply, at: now(of: nodes[index]))
         }
-        nodes[index].machine.replied(sent.token, reply, at: now(of: nodes[index]))
         var answers: [LimitAnswer] = []
         nodes[index].machine.takeAnswers(into: &answers)
         for answer in answers {
@@ -325,6 +328,7 @@ struct JointSimulationTests {
             #expect(most <= policy.limit, "seed \(seed), \(policy.name): \(most) of \(policy.limit)")
             #expect(most > 0, "seed \(seed)")
         }
+        if conditions.policies.count > 1 { #expect(simulation.shared > 0, "seed \(seed)") }
         if conditions.restartEvery == .max {
             #expect(simulation.counter.answered == simulation.asked, "seed \(seed)")
         }

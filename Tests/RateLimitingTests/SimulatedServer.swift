@@ -30,6 +30,8 @@ struct Sent: Sendable {
     let bytes: [UInt8]
     /// Answers that will come.
     let answers: Int
+    /// Whose transaction it is, and how many commands each has, where several share it.
+    private(set) var parts: [(token: UInt64, commands: Int)] = []
 
     init(_ transmission: Transmission, of machine: borrowing WindowMachine) {
         token = transmission.token
@@ -47,6 +49,58 @@ struct Sent: Sendable {
             answers = commands + 2
         }
         bytes = writer.output.array
+    }
+
+    /// What leaves in one write: windows that follow each other share a transaction, as `Limiter` sends them.
+    static func all(of machine: inout WindowMachine, at now: MonotonicTime) -> [Sent] {
+        var list: [Sent] = []
+        var sharing: [Transmission] = []
+        func end(_ machine: borrowing WindowMachine) {
+            if sharing.count > 1 {
+                list.append(Sent(sharing: sharing, of: machine))
+            } else {
+                list += sharing.map { Sent($0, of: machine) }
+            }
+            sharing = []
+        }
+        while let transmission = machine.next(at: now) {
+            if transmission.mayShare {
+                sharing.append(transmission)
+            } else {
+                end(machine)
+                list.append(Sent(transmission, of: machine))
+            }
+        }
+        end(machine)
+        return list
+    }
+
+    private init(sharing: [Transmission], of machine: borrowing WindowMachine) {
+        token = sharing[0].token
+        var writer = CommandWriter()
+        writer.multi()
+        writer.time()
+        var commands = 1
+        for transmission in sharing {
+            guard case .transaction(let own) = transmission.form else { continue }
+            machine.write(transmission, hasTime: true, to: &writer)
+            parts.append((transmission.token, own))
+            commands += own - 1
+        }
+        writer.exec()
+        answers = commands + 2
+        bytes = writer.output.array
+    }
+
+    /// Calls `body` with what each of those was answered whose it is.
+    func forEachReply(_ received: [UInt8], _ body: (UInt64, Reply) throws -> Void) throws {
+        let reply = try reply(received)
+        guard !parts.isEmpty else { return try body(token, reply) }
+        var start: Int?
+        for (token, commands) in parts {
+            start = reply.showPart(elements: commands, from: start)
+            try body(token, reply)
+        }
     }
 
     /// The last of its answers, which counts.

@@ -36,12 +36,15 @@ struct WindowTemplateTests {
                     let transaction = WindowTransaction(
                         SubjectKey(try #require(IPAddress(address))), first: sequence, count: count, largest: largest,
                         clock: Self.clock(start), at: MonotonicTime(nanoseconds: 2_000_000_000 + Int64(round)))
-                    var direct = CommandWriter()
-                    transaction.write(key, names, to: &direct)
-                    var filled = CommandWriter()
-                    templates.write(transaction, names, to: &filled)
-                    let expected = direct.output.text
-                    #expect(filled.output.text == expected)
+                    for hasTime in [false, true] {
+                        var direct = CommandWriter()
+                        transaction.write(key, names, hasTime: hasTime, to: &direct)
+                        var filled = CommandWriter()
+                        templates.write(transaction, names, hasTime: hasTime, to: &filled)
+                        let expected = direct.output.text
+                        #expect(filled.output.text == expected)
+                        #expect(expected.contains("TIME") != hasTime)
+                    }
                 }
             }
         }

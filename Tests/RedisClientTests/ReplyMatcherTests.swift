@@ -1,5 +1,6 @@
 import Hiredis
 import Primitives
+import TestSupport
 import Testing
 
 @testable import RedisClient
@@ -11,14 +12,19 @@ private final class Nobody: RedisRequester {
 
 /// What a stream of replies means, one word a reply: `.` for a part, `token` for an answer, `-token` for a refusal.
 ///
-/// - Parameter cut: where the stream is in two, and what acknowledges a transaction is passed over.
-private func meaning(of questions: [OpenQuestion.Question], _ wire: String, cut: Int? = nil) -> String {
+/// - Parameters:
+///   - sharing: how many of the questions, from the first on, are parts of one transaction.
+///   - cut: where the stream is in two, and what acknowledges a transaction is passed over.
+private func meaning(
+    of questions: [OpenQuestion.Question], sharing: Int = 0, _ wire: String, cut: Int? = nil
+) -> String {
     var matcher = ReplyMatcher()
     for (token, question) in questions.enumerated() {
         matcher.expect(
             OpenQuestion(
                 question: question, requester: Nobody(), token: UInt64(token + 1),
                 sentAt: MonotonicTime(nanoseconds: 0)))
+        if token + 1 == sharing { matcher.share(parts: sharing) }
     }
     var reader = ReplyReader()
     let bytes = Array(wire.replacing(" ", with: "\r\n").utf8)
@@ -33,6 +39,15 @@ private func meaning(of questions: [OpenQuestion.Question], _ wire: String, cut:
                 case .partial: words.append(".")
                 case .answered(let expectation): words.append("\(expectation.token)")
                 case .refused(let expectation, let text): words.append("-\(expectation.token):\(text)")
+                case .answeredInParts:
+                    var start: Int?
+                    while let (asked, commands) = matcher.takePart() {
+                        start = reader.reply.showPart(elements: commands, from: start)
+                        words.append(
+                            "\(asked.token)" + RedisTestClient.notation(reader.reply).replacing(" ", with: ","))
+                    }
+                case .refusedInParts(let text):
+                    while let (asked, _) = matcher.takePart() { words.append("-\(asked.token):\(text)") }
                 case .unasked: words.append("?")
                 case .ranAlone(let text): words.append("~\(text)")
                 }
@@ -46,7 +61,9 @@ private func meaning(of questions: [OpenQuestion.Question], _ wire: String, cut:
 
 @Suite("Matching replies to questions")
 struct ReplyMatcherTests {
+    private static let one = OpenQuestion.Question.transaction(commands: 1)
     private static let two = OpenQuestion.Question.transaction(commands: 2)
+    private static let three = OpenQuestion.Question.transaction(commands: 3)
 
     @Test(
         "each reply answers the oldest question, and what is out of step ends the stream",
@@ -84,6 +101,33 @@ struct ReplyMatcherTests {
         for cut in 0...wire.replacing(" ", with: "\r\n").utf8.count {
             let words = meaning(of: questions, wire, cut: cut).split(separator: " ").filter { $0 != "." }
             #expect(words.joined(separator: " ") == answers, "cut at \(cut)")
+        }
+    }
+
+    @Test(
+        "who shares a transaction is answered with what all begin with and with their own, and refused with all",
+        arguments: [
+            ([two, two, .command], "+OK +QUEUED +QUEUED +QUEUED *3 :7 :1 :2 :9 ", ". . . . 1[7,1] 2[7,2] 3"),
+            (
+                [three, one, two], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *4 *2 $1 a $1 b *1 *1 :1 *0 +x ",
+                ". . . . . 1[['a','b'],[[1]],[]] 2[['a','b']] 3[['a','b'],+x]"
+            ),
+            // One command's error is the business of one.
+            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *3 :7 -WRONGTYPE :2 ", ". . . . 1[7,-WRONGTYPE] 2[7,2]"),
+            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *3 -ERR :1 :2 ", ". . . . 1[-ERR,1] 2[-ERR,2]"),
+            ([two, two, .command], "+OK +QUEUED +QUEUED -OOM -EXECABORT :9 ", ". . . . -1:OOM -2:OOM 3"),
+            ([two, two], "-NOAUTH -NOAUTH -NOAUTH -NOAUTH -ERR ", ". . . . -1:NOAUTH -2:NOAUTH"),
+            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *2 :7 :1 ", ". . . . !"),
+            ([two, two], "+OK +QUEUED +QUEUED *3 :7 :1 :2 ", ". . . !"),
+            ([two, two], "-NOPERM :1 ", ". ~NOPERM"),
+        ] as [([OpenQuestion.Question], String, String)])
+    func shared(questions: [OpenQuestion.Question], wire: String, expected: String) {
+        let parts = questions.count { if case .transaction = $0 { true } else { false } }
+        #expect(meaning(of: questions, sharing: parts, wire) == expected)
+        let answers = expected.split(separator: " ").filter { $0 != "." }.joined(separator: " ")
+        for cut in 0...wire.replacing(" ", with: "\r\n").utf8.count {
+            let words = meaning(of: questions, sharing: parts, wire, cut: cut).split(separator: " ")
+            #expect(words.filter { $0 != "." }.joined(separator: " ") == answers, "cut at \(cut)")
         }
     }
 
