@@ -21,6 +21,8 @@ package final class ClusterWatch: RedisLocator, RedisRequester, RedisObserver {
     private var asker: RedisConnection!
     private var timer: LoopTimer!
     private var isAsking = false
+    /// The connection to a server is ended for another.
+    private var isTurning = false
     private var isUrgent = false
     private var lastAskedAt = MonotonicTime(nanoseconds: 0)
     /// Who asks where the slot of a key is, and has not been told.
@@ -68,10 +70,15 @@ package final class ClusterWatch: RedisLocator, RedisRequester, RedisObserver {
 
     /// A server does not answer; if it is the one that is asked for the map, another one is.
     package func suspect(_ location: RedisEndpoint.Location) {
-        if asker.endpoint.location == location, asker.isReady || isAsking {
-            asker.reconnect(because: "another server of the cluster is asked")
-        }
+        if asker.endpoint.location == location, asker.isReady || isAsking { turn() }
         refresh(urgent: true)
+    }
+
+    /// Goes to the next server. Whoever waits, waits for what that says.
+    private func turn() {
+        isTurning = true
+        asker.reconnect(because: "another server of the cluster is asked")
+        isTurning = false
     }
 
     /// A redirection is as good as a look at the map, for one slot.
@@ -120,9 +127,9 @@ package final class ClusterWatch: RedisLocator, RedisRequester, RedisObserver {
 
     package func redisFailed(_ failure: RedisFailure, token: UInt64) {
         isAsking = false
-        refuse(failure)
+        if !isTurning { refuse(failure) }
         // A server that is no part of a cluster says so; the next may be.
-        if case .refused = failure { asker.reconnect(because: "another server of the cluster is asked") }
+        if case .refused = failure { turn() }
     }
 
     package func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) { ask() }
@@ -130,7 +137,7 @@ package final class ClusterWatch: RedisLocator, RedisRequester, RedisObserver {
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
 
     package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
-        refuse(failure)
+        if !isTurning { refuse(failure) }
         follower?.clusterMapLost(failure)
     }
 

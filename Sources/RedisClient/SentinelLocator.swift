@@ -14,6 +14,8 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
     /// Who has been told a place and may have to move.
     private var followers: [Follower] = []
     private var isAsking = false
+    /// The connection to a sentinel is ended for another.
+    private var isTurning = false
 
     private struct Follower {
         weak var connection: RedisConnection?
@@ -50,8 +52,15 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
     package func locate(_ connection: RedisConnection, after failure: RedisFailure?) {
         if !waiting.contains(where: { $0 === connection }) { waiting.append(connection) }
         // Another sentinel may know better than the one that led to nowhere.
-        if failure != nil, asker.isReady, !isAsking { asker.reconnect(because: "another sentinel is asked") }
+        if failure != nil, asker.isReady, !isAsking { turn() }
         ask()
+    }
+
+    /// Goes to the next sentinel. Whoever waits, waits for what that says.
+    private func turn() {
+        isTurning = true
+        asker.reconnect(because: "another sentinel is asked")
+        isTurning = false
     }
 
     private func ask() {
@@ -77,10 +86,10 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
             }
         case .unknown:
             refuse(.lost("the sentinel at \(asker.endpoint.location) knows no \(view.service)"))
-            asker.reconnect(because: "another sentinel is asked")
+            turn()
         case .malformed:
             refuse(.malformed("the sentinel at \(asker.endpoint.location) gave no address"))
-            asker.reconnect(because: "another sentinel is asked")
+            turn()
         }
     }
 
@@ -124,7 +133,7 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
     package func redisSubscribed(_ connection: RedisConnection) {}
 
     package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
-        if connection === asker, !waiting.isEmpty {
+        if connection === asker, !isTurning, !waiting.isEmpty {
             refuse(.lost("no sentinel: \(asker.endpoint.location): \(failure)"))
         }
     }

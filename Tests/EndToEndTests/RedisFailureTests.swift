@@ -244,7 +244,9 @@ struct RedisFailureTests {
     func imposters(exec: String) throws {
         try Scene.play { scene in
             let imposter = try Self.imposter(scene, exec: exec)
-            let node = try scene.node(Self.file(try scene.backend(), "redis://127.0.0.1:\(imposter.address.port)"))
+            // What is told must not be that it was slow.
+            let url = "redis://127.0.0.1:\(imposter.address.port)"
+            let node = try scene.node(Self.file(try scene.backend(), url, ", timeout: 1s"))
             for words in ["Redis lost", "cluster out of reach"] {
                 try eventually("\(words) is told") {
                     let status = try node.ask().status

@@ -12,7 +12,8 @@ package final class SentinelGroup {
     private var sentinels: [ChildProcess] = []
     private let directory: TemporaryDirectory
 
-    package init() throws {
+    /// - Parameter downAfter: in milliseconds; a primary that is silent for so long is replaced.
+    package init(downAfter: Int = 300) throws {
         let quick = ["--repl-diskless-sync-delay", "0"]
         let primary = try RedisServer(quick)
         let replica = try RedisServer(["--replicaof", "127.0.0.1", "\(primary.port)"] + quick)
@@ -26,7 +27,7 @@ package final class SentinelGroup {
                 bind 127.0.0.1
                 dir \(directory.path)
                 sentinel monitor main 127.0.0.1 \(primary.port) 2
-                sentinel down-after-milliseconds main 300
+                sentinel down-after-milliseconds main \(downAfter)
                 sentinel failover-timeout main 2000
 
                 """, to: "sentinel-\(port).conf")
