@@ -25,7 +25,7 @@ enum AdminConfiguration {
                 control.whenAnswered(ticket) { done(AdminServer.encode(Reloaded(control.board.status, ticket))) }
             }
         case ("/api/reload", _): return .problem(405, "POST reads the configuration again")
-        case ("/api/config/rollout", "GET"): return following(control) { AdminServer.encode(Rolling($0)) }
+        case ("/api/config/rollout", "GET"): return following(control) { AdminServer.encode(RolloutStatus($0)) }
         case ("/api/config/history", "GET"):
             return following(control) { _ in
                 if let refusal = control.configurationHistoryRefusal { return .problem(503, refusal) }
@@ -64,24 +64,6 @@ enum AdminConfiguration {
         }
         guard let ticket else { return .problem(409, "Another configuration is on its way") }
         return AdminServer.encode(Asked(ticket: ticket), status: 202)
-    }
-
-    private struct Rolling: Encodable {
-        var ticket: Int
-        var state: String
-        var version: Int
-        var votes: [String: String]
-        var inForce: [String]
-        var errors: [String]
-
-        init(_ rollout: Rollout) {
-            ticket = rollout.ticket
-            state = rollout.state.rawValue
-            version = rollout.version
-            votes = rollout.votes
-            inForce = rollout.inForce
-            errors = rollout.errors
-        }
     }
 
     private struct Versions: Encodable {

@@ -106,11 +106,13 @@ package enum AdminServer {
             })
     }
 
-    static func encode(_ value: some Encodable, status: Int = 200) -> SmallAnswer {
+    static func encode(
+        _ value: some Encodable, status: Int = 200, type: String = "application/json"
+    ) -> SmallAnswer {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(value) else { return .problem(500, "This answer cannot be encoded") }
-        return SmallAnswer(status: status, body: Array(data) + [0x0a])
+        return SmallAnswer(status: status, contentType: type, body: Array(data) + [0x0a])
     }
 
     private struct Alive: Encodable {

@@ -4,6 +4,36 @@ import Gateway
 import Health
 import Primitives
 
+/// What is said of a backend that nobody has.
+package struct UnknownBackend: CustomStringConvertible {
+    var service: String?
+    var known: [(service: String, urls: [String])]
+
+    /// Beyond it a list is of no help.
+    private static let shown = 12
+
+    package init(service: String?, known: [(service: String, urls: [String])]) {
+        self.service = service
+        self.known = known
+    }
+
+    package var description: String {
+        if let service, !known.contains(where: { $0.service == service }) {
+            return "No service \(service) here; there are \(Self.list(known.map(\.service)))"
+        }
+        var urls: [String] = []
+        for row in known where service == nil || row.service == service {
+            urls += row.urls.filter { !urls.contains($0) }
+        }
+        return "No such backend \(service.map { "of \($0)" } ?? "here"); there are \(Self.list(urls))"
+    }
+
+    private static func list(_ names: [String]) -> String {
+        let more = names.count - shown
+        return names.prefix(shown).joined(separator: ", ") + (more > 0 ? " and \(more) more" : "")
+    }
+}
+
 enum AdminWords {
     static let prefix = "/api/backends/"
 
@@ -16,10 +46,25 @@ enum AdminWords {
         }
         let parameters = query(request.query)
         guard let url = parameters["url"], !url.isEmpty else { return .problem(400, "Name the backend: ?url=URL") }
-        let said = control.say(word, url: url, service: parameters["service"], by: parameters["by"] ?? "")
-        guard !said.isEmpty else { return .problem(404, "No such backend here") }
-        let services = said.map { "\"\($0)\"" }.joined(separator: ",")
-        return SmallAnswer(body: Array("{\"services\":[\(services)],\"word\":\"\(word.rawValue)\"}\n".utf8))
+        let service = parameters["service"]
+        let said = control.say(word, url: url, service: service, by: parameters["by"] ?? "")
+        guard let first = said.first else {
+            let title = UnknownBackend(service: service, known: control.backendURLs).description
+            return AdminServer.encode(Problem(title: title, status: 404), status: 404, type: "application/problem+json")
+        }
+        return AdminServer.encode(Said(services: said.map(\.service), url: first.url, word: word.rawValue))
+    }
+
+    private struct Said: Encodable {
+        var services: [String]
+        /// As the first of them writes it.
+        var url: String
+        var word: String
+    }
+
+    private struct Problem: Encodable {
+        var title: String
+        var status: Int
     }
 
     static func query(_ text: String) -> [String: String] {

@@ -134,6 +134,25 @@ extension Configuration {
             self.weight = weight
         }
 
+        /// What makes two URLs one backend, however they are spelt.
+        struct Place: Hashable {
+            let host: Host
+            let port: UInt16
+            let basePath: String
+        }
+
+        var place: Place { Place(host: host, port: port, basePath: basePath) }
+
+        /// Whether a URL that somebody has written means it.
+        package func isMeant(by url: String) -> Bool { url == self.url || Self.place(of: url) == place }
+
+        /// Whether two URLs mean one backend.
+        package static func areSame(_ left: String, _ right: String) -> Bool {
+            left == right || place(of: left) != nil && place(of: left) == place(of: right)
+        }
+
+        private static func place(of url: String) -> Place? { (try? Backend(parsing: url, weight: 1))?.place }
+
         /// The value of `Host` for this backend (RFC 9110 §7.2): the port only where it is not the scheme's own.
         package var authority: String { port == 80 ? "\(host)" : "\(host):\(port)" }
 

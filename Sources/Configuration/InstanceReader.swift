@@ -18,28 +18,20 @@ struct InstanceReader {
             return []
         }
         var backends: [Configuration.Backend] = []
-        var seen: [Place: String] = [:]
+        var seen: [Configuration.Backend.Place: String] = [:]
         for (value, path) in elements {
             guard let backend = backend(value, path: path) else { continue }
-            let place = Place(host: backend.host, port: backend.port, basePath: backend.basePath)
-            if let first = seen[place] {
+            if let first = seen[backend.place] {
                 map.diagnostics.report(
                     "\(quoted(backend.url)) is the same backend as \(first); remove one, or use a weight",
                     at: value.origin, key: path)
                 continue
             }
-            seen[place] = path
+            seen[backend.place] = path
             backends.append(backend)
         }
         checkWeights(backends)
         return backends
-    }
-
-    /// What makes two URLs one backend, however they are spelt.
-    private struct Place: Hashable {
-        let host: Host
-        let port: UInt16
-        let basePath: String
     }
 
     private func backend(_ value: Value, path: String) -> Configuration.Backend? {

@@ -6,8 +6,15 @@ import LinuxIO
 import RateLimiting
 import Transforms
 
-/// What nobody has written down as a standard: `X-RateLimit-Limit`, `-Remaining`, `-Reset`, `-Used`, …
-private let legacyLimits = FoldedNames([], prefixes: ["x-ratelimit-"])
+/// The two fields whose items have names (IETF draft-ietf-httpapi-ratelimit-headers since version 8).
+private let namedLimits = FoldedNames(["RateLimit", "RateLimit-Policy"])
+private let policyLine = FoldedNames(["RateLimit-Policy"])
+private let limitLine = FoldedNames(["RateLimit"])
+/// These, and what says nobody's name: that of older drafts, and what nobody has written down as a standard, such as
+/// `X-RateLimit-Limit`, `-Remaining`, `-Reset` and `-Used`.
+private let allLimits = FoldedNames(
+    ["RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
+    prefixes: ["X-RateLimit-", "X-Rate-Limit-"])
 
 extension ClientConnection {
     /// Asks all policies that cover the request; the worker holds its subjects.
@@ -60,17 +67,35 @@ extension ClientConnection {
 
     private var wasLimited: Bool { limiterOutcome == .admitted || limiterOutcome == .refusedInShadow }
 
-    /// Takes a backend's own `X-RateLimit-*` out of an answer whose head begins at `start` of `output` and ends it, where
-    /// the gateway writes these fields: of two values a client would go by either.
+    /// Adds it to a head that begins at `start` of `output` and ends it, and may say something of limits: of a backend's own
+    /// stays what no client can take for the gateway's.
     @inline(never)
-    func dropLegacyLimits(from start: Int, _ output: inout ByteBuffer) {
-        guard wasLimited, limitFields?.writesLegacy(limitReport) == true,
-            hasLine(output.bytes.extracting(start..<output.count), of: legacyLimits)
-        else { return }
-        var head = ByteBuffer()
-        head.append(output.bytes.extracting(start..<output.count))
-        output.truncate(to: start)
-        copyHead(head.bytes, dropping: legacyLimits, to: &output)
+    func tellLimits(besideOthersFrom start: Int, _ output: inout ByteBuffer) {
+        guard wasLimited, let fields = limitFields, fields.writes(limitReport) else { return }
+        let names = fields.writesLegacy(limitReport) ? allLimits : namedLimits
+        var others = OtherLimits()
+        if hasLine(output.bytes.extracting(start..<output.count), of: names) {
+            var head = ByteBuffer()
+            head.append(output.bytes.extracting(start..<output.count))
+            others = otherLimits(in: head.bytes, beside: fields)
+            output.truncate(to: start)
+            copyHead(head.bytes, dropping: names, to: &output)
+        }
+        output.truncate(to: output.count - 2)
+        fields.write(limitReport, others: others, to: &output)
+        output.append("\r\n")
+    }
+
+    private func otherLimits(in head: Span<UInt8>, beside own: RateLimitFields) -> OtherLimits {
+        var others = OtherLimits()
+        var walk = LineWalk(behindStartLineOf: head)
+        while walk.advance(in: head) {
+            let name = head.extracting(walk.name)
+            let value = head.extracting(walk.value(in: head))
+            if limitLine.contains(name) { others.takeLimits(of: value, beside: own) }
+            if policyLine.contains(name) { others.takePolicies(of: value, beside: own) }
+        }
+        return others
     }
 
     /// Whoever is counted, the client is who has to hear of it.

@@ -192,7 +192,13 @@ extension ClientConnection {
         if let marks { marks.complete(head, bytes, from: start, &output) }
         if lane.transforms != nil, let transformed { transformHead(transformed, from: start, kind, &output) }
         if lane.tellsLimits {
-            if lane.node.tellsLegacyLimits { dropLegacyLimits(from: start, &output) }
+            // Transforms may have said something of them too.
+            if lane.node.tellsLegacyLimits || head.fields.contains(.rateLimit) || head.fields.contains(.rateLimitPolicy)
+                || lane.transforms != nil
+            {
+                tellLimits(besideOthersFrom: start, &output)
+                return
+            }
             // In front of the line that ends the head.
             output.truncate(to: output.count - 2)
             appendLimits(to: &output)

@@ -39,16 +39,24 @@ extension Control {
         }
     }
 
-    /// The names of the services that have such a backend; none where nobody does.
-    package func say(_ word: OperatorWord.Word, url: String, service: String?, by: String) -> [String] {
+    /// The backends of which it is said, one a service at the most.
+    ///
+    /// - Parameter url: of the backend, spelt as the configuration does or otherwise.
+    package func say(_ word: OperatorWord.Word, url: String, service: String?, by: String) -> [BackendKey] {
         let said = OperatorWord(word, by: by, at: moment.wall)
-        var names: [String] = []
+        var keys: [BackendKey] = []
         for candidate in node.services where service == nil || candidate.settings.name == service {
-            let key = BackendKey(service: candidate.settings.name, url: url)
-            if health.say(said, of: key, at: moment, into: &actions) { names.append(key.service) }
+            guard let meant = candidate.settings.instances.first(where: { $0.isMeant(by: url) }) else { continue }
+            let key = BackendKey(service: candidate.settings.name, url: meant.url)
+            if health.say(said, of: key, at: moment, into: &actions) { keys.append(key) }
         }
         perform()
-        return names
+        return keys
+    }
+
+    /// The services of the configuration in force, with the URLs of their backends.
+    package var backendURLs: [(service: String, urls: [String])] {
+        node.services.map { ($0.settings.name, $0.settings.instances.map(\.url)) }
     }
 
     func operatorWords(_ fields: [(field: String, value: [UInt8])]) {

@@ -3,6 +3,7 @@
 import EventLoop
 import Health
 import Logging
+import RateLimiting
 import RedisClient
 
 extension Control {
@@ -46,13 +47,32 @@ extension Control {
     // MARK: Keys
 
     /// Workers find the same key at the same time: one line says it.
-    func limitKeyFailed(_ key: String, _ failure: RedisFailure) {
-        guard keysTold.mayTell(failure.cause, at: loop.now) else { return }
+    func limitKeyFailed(_ told: KeyFailure) {
+        guard keysTold.mayTell(told.kind, again: told.kind.pause, at: loop.now) else { return }
+        let keys = told.former + [told.key]
         let remedy =
-            failure.cause == .wrongType
-            ? "see what it is by redis-cli TYPE '\(key)', and make room by redis-cli DEL '\(key)'" : remedy(failure)
-        logger.error(
-            "a limit's key cannot be used: the loss rule decides for whom it counts",
-            metadata: ["key": "\(key)", "reason": "\(failure)", "remedy": "\(remedy)"])
+            told.failure.cause == .wrongType
+            ? "see what it is by redis-cli TYPE '\(keys[0])', and make room by redis-cli DEL '\(keys[0])'"
+            : remedy(told.failure)
+        var metadata: Logger.Metadata = ["reason": "\(told.failure)", "remedy": "\(remedy)"]
+        // What a user may not copy it may copy for nobody: no single key is to blame.
+        if told.consequence == .notCarried { metadata["policy"] = "\(told.policy)" }
+        if told.consequence != .notCarried || told.failure.cause != .permission {
+            metadata["key"] = "\(keys.joined(separator: " "))"
+        }
+        logger.error("\(told.consequence.sentence)", metadata: metadata)
+    }
+}
+
+extension KeyFailure.Consequence {
+    fileprivate var sentence: String {
+        switch self {
+        case .undecided: "a limit's key cannot be used: the loss rule decides for whom it counts"
+        case .notCharged: "what was admitted without Redis is not charged: its client can get as much once more"
+        case .notGivenBack: "what a refused request took is not given back: it counts until it leaves the window"
+        case .notRenewed: "the lease of a request that runs cannot be renewed: when it has run out, others get its slot"
+        case .notCarried:
+            "windows of a limit that has changed are not taken along: who has used up the former one begins anew"
+        }
     }
 }

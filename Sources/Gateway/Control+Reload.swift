@@ -79,6 +79,7 @@ extension Control {
         if !node.limiterSetup.isSame(as: before.context.limiterSetup) {
             // From one Redis to the next nothing is known to be lost until somebody says so.
             if before.limiterContext == nil || lossRule == nil { limitersUnheard() }
+            keysTold = ToldLately()
         }
         changeAdmin(order.admin)
         eventLog?.follow(new.gateway)

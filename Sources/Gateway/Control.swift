@@ -74,7 +74,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     /// What the log has named of it. Reasons may alternate with each attempt: each is named once a minute.
     var limiterLossTold = ToldCauses()
     var clusterLossTold = ToldCauses()
-    var keysTold = ToldCauses()
+    var keysTold = ToldLately<KeyFailure.Kind>()
     /// What stood between this node and Redis, counted.
     package let failures: RedisFailureCounts
     package var limitStatus: LimitStatus { generation.limitStatus }
@@ -260,7 +260,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 metadata: ["worker": "\(worker)"])
         case .anomaly(let reason):
             logger.error("a limiter's answer from Redis was discarded", metadata: ["reason": "\(reason)"])
-        case .keyFailed(let key, let failure): limitKeyFailed(key, failure)
+        case .keyFailed(let failure): limitKeyFailed(failure)
         }
     }
 

@@ -26,6 +26,14 @@ package struct Upgrades: Sendable {
         return nil
     }
 
+    /// The same of all Upgrade lines, which are one list.
+    func first(of fields: HeaderFields, in bytes: Span<UInt8>) -> (name: Int, element: Range<Int>)? {
+        for field in fields where field.id == .upgrade {
+            if let found = first(in: field.value, of: bytes) { return found }
+        }
+        return nil
+    }
+
     /// Whether the value names this one protocol and no other.
     package func isOnly(_ name: Int, in value: Range<Int>, of bytes: Span<UInt8>) -> Bool {
         names.indices.contains(name) && matches(name, Self.trimmed(value, bytes), bytes)
@@ -74,8 +82,8 @@ extension ClientConnection {
     /// both ends framing it alike.
     func takeUpgrade(_ head: borrowing RequestHead, _ bytes: Span<UInt8>, _ service: Service) -> Range<Int>? {
         upgrade = nil
-        guard let value = head.upgrade, requestComplete, method != .head,
-            let (name, element) = service.upgrades.first(in: value, of: bytes)
+        guard head.upgrade != nil, requestComplete, method != .head,
+            let (name, element) = service.upgrades.first(of: head.fields, in: bytes)
         else { return nil }
         upgrade = name
         return element
@@ -85,14 +93,16 @@ extension ClientConnection {
     /// the backend's; a gateway that took every 101 for a tunnel would let a client who can make a backend answer so
     /// speak to it unseen.
     func accepts(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>) -> Bool {
-        guard let upgrade, let service, let value = head.upgrade else { return false }
+        guard let upgrade, let service, let value = head.upgrade, !head.fields.repeated.contains(.upgrade) else {
+            return false
+        }
         return service.upgrades.isOnly(upgrade, in: value, of: bytes)
     }
 
     /// RFC 9110 §15.5.22: a 426 says which protocol is wanted; one that is not listed would be asked for in vain.
     func offeredUpgrade(_ head: borrowing ResponseHead, _ bytes: Span<UInt8>) -> Range<Int>? {
-        guard let service, version == .http11, let value = head.upgrade else { return nil }
-        return service.upgrades.first(in: value, of: bytes)?.element
+        guard let service, version == .http11, head.upgrade != nil else { return nil }
+        return service.upgrades.first(of: head.fields, in: bytes)?.element
     }
 
     /// The backend has switched: from here on the connection carries another protocol. `head` has been written to the

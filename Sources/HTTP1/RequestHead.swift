@@ -52,7 +52,8 @@ package struct RequestHead: Sendable {
     package private(set) var expectsContinue = false
     /// Whether the client wants to see trailer fields (RFC 9110 §10.1.4).
     package private(set) var acceptsTrailers = false
-    /// The value of the Upgrade field, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8).
+    /// The value of the first Upgrade line, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8). Further
+    /// lines go on with its list (§5.3).
     package private(set) var upgrade: Range<Int>?
     /// Bytes of the head, including an empty line before it and the one that ends it.
     package private(set) var length = 0
@@ -119,10 +120,7 @@ package struct RequestHead: Sendable {
         // RFC 9110 §7.8, §10.1.1: neither an upgrade nor an expectation counts in HTTP/1.0.
         expectsContinue = section.expectsContinue && version == .http11
         acceptsTrailers = section.namesTE && version == .http11 && listsTrailers(bytes)
-        upgrade = nil
-        if section.upgrade, version == .http11, !fields.repeated.contains(.upgrade) {
-            upgrade = fields.first(.upgrade)?.value
-        }
+        upgrade = section.upgrade && version == .http11 ? fields.first(.upgrade)?.value : nil
         return .complete(length: length)
     }
 }

@@ -19,7 +19,8 @@ package struct ResponseHead: Sendable {
     package private(set) var fields = HeaderFields()
     /// Whether the backend lets the connection stay open (RFC 9112 §9.3). `isReusable` also asks the framing.
     package private(set) var keepAlive = false
-    /// The value of the Upgrade field, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8).
+    /// The value of the first Upgrade line, where HTTP/1.1 and the `upgrade` option make it count (RFC 9110 §7.8). Further
+    /// lines go on with its list (§5.3).
     package private(set) var upgrade: Range<Int>?
     /// Bytes of the head, including the empty line that ends it.
     package private(set) var length = 0
@@ -64,10 +65,7 @@ package struct ResponseHead: Sendable {
             }
         respelledLength = section.respelledLength
         keepAlive = section.persists(version: version)
-        upgrade = nil
-        if section.upgrade, version == .http11, !fields.repeated.contains(.upgrade) {
-            upgrade = fields.first(.upgrade)?.value
-        }
+        upgrade = section.upgrade && version == .http11 ? fields.first(.upgrade)?.value : nil
         return .complete(length: length)
     }
 

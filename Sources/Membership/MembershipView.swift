@@ -70,8 +70,8 @@ package enum MembershipEvent: Equatable, Sendable, CustomStringConvertible {
 package struct MembershipView: Sendable {
     /// How many heartbeats a node may miss.
     package static let beatsMissedMax: Int64 = 3
-    /// Entries that were not renewed for so long are removed from Redis by whoever notices. Long enough for a person
-    /// to see in `/api/nodes` which node has gone.
+    /// Entries that were not renewed for so long are removed from Redis by whoever notices. Long enough for a person to
+    /// see there which node has gone without a word.
     package static let forgetAfter = TimeSpan.seconds(3600)
     /// How often a node looks for entries to remove.
     package static let pruneInterval = TimeSpan.seconds(60)

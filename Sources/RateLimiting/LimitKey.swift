@@ -45,10 +45,12 @@ package struct LimitKey: Hashable, Sendable {
         let form: PolicyForm = rule[1] == "concurrent" ? .leases : rule.last == "buckets" ? .buckets : .window
         let window = form == .leases ? nil : TimeSpan(written: rule[1])
         self.init(policy: String(parts[0]), limit: limit, window: window, form: form, subject: String(parts[2]))
-        // Whatever reads alike but is written otherwise is another's, and so is what would be a command to a terminal.
+        // Whatever reads alike but is written otherwise is another's, and so is what would be a command to a terminal, or a
+        // subject that no command takes as it is told.
         guard key.unicodeScalars.allSatisfy({ $0.value >= 0x20 && !(0x7f...0x9f).contains($0.value) }) else {
             return nil
         }
+        guard (try? LimitSubject(parsing: subject))?.description == subject else { return nil }
         guard form == .leases || window != nil, text(onCluster: isTagged) == key else { return nil }
     }
 
@@ -133,7 +135,8 @@ package struct LimitSubject: Hashable, Sendable, CustomStringConvertible {
         case "key", "apiKey": (kind, description) = (.key, "key:\(Self.written(value))")
         case "service": (kind, description) = (.service, "service:\(value)")
         case "header":
-            guard let end = value.firstIndex(of: ":"), end != value.startIndex else {
+            guard let end = value.firstIndex(of: ":"), end != value.startIndex, !value[end...].dropFirst().isEmpty
+            else {
                 throw Self.error(text, "write header:NAME:VALUE")
             }
             let header = value[..<end].lowercased()

@@ -36,8 +36,8 @@ package enum LimiterEvent: Equatable, Sendable {
     case dataLost
     /// An answer that cannot be believed.
     case anomaly(String)
-    /// A key cannot be used, though the server serves: the loss rule decides for whom it counts. Told once in a while.
-    case keyFailed(key: String, RedisFailure)
+    /// A key cannot be used, though the server serves. Told once in a while.
+    case keyFailed(KeyFailure)
 }
 
 /// Who writes down what was admitted, and when by the server's clock: for checking the promise from outside.

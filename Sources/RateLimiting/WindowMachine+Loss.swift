@@ -69,11 +69,17 @@ extension WindowMachine {
             // the moment: then that has to be written later.
             case .entries(let run):
                 isHopeless = cause == .wrongType || cause == .permission
-                if isHopeless { keyFailed(run.subject, text, at: now) } else { refused(failure) }
+                if isHopeless {
+                    let consequence: KeyFailure.Consequence =
+                        run.renewal >= 0 ? .notRenewed : run.isCharged ? .notCharged : .notGivenBack
+                    keyFailed(run.subject, consequence, text, at: now)
+                } else {
+                    refused(failure)
+                }
             case .cleanup, .sweep: break
             case .carrying(let subject):
                 if cause == .permission {
-                    keyFailed(subject, "\(text) (the window of a former limit is not taken along)", at: now)
+                    keyFailed(subject, .notCarried, text, at: now)
                 } else {
                     refused(failure)
                 }
@@ -87,11 +93,16 @@ extension WindowMachine {
 
     /// A command on a subject's key has failed. What says nothing of the server is counted, and told once in a while: it
     /// spoils each of that subject's decisions.
-    mutating func keyFailed(_ subject: SubjectKey, _ text: String, at now: MonotonicTime) {
-        let failure = RedisFailure.refused(text)
-        context.failures.count(failure.cause)
-        guard keysTold.mayTell(failure.cause, at: now) else { return }
-        report(.keyFailed(key: context.key(of: subject).text(subject), failure))
+    mutating func keyFailed(
+        _ subject: SubjectKey, _ consequence: KeyFailure.Consequence, _ text: String, at now: MonotonicTime
+    ) {
+        let former = consequence == .notCarried ? context.former[Int(subject.policy)]?.keys ?? [] : []
+        let failure = KeyFailure(
+            context.policy(of: subject), key: context.key(of: subject).text(subject),
+            former: former.map { $0.text(subject) }, consequence, .refused(text))
+        context.failures.count(failure.kind.cause)
+        guard keysTold.mayTell(failure.kind, again: failure.kind.pause, at: now) else { return }
+        report(.keyFailed(failure))
     }
 
     /// The server says that it cannot serve.

@@ -19,7 +19,7 @@ extension WindowMachine {
         case .entries(let run):
             entriesUnderWay -= 1
             if run.renewal < 0, run.isCharged, let refusal = reply.firstError {
-                keyFailed(run.subject, "\(refusal) (what was admitted is not charged)", at: now)
+                keyFailed(run.subject, .notCharged, refusal, at: now)
             } else if run.renewal >= 0 {
                 renewed(run, reply, at: now)
             } else if run.isCharged {
@@ -27,7 +27,7 @@ extension WindowMachine {
             }
         case .carrying(let subject):
             if let refusal = reply.firstError {
-                keyFailed(subject, "\(refusal) (the window of a former limit is not taken along)", at: now)
+                keyFailed(subject, .notCarried, refusal, at: now)
             } else {
                 carrying.copied(subject, entries: reply.integer(1) ?? 0, at: now)
             }
@@ -87,7 +87,7 @@ extension WindowMachine {
     private mutating func failed(_ subject: SubjectKey, _ reason: String, at now: MonotonicTime) {
         let failure = RedisFailure.refused(reason)
         switch failure.cause {
-        case .wrongType, .other: keyFailed(subject, reason, at: now)
+        case .wrongType, .other: keyFailed(subject, .undecided, reason, at: now)
         case .unreachable, .silent, .loading, .readOnly, .masterDown, .outOfMemory, .login, .maxClients, .denied,
             .permission, .clusterDown, .moved, .unavailable, .malformed, .untrusted:
             refused(failure)

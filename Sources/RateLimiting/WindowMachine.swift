@@ -148,7 +148,7 @@ package struct WindowMachine: ~Copyable {
     /// What the last report of a loss named, until Redis is back.
     var lossReported: RedisCause?
     /// What was told of keys that cannot be used.
-    var keysTold = ToldCauses()
+    var keysTold = ToldLately<KeyFailure.Kind>()
     /// Why the last answer cannot be believed.
     private var mistrust: String?
     /// The value of the marker that is lost with the data.

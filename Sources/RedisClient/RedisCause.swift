@@ -137,20 +137,25 @@ package enum RedisCause: Int, CaseIterable, Sendable {
     }
 }
 
-/// Which causes the log has named lately: a key that is spoilt spoils each decision, and a line a minute says so.
-package struct ToldCauses: Sendable {
-    package static let pause = TimeSpan.seconds(60)
-    private var toldAt: [RedisCause: MonotonicTime] = [:]
+/// What the log has told of lately: a key that is spoilt spoils each decision, and a line a minute says so.
+package struct ToldLately<Subject: Hashable & Sendable>: Sendable {
+    private var toldAt: [Subject: MonotonicTime] = [:]
 
     package init() {}
 
-    /// Whether a cause is to be named now.
-    package mutating func mayTell(_ cause: RedisCause, at now: MonotonicTime) -> Bool {
-        if let last = toldAt[cause], now - last < Self.pause { return false }
-        toldAt[cause] = now
+    /// Whether something is to be told of now.
+    package mutating func mayTell(
+        _ subject: Subject, again pause: TimeSpan = ToldCauses.pause, at now: MonotonicTime
+    ) -> Bool {
+        if let last = toldAt[subject], now - last < pause { return false }
+        toldAt[subject] = now
         return true
     }
 }
+
+package typealias ToldCauses = ToldLately<RedisCause>
+
+extension ToldCauses { package static var pause: TimeSpan { .seconds(60) } }
 
 /// How often each cause got in the way, counted by all threads of a node. Failures are rare, or at least few a second:
 /// a lock is cheap enough.

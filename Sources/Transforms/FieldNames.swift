@@ -42,56 +42,79 @@ package struct FoldedNames: Sendable {
     }
 }
 
-/// Copies a head line by line, all but the lines of these names. `head` is well formed: a start line and field lines, each
-/// with CR LF, with or without the empty line behind them.
+/// Goes from line to line of a head, or of field lines alone. They are well formed: each ends with CR LF, with or without
+/// the empty line behind them.
+package struct LineWalk {
+    /// The line where it stands, with its end.
+    package private(set) var line = 0..<0
+    /// Where the line's colon is; its start where it has none, as the empty line.
+    private var colon = 0
+
+    package init() {}
+
+    /// At the first field line of a head.
+    package init(behindStartLineOf head: Span<UInt8>) { _ = advance(in: head) }
+
+    package var name: Range<Int> { line.lowerBound..<colon }
+
+    /// Without the white space around it.
+    package func value(in bytes: Span<UInt8>) -> Range<Int> {
+        func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+        var (start, end) = (min(colon + 1, line.upperBound), line.upperBound)
+        while end > start, bytes[end - 1] == 0x0a || bytes[end - 1] == 0x0d || isBlank(bytes[end - 1]) { end -= 1 }
+        while start < end, isBlank(bytes[start]) { start += 1 }
+        return start..<end
+    }
+
+    /// Goes to the next line; false where there is none.
+    package mutating func advance(in bytes: Span<UInt8>) -> Bool {
+        let start = line.upperBound
+        guard start < bytes.count else { return false }
+        colon = start
+        var end = start
+        while end < bytes.count, bytes[end] != 0x0a {
+            if colon == start, bytes[end] == UInt8(ascii: ":") { colon = end }
+            end += 1
+        }
+        line = start..<min(end + 1, bytes.count)
+        return true
+    }
+}
+
+/// Copies a head line by line, all but the lines of these names.
 ///
 /// - Parameter weakensTags: whether an ETag becomes a weak one (RFC 9110 §8.8.3.3: a compressed content is another one,
 ///   equal in meaning and not byte for byte).
 package func copyHead(
     _ head: Span<UInt8>, dropping names: FoldedNames, weakensTags: Bool = false, to output: inout ByteBuffer
 ) {
-    var start = 0
-    while start < head.count, head[start] != 0x0a { start += 1 }
-    start = min(start + 1, head.count)
-    output.append(head.extracting(0..<start))
-    copyLines(head.extracting(start..<head.count), dropping: names, weakensTags: weakensTags, to: &output)
+    let walk = LineWalk(behindStartLineOf: head)
+    output.append(head.extracting(walk.line))
+    copyLines(head, from: walk, dropping: names, weakensTags: weakensTags, to: &output)
 }
 
 /// The same of field lines alone.
-package func copyLines(
-    _ lines: Span<UInt8>, dropping names: FoldedNames = .none, weakensTags: Bool, to output: inout ByteBuffer
-) {
-    var start = 0
-    while start < lines.count {
-        var nameEnd = start
-        var end = start
-        while end < lines.count, lines[end] != 0x0a {
-            if nameEnd == start, lines[end] == UInt8(ascii: ":") { nameEnd = end }
-            end += 1
-        }
-        end = min(end + 1, lines.count)
-        let name = lines.extracting(start..<nameEnd)
-        if name.isEmpty {
-            output.append(lines.extracting(start..<end))
-        } else if !names.contains(name) {
-            if weakensTags, FoldedNames.eTag.contains(name) {
-                let tag = valueStart(lines, from: nameEnd, to: end)
-                output.append(lines.extracting(start..<tag))
-                if lines[tag] == UInt8(ascii: "\"") { output.append("W/") }
-                output.append(lines.extracting(tag..<end))
-            } else {
-                output.append(lines.extracting(start..<end))
-            }
-        }
-        start = end
-    }
+package func copyLines(_ lines: Span<UInt8>, weakensTags: Bool, to output: inout ByteBuffer) {
+    copyLines(lines, from: LineWalk(), dropping: .none, weakensTags: weakensTags, to: &output)
 }
 
-/// Behind the colon and the white space; at the line's last byte where nothing is there.
-private func valueStart(_ head: Span<UInt8>, from colon: Int, to end: Int) -> Int {
-    var i = colon + 1
-    while i < end - 1, head[i] == 0x20 || head[i] == 0x09 { i += 1 }
-    return min(i, end - 1)
+private func copyLines(
+    _ bytes: Span<UInt8>, from walk: LineWalk, dropping names: FoldedNames, weakensTags: Bool,
+    to output: inout ByteBuffer
+) {
+    var walk = walk
+    while walk.advance(in: bytes) {
+        let name = bytes.extracting(walk.name)
+        if names.contains(name) { continue }
+        guard weakensTags, FoldedNames.eTag.contains(name) else {
+            output.append(bytes.extracting(walk.line))
+            continue
+        }
+        let tag = walk.value(in: bytes)
+        output.append(bytes.extracting(walk.line.lowerBound..<tag.lowerBound))
+        if !tag.isEmpty, bytes[tag.lowerBound] == UInt8(ascii: "\"") { output.append("W/") }
+        output.append(bytes.extracting(tag.lowerBound..<walk.line.upperBound))
+    }
 }
 
 /// Adds field lines to a message whose head is whole: those of which it has no line of that name.
@@ -99,47 +122,33 @@ private func valueStart(_ head: Span<UInt8>, from colon: Int, to end: Int) -> In
 /// - Parameter lines: whole lines, each with its end.
 package func insertLines(_ lines: Span<UInt8>, into message: inout ByteBuffer) {
     let old = message.take()
-    var end = 0
-    while end < old.count, old.bytes[end] != 0x0d { end = lineEnd(old.bytes, from: end) }
+    var walk = LineWalk(behindStartLineOf: old.bytes)
+    while walk.advance(in: old.bytes), old.bytes[walk.line.lowerBound] != 0x0d {}
+    // Without the empty line.
+    let head = old.bytes.extracting(0..<walk.line.lowerBound)
     message.reserve(old.count + lines.count)
-    message.append(old.bytes.extracting(0..<end))
-    var start = 0
-    while start < lines.count {
-        let next = lineEnd(lines, from: start)
-        let name = lines.extracting(start..<nameEnd(lines, from: start))
-        if !hasLine(old.bytes.extracting(0..<end), name) { message.append(lines.extracting(start..<next)) }
-        start = next
+    message.append(head)
+    var added = LineWalk()
+    while added.advance(in: lines) {
+        let name = lines.extracting(added.name)
+        if !hasLine(head, name) { message.append(lines.extracting(added.line)) }
     }
-    message.append(old.bytes.extracting(end..<old.count))
+    message.append(old.bytes.extracting(head.count..<old.count))
 }
 
 /// Whether a head has a line of these names.
 package func hasLine(_ head: Span<UInt8>, of names: FoldedNames) -> Bool {
-    var start = lineEnd(head, from: 0)
-    while start < head.count {
-        if names.contains(head.extracting(start..<nameEnd(head, from: start))) { return true }
-        start = lineEnd(head, from: start)
+    var walk = LineWalk(behindStartLineOf: head)
+    while walk.advance(in: head) {
+        if names.contains(head.extracting(walk.name)) { return true }
     }
     return false
 }
 
 private func hasLine(_ head: Span<UInt8>, _ name: Span<UInt8>) -> Bool {
-    var start = lineEnd(head, from: 0)
-    while start < head.count {
-        if FoldedNames.areSame(head.extracting(start..<nameEnd(head, from: start)), name) { return true }
-        start = lineEnd(head, from: start)
+    var walk = LineWalk(behindStartLineOf: head)
+    while walk.advance(in: head) {
+        if FoldedNames.areSame(head.extracting(walk.name), name) { return true }
     }
     return false
-}
-
-private func lineEnd(_ bytes: Span<UInt8>, from start: Int) -> Int {
-    var end = start
-    while end < bytes.count, bytes[end] != 0x0a { end += 1 }
-    return min(end + 1, bytes.count)
-}
-
-private func nameEnd(_ bytes: Span<UInt8>, from start: Int) -> Int {
-    var end = start
-    while end < bytes.count, bytes[end] != UInt8(ascii: ":") { end += 1 }
-    return end
 }

@@ -68,14 +68,14 @@ struct Backends: ParsableCommand {
 
     struct Target: ParsableArguments {
         @OptionGroup var options: SharedOptions
-        @Argument(help: "The backend's URL, as the configuration writes it.") var url: String
+        @Argument(help: "The backend's URL.") var url: String
         @Option(help: "Only of this service. Default: every service that has it.") var service: String?
 
         func say(_ word: OperatorWord.Word) throws {
             let environment = ProcessInfo.processInfo.environment
             let user = environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? "somebody"
             let by = "\(user)@\(HostNames.local())"
-            let services: [String]
+            let said: Said
             switch try options.way() {
             case .admin(let client):
                 var target = "/api/backends/\(word.rawValue)?url=\(escaped(url))&by=\(escaped(by))"
@@ -85,14 +85,20 @@ struct Backends: ParsableCommand {
                     print(String(decoding: body, as: UTF8.self), terminator: "")
                     return
                 }
-                services = try decoded(Said.self, body).services
+                said = try decoded(Said.self, body)
             case .redis(let view):
-                services = try told { try view.say(word, of: url, service: service, by: by) }
+                let keys = try told { try view.say(word, of: url, service: service, by: by) }
+                said = Said(services: keys.map(\.service), url: keys.first?.url)
             }
-            print("\(url) of \(services.joined(separator: ", ")): \(word == .auto ? "undrain" : word.rawValue)")
+            let services = said.services.joined(separator: ", ")
+            print("\(said.url ?? url) of \(services): \(word == .auto ? "undrain" : word.rawValue)")
         }
 
-        private struct Said: Decodable { var services: [String] }
+        private struct Said: Decodable {
+            var services: [String]
+            /// Nodes of before do not say it.
+            var url: String?
+        }
     }
 
     struct Drain: ParsableCommand {

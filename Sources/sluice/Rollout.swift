@@ -1,18 +1,10 @@
 // `sluice config push`, `rollback` and `history`: one configuration for all nodes that follow.
 
+import Admin
 import ArgumentParser
 import FoundationEssentials
 import LinuxIO
 import Primitives
-
-/// How a proposal stands, as the node that made it says.
-private struct Rolling: Decodable {
-    var ticket: Int
-    var state: String
-    var version: Int
-    var inForce: [String]
-    var errors: [String]
-}
 
 private struct Asked: Decodable {
     var ticket: Int
@@ -23,32 +15,35 @@ private let unknownCode: Int32 = 75
 
 /// Waits until the nodes have voted and switched, and says how.
 private func follow(_ options: AdminOptions, _ ticket: Int) throws {
-    // The vote takes ten seconds at the most, and so does the switch.
-    let end = SystemClock.monotonic() + .seconds(30)
+    let wait = RolloutWait(for: ticket, since: SystemClock.monotonic())
     while true {
         let body = try asked(options, "GET", "/api/config/rollout")
-        let rolling = try decoded(Rolling.self, body)
-        let isOver = SystemClock.monotonic() >= end
-        // What nobody knows now may be known in time: the node asks Redis as soon as that answers again.
-        if isOver, rolling.ticket == ticket, rolling.state == "unknown" {
-            if options.json { print(String(decoding: body, as: UTF8.self), terminator: "") }
-            for line in rolling.errors { printError(line) }
-            printError("sluice: the node knows when Redis answers it again: see /api/config/rollout, or `sluice nodes`")
-            throw ExitCode(unknownCode)
-        }
-        guard rolling.ticket == ticket, rolling.state == "switched" || rolling.state == "refused" else {
-            if isOver { break }
+        let rolling = try decoded(RolloutStatus.self, body)
+        guard let outcome = wait.outcome(rolling, at: SystemClock.monotonic()) else {
             Signals.pause(.milliseconds(20))
             continue
         }
-        if options.json { print(String(decoding: body, as: UTF8.self), terminator: "") }
-        guard rolling.state == "switched" else {
-            for line in rolling.errors { printError(line) }
-            let what = rolling.version > 0 ? "version \(rolling.version) is refused" : "nothing was proposed"
-            printError("sluice: \(what): all nodes stay with theirs")
-            throw ExitCode(1)
-        }
-        if !options.json, !rolling.inForce.isEmpty {
+        if options.json, outcome != .untold { print(String(decoding: body, as: UTF8.self), terminator: "") }
+        return try tell(outcome, rolling, isJSON: options.json)
+    }
+}
+
+private func tell(_ outcome: RolloutWait.Outcome, _ rolling: RolloutStatus, isJSON: Bool) throws {
+    switch outcome {
+    case .untold:
+        printError("sluice: the node has not said in time how it ended: see its log")
+        throw ExitCode(1)
+    case .unknown:
+        for line in rolling.errors { printError(line) }
+        printError("sluice: the node knows when Redis answers it again: see /api/config/rollout, or `sluice nodes`")
+        throw ExitCode(unknownCode)
+    case .refused:
+        for line in rolling.errors { printError(line) }
+        let what = rolling.version > 0 ? "version \(rolling.version) is refused" : "nothing was proposed"
+        printError("sluice: \(what): all nodes stay with theirs")
+        throw ExitCode(1)
+    case .switched:
+        if !isJSON, !rolling.inForce.isEmpty {
             print("version \(rolling.version) is in force on \(rolling.inForce.joined(separator: ", "))")
         }
         if rolling.errors.isEmpty { return }
@@ -57,8 +52,6 @@ private func follow(_ options: AdminOptions, _ ticket: Int) throws {
             "sluice: version \(rolling.version) is the current one, and the nodes above try again: see `sluice nodes`")
         throw ExitCode(1)
     }
-    printError("sluice: the node has not said in time how it ended: see its log")
-    throw ExitCode(1)
 }
 
 private func author() -> String {

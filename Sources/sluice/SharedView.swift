@@ -146,24 +146,12 @@ struct SharedView {
 
     // MARK: Speaking
 
-    /// Says a word of a backend, for all nodes. Returns the services that have it.
-    func say(_ word: OperatorWord.Word, of url: String, service: String?, by: String) throws -> [String] {
-        var services = service.map { [$0] } ?? []
-        if let configuration {
-            services = configuration.services.filter { candidate in
-                (service == nil || candidate.name == service) && candidate.instances.contains { $0.url == url }
-            }.map(\.name)
-            guard !services.isEmpty else {
-                throw RedisSession.Failure(description: "no such backend in the configuration")
-            }
-        }
-        guard !services.isEmpty else {
-            throw RedisSession.Failure(
-                description: "Redis alone does not tell whose backend it is: give --service or --config")
-        }
+    /// Says a word of a backend, for all nodes. Returns of which, one a service at the most.
+    func say(_ word: OperatorWord.Word, of url: String, service: String?, by: String) throws -> [BackendKey] {
+        let keys = try meant(url, service)
         let hash = session.placed(HealthKeys.operators)
-        for name in services {
-            let field = HealthKeys.operatorField(BackendKey(service: name, url: url))
+        for key in keys {
+            let field = HealthKeys.operatorField(key)
             var said = OperatorWord(word, by: by, at: UnixTime(milliseconds: SystemClock.wallMicroseconds() / 1_000))
             // The later word counts, and clocks differ.
             if let before = try session.ask("HGET", hash, field).text {
@@ -173,7 +161,37 @@ struct SharedView {
                 ["HSET", hash, field, said.json], ["PUBLISH", HealthKeys.operators, HealthKeys.operatorsChanged],
             ])
         }
-        return services
+        return keys
+    }
+
+    /// The backends that a URL means, by their names among nodes: spelt as the configuration does.
+    private func meant(_ url: String, _ service: String?) throws -> [BackendKey] {
+        if let configuration {
+            let keys = configuration.services.compactMap { candidate -> BackendKey? in
+                guard service == nil || candidate.name == service else { return nil }
+                return candidate.instances.first { $0.isMeant(by: url) }.map {
+                    BackendKey(service: candidate.name, url: $0.url)
+                }
+            }
+            guard keys.isEmpty else { return keys }
+            let known = configuration.services.map { ($0.name, $0.instances.map(\.url)) }
+            throw RedisSession.Failure(description: "\(UnknownBackend(service: service, known: known))")
+        }
+        guard let service else {
+            throw RedisSession.Failure(
+                description: "Redis alone does not tell whose backend it is: give --service or --config")
+        }
+        // Redis knows backends of which something was said, which need not be all.
+        let known = try subjects(service, try words()).flatMap(\.urls)
+        if let meant = known.first(where: { Configuration.Backend.areSame($0, url) }) {
+            return [BackendKey(service: service, url: meant)]
+        }
+        if !known.isEmpty {
+            printError(
+                "sluice: Redis knows nothing of this backend yet; what it knows of \(service) is "
+                    + known.joined(separator: ", "))
+        }
+        return [BackendKey(service: service, url: url)]
     }
 
     // MARK: Shapes

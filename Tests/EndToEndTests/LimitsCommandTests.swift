@@ -241,6 +241,37 @@ struct LimitsCommandTests {
         }
     }
 
+    @Test("whom top names, get and reset take by the same words, whatever the name is made of")
+    func names() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            var file = Self.file(try scene.backend(), Self.url(redis))
+            file.rateLimit =
+                "timeout: 5s, redisURL: \"\(Self.url(redis))\", "
+                + "policies: [{name: tenant, limit: 3, window: 1h, key: \"header:X|Tenant\"}]"
+            let node = try scene.node(file)
+            try LimitTests.reached([node])
+            let tenants = [
+                "acme co", "{acme}", "a:b:c", "key|1", "j\u{f6}rg", "a%20b", "50%", "'; rm *", "~x", "a\\b\"c",
+                "a tenant of a long name: \u{1f600}",
+            ]
+            for tenant in tenants { #expect(try node.ask(fields: "X|Tenant: \(tenant)\r\n").status == 200) }
+            let top = try Self.rows(["top", "-c", node.file], "subjects").compactMap { $0["subject"] as? String }
+            #expect(Set(top).count == tenants.count && top.allSatisfy { $0.hasPrefix("header:x|tenant:") }, "\(top)")
+            for subject in top {
+                #expect(try Self.rows(["get", subject, "-c", node.file]).map { $0["used"] as? Int } == [1])
+            }
+            for tenant in tenants where !tenant.contains("%20") {
+                let rows = try Self.rows(["get", "header:X|Tenant:\(tenant)", "--redis", Self.url(redis)])
+                #expect(rows.map { $0["used"] as? Int } == [1], "\(tenant)")
+            }
+            for subject in top {
+                #expect(try Self.rows(["reset", subject, "-c", node.file], "deleted").count == 1, "\(subject)")
+            }
+            #expect(try redis.client()("KEYS", "rate_limit:tenant:*header*") == "[]")
+        }
+    }
+
     @Test("a key that holds something else is named and takes no answer about others with it; reset deletes it")
     func strangeKeys() throws {
         try Scene.play { scene in

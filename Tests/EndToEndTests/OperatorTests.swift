@@ -130,13 +130,40 @@ struct OperatorTests {
             #expect(try run(nodes[1], ["drain", one.url]).exit == 0)
             for node in nodes { try eventually("it is drained") { try texts(node) == ["two"] } }
 
-            #expect(try sluice("drain", "http://nowhere:1", "--config", file).errors.contains("no such backend"))
+            let unknown = try sluice("drain", "http://nowhere:1", "--config", file)
+            #expect(unknown.exit == 1)
+            #expect(unknown.errors.contains("No such backend here; there are \(one.url), \(two.url)"))
+            let guessed = try sluice("undrain", "http://nowhere:1", "--redis", url, "--service", "main")
+            #expect(guessed.exit == 0 && guessed.errors.contains("Redis knows nothing of this backend yet"))
             #expect(try sluice("drain", one.url, "--redis", url).errors.contains("give --service or --config"))
             #expect(try sluice("--redis", "http://x").exit != 0)
             redis.kill()
             let gone = try sluice("--redis", url, "--service", "main")
             #expect(gone.exit == 1)
             #expect(gone.errors.contains("127.0.0.1:\(redis.port)"))
+        }
+    }
+
+    @Test("a backend is named by its URL, however that is spelt")
+    func spelling() throws {
+        try Scene.play { scene in
+            let one = try scene.backend(named: "one")
+            let two = try scene.backend(named: "two")
+            let (nodes, redis) = try cluster(scene, [one, two])
+            let field = "main|\(one.url)"
+            func word() throws -> String { try redis.client()("HGET", "sluice:operators", field) }
+            for spelt in ["\(one.url)/", one.url.replacing("http://", with: "HTTP://")] {
+                let said = try run(nodes[0], ["drain", spelt])
+                #expect(said.exit == 0 && said.output == "\(one.url) of main: drain\n", "\(said)")
+                for node in nodes { try eventually("it is drained") { try texts(node) == ["two"] } }
+                // Redis alone knows it by what was said of it.
+                let back = try runSluice(
+                    ["backends", "undrain", spelt, "--redis", "redis://127.0.0.1:\(redis.port)", "--service", "main"])
+                #expect(back.exit == 0 && back.output == "\(one.url) of main: undrain\n", "\(back)")
+                #expect(try word().contains("auto"))
+                for node in nodes { try eventually("both are used") { try texts(node) == ["one", "two"] } }
+            }
+            #expect(try redis.client()("HLEN", "sluice:operators") == "1")
         }
     }
 
@@ -181,8 +208,14 @@ struct OperatorTests {
                 #expect(answer.exit == 1)
                 #expect(answer.errors.contains("401"))
             }
-            #expect(try run(node, ["drain", "http://nowhere:1"]).errors.contains("404"))
-            #expect(try run(node, ["drain", backend.url, "--service", "other"]).errors.contains("404"))
+            #expect(
+                try run(node, ["drain", "http://nowhere:1"]).errors
+                    .contains("404 No such backend here; there are \(backend.url)\n"))
+            #expect(
+                try run(node, ["drain", backend.url, "--service", "other"]).errors
+                    .contains("404 No service other here; there are main"))
+            let quoted = try run(node, ["drain", "a\"b\\c", "--service", "x\"y\\"])
+            #expect(quoted.errors.contains("404 No service x\"y\\ here"), "\(quoted.errors)")
             #expect(try node.ask().status == 200)
             let admin = try #require(node.admin)
             let nobody = try runSluice(["backends", "--admin", "127.0.0.1:1"])

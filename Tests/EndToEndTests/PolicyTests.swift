@@ -147,7 +147,8 @@ struct PolicyTests {
                 try exchange.answer(
                     "ok",
                     fields: "X-RateLimit-Limit: 60\r\nx-ratelimit-remaining: 7\r\nX_RateLimit_Reset: 9\r\n"
-                        + "X-RateLimit-Used: 3\r\nX-RateLimits: 5\r\n")
+                        + "X-RateLimit-Used: 3\r\nX-RateLimits: 5\r\nRateLimit-Remaining: 8\r\n"
+                        + "X-Rate-Limit-Limit: 61\r\n")
                 return .keep
             }
             var file = Self.file(backend, "{name: client, limit: 5, window: 1h, paths: [/api/limited]}", nil)
@@ -156,14 +157,68 @@ struct PolicyTests {
             let legacy = try scene.node(file)
             let answer = try legacy.ask("GET /api/limited HTTP/1.1")
             #expect(answer.values("X-RateLimit-Limit") == ["5"] && answer.values("X-RateLimit-Remaining") == ["4"])
-            for name in ["X-RateLimit-Reset", "X_RateLimit_Reset", "X-RateLimit-Used"] {
+            for name in [
+                "X-RateLimit-Reset", "X_RateLimit_Reset", "X-RateLimit-Used", "RateLimit-Remaining",
+                "X-Rate-Limit-Limit",
+            ] {
                 #expect(answer.value(name) == nil, "\(name)")
             }
             #expect(answer.value("X-RateLimits") == "5" && answer.text == "ok")
             for other in [try legacy.ask("GET /api/other HTTP/1.1"), try plain.ask("GET /api/limited HTTP/1.1")] {
                 #expect(other.values("X-RateLimit-Limit") == ["60"] && other.values("X-RateLimit-Remaining") == ["7"])
                 #expect(other.value("X-RateLimit-Used") == "3")
+                #expect(other.value("RateLimit-Remaining") == "8" && other.value("X-Rate-Limit-Limit") == "61")
             }
+        }
+    }
+
+    @Test("of a backend's own limits a client is told behind the gateway's, where their names tell whose they are")
+    func namedOfBackends() throws {
+        try Scene.play { scene in
+            let backend = try scene.backend { exchange in
+                let isRefusal = exchange.request.target.hasSuffix("refused")
+                try exchange.answer(
+                    "ok", status: isRefusal ? "429 Too Many Requests" : "200 OK",
+                    fields: "RateLimit-Policy: \"orders\";q=60;w=60\r\nratelimit: \"client\";r=7, \"orders\";r=9\r\n"
+                        + "RateLimit: limit=8\r\nX-Kept: 1\r\nRateLimit-Policy: \"client\";q=8;w=9\r\nRetry-After: 17\r\n"
+                )
+                return .keep
+            }
+            let policies = "{name: client, limit: 5, window: 1h, paths: [/api/limited]}"
+            func file(_ more: String = "", _ limit: String = "") -> File {
+                var file = Self.file(backend, policies, nil)
+                file.rateLimit += limit
+                file.services[0].more += more
+                return file
+            }
+            let node = try scene.node(file())
+            for (path, status) in [("/api/limited", 200), ("/api/limited/refused", 429)] {
+                let answer = try node.ask("GET \(path) HTTP/1.1")
+                #expect(answer.status == status && answer.text == "ok" && answer.value("X-Kept") == "1")
+                #expect(
+                    answer.values("RateLimit-Policy") == ["\"client\";q=5;w=3600, \"orders\";q=60;w=60"])
+                #expect(answer.values("RateLimit").count == 1)
+                #expect(
+                    answer.value("RateLimit") == "\"client\";r=\(status == 200 ? 4 : 3), \"orders\";r=9")
+                // The gateway writes none with what it lets through.
+                #expect(answer.values("Retry-After") == ["17"])
+            }
+            // Where the gateway says nothing, the backend's stand as they are.
+            let silent = try scene.node(file("", ", headers: refused"))
+            for answer in [try node.ask("GET /api/other HTTP/1.1"), try silent.ask("GET /api/limited HTTP/1.1")] {
+                #expect(answer.values("RateLimit").count == 2 && answer.values("RateLimit-Policy").count == 2)
+            }
+            // A refusal of the gateway's own is told of by the gateway alone.
+            for _ in 0..<4 { _ = try silent.ask("GET /api/limited HTTP/1.1") }
+            let refused = try silent.ask("GET /api/limited HTTP/1.1")
+            #expect(refused.status == 429 && refused.values("RateLimit-Policy") == ["\"client\";q=5;w=3600"])
+            // What the service takes out or sets stands for the backend's.
+            let edited = try scene.node(
+                file(
+                    "transforms: {response: {remove: [RateLimit-Policy], set: {RateLimit: \"\\\"mine\\\";r=1\"}}}"))
+            let answer = try edited.ask("GET /api/limited HTTP/1.1")
+            #expect(answer.values("RateLimit-Policy") == ["\"client\";q=5;w=3600"])
+            #expect(answer.values("RateLimit") == ["\"client\";r=4, \"mine\";r=1"])
         }
     }
 

@@ -107,6 +107,48 @@ struct RedisRightsTests {
         }
     }
 
+    @Test("who may not copy windows begins anew with a limit that has changed, and is told so once, whoever asks")
+    func carrying() throws {
+        try Scene.play { scene in
+            let redis = try scene.redis()
+            let client = try redis.client()
+            #expect(try client("ACL", "SETUSER", "u", "on", ">pw", "~*", "&*", "+@all", "-zunionstore") == "+OK")
+            let backend = try scene.backend()
+            func file(_ limit: Int) -> File {
+                var file = File([backend])
+                file.workers = "2"
+                file.gateway = "trustedProxies: [\"127.0.0.1/32\"]"
+                file.rateLimit =
+                    "redisURL: \"redis://u:pw@127.0.0.1:\(redis.port)\", timeout: 5s, onRedisLoss: closed, "
+                    + "policies: [{name: hour, limit: \(limit), window: 1h}]"
+                return file
+            }
+            let node = try scene.node(file(5))
+            try LimitTests.reached([node])
+            func admitted(_ asked: Int, _ client: String) throws -> Int {
+                try LimitsCommandTests.burst(asked, "/", to: node, as: client)
+            }
+            let clients = (1...8).map { "192.0.2.\($0)" }
+            for client in clients { #expect(try admitted(6, client) == 5) }
+            try node.reload(file(3).yaml)
+            for client in clients { #expect(try admitted(4, client) == 3) }
+            let words = "windows of a limit that has changed are not taken along"
+            let lines = node.log.split(separator: "\n").filter { $0.contains(words) }
+            #expect(lines.count == 1, "\(node.log)")
+            let line = try #require(lines.first)
+            for part in ["policy=hour", "NOPERM", "ACL SETUSER u +zunionstore grants it"] {
+                #expect(line.contains(part), "\(line)")
+            }
+            #expect(!line.contains("192.0.2"))
+            #expect(!node.log.contains("the loss rule decides"), "\(node.log)")
+            // The right counts for the next change, and for what the limits before still hold.
+            #expect(try client("ACL", "SETUSER", "u", "+zunionstore") == "+OK")
+            try node.reload(file(10).yaml)
+            for client in clients { #expect(try admitted(4, client) == 2) }
+            #expect(node.log.components(of: words) == 1)
+        }
+    }
+
     @Test("who may listen and not publish writes all the same, and says so once")
     func mute() throws {
         try Scene.play { scene in

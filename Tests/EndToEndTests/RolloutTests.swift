@@ -26,11 +26,13 @@ struct RolloutTests {
         try scene.node(own, ["--node-id", name, "--set", "config.from=redis"])
     }
 
-    func cluster(_ scene: Scene, _ count: Int = 2) throws -> Cluster {
+    func cluster(_ scene: Scene, _ count: Int = 2, heartbeat: String = "100ms") throws -> Cluster {
         let redis = try scene.redis()
         let one = try scene.backend(named: "one")
         let two = try scene.backend(named: "two")
-        let nodes = try ["a", "b", "c"].prefix(count).map { try start(scene, own(one, redis), $0) }
+        var file = own(one, redis)
+        file.gateway = file.gateway.replacing("100ms", with: heartbeat)
+        let nodes = try ["a", "b", "c"].prefix(count).map { try start(scene, file, $0) }
         try LimitTests.reached(nodes)
         for node in nodes {
             try eventually("all know of all") {
@@ -348,7 +350,8 @@ struct RolloutTests {
     func refusedByRedis(index: Int) throws {
         let row = Self.refusals[index]
         try Scene.play { scene in
-            let cluster = try cluster(scene, 1)
+            // A heartbeat that is refused before would be all that is told.
+            let cluster = try cluster(scene, 1, heartbeat: "5s")
             let redis = try cluster.redis.client()
             #expect(try !redis.ask(row.redis).hasPrefix("-"))
             let folder = try TemporaryDirectory()

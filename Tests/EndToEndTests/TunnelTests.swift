@@ -99,7 +99,7 @@ struct TunnelTests {
         ("an unknown one", "Upgrade: spdy/3\r\nConnection: upgrade\r\n"),
         ("no option", "Upgrade: websocket\r\n"),
         ("no field", "Connection: upgrade\r\n"),
-        ("two fields", "Upgrade: websocket\r\nUpgrade: h2c\r\nConnection: upgrade\r\n"),
+        ("two lines of unknown ones", "Upgrade: spdy/3\r\nUpgrade: h2c\r\nConnection: upgrade\r\n"),
         ("a body", "Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 1\r\n"),
     ]
 
@@ -133,8 +133,13 @@ struct TunnelTests {
         }
     }
 
-    @Test("of several protocols the first that is listed is asked for")
-    func listed() throws {
+    @Test(
+        "of several protocols, on one line or on several, the first that is listed is asked for",
+        arguments: [
+            "Upgrade: h2c, CHAT/1.2, websocket\r\n", "Upgrade: h2c\r\nUpgrade: CHAT/1.2\r\nUpgrade: websocket\r\n",
+            "Upgrade: h2c, spdy/3\r\nX: 1\r\nupgrade: CHAT/1.2, chat\r\n", "Upgrade:\r\nUpgrade: CHAT/1.2\r\n",
+        ])
+    func listed(fields: String) throws {
         try Scene.play { scene in
             let backend = scene.add(
                 try RecordingBackend(serving: { backend, wire, _ in
@@ -145,14 +150,13 @@ struct TunnelTests {
                 }))
             let node = try scene.node(File([backend], "upgrades: [chat]"))
             let client = try node.connect()
-            try client.send(
-                "POST / HTTP/1.1\r\nHost: test\r\nUpgrade: h2c, CHAT/1.2, websocket\r\nConnection: Upgrade\r\n\r\n")
+            try client.send("POST / HTTP/1.1\r\nHost: test\r\n\(fields)Connection: Upgrade\r\n\r\n")
             let head = try client.readHead()
             #expect(head?.status == 101)
             #expect(head?.value("Upgrade") == "Chat/2")
             try client.send("ab")
             #expect(try client.readToEnd() == Array("ab".utf8))
-            #expect(backend.requests[0].value("Upgrade") == "CHAT/1.2")
+            #expect(backend.requests[0].values("Upgrade") == ["CHAT/1.2"])
         }
     }
 
@@ -162,6 +166,7 @@ struct TunnelTests {
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket, h2c\r\nConnection: Upgrade\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
         "HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     ]
 
@@ -195,12 +200,14 @@ struct TunnelTests {
         }
     }
 
-    @Test("an upgrade that the backend refuses is an ordinary exchange")
-    func refused() throws {
+    @Test(
+        "an upgrade that the backend refuses is an ordinary exchange",
+        arguments: ["Upgrade: WebSocket\r\n", "Upgrade: h2c\r\nUpgrade: WebSocket\r\n"])
+    func refused(wanted: String) throws {
         try Scene.play { scene in
             let backend = try scene.backend { exchange in
                 try exchange.answer(
-                    "no", status: "426 Upgrade Required", fields: "Upgrade: WebSocket\r\nConnection: Upgrade\r\n")
+                    "no", status: "426 Upgrade Required", fields: "\(wanted)Connection: Upgrade\r\n")
                 return .keep
             }
             let node = try scene.node(File([backend]))
@@ -211,7 +218,7 @@ struct TunnelTests {
                 #expect(answer.status == 426)
                 #expect(answer.text == "no")
                 // RFC 9110 §15.5.22.
-                #expect(answer.value("Upgrade") == "WebSocket")
+                #expect(answer.values("Upgrade") == ["WebSocket"])
                 #expect(answer.value("Connection") == "Upgrade")
             }
             #expect(backend.connections == 1)

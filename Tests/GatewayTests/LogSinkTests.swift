@@ -6,7 +6,7 @@ import Testing
 
 @testable import Gateway
 
-@Suite("A log whose reader stands still")
+@Suite("A log whose reader stands still", .timeLimit(.minutes(1)))
 struct LogSinkTests {
     private static func line(_ number: Int) -> [UInt8] {
         Array("\(number) \(String(repeating: "x", count: 990))\n".utf8)
@@ -68,8 +68,7 @@ struct LogSinkTests {
         _ = signal(SIGPIPE, SIG_IGN)
         let sink = LogSink(Descriptor(adopting: writing), bytesMax: 100_000, closeTime: .milliseconds(100))
         for number in 0..<20 { sink.write(Self.line(number), count: 1) }
-        let begin = SystemClock.monotonic()
+        // Nobody reads meanwhile: that it returns is all.
         sink.close()
-        #expect(SystemClock.monotonic() - begin < .seconds(10))
     }
 }

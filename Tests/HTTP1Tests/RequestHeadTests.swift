@@ -172,7 +172,7 @@ struct RequestHeadTests {
             ("HTTP/1.1", "Upgrade: websocket\r\nConnection: keep-alive, UPGRADE\r\n", "websocket"),
             ("HTTP/1.1", "Upgrade: websocket\r\n", nil),
             ("HTTP/1.1", "Connection: upgrade\r\n", nil),
-            ("HTTP/1.1", "Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n", nil),
+            ("HTTP/1.1", "Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n", "h2c"),
             ("HTTP/1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n", nil),
         ] as [(String, String, String?)])
     func upgrades(_ version: String, _ fields: String, _ expected: String?) {

@@ -18,10 +18,17 @@ struct LimitKeyTests {
     func roundTrip(policy: Policy, onCluster: Bool) throws {
         let writer = WindowKey(policy, services: ["user-service"], onCluster: onCluster)
         let text = Array("jane@example.com: 1".utf8)
-        for subject in [
-            SubjectKey(IPAddress(v4: 0xcb00_7107)), SubjectKey(service: 0, policy: 0), SubjectKey(globalOf: 0),
-            SubjectKey(try #require(IPAddress("2001:db8::1"))), SubjectKey(text: text.span, policy: 0),
-            SubjectKey(text: text.span.extracting(0..<5), policy: 0),
+        let named = [text.count, 5].map { SubjectKey(text: text.span.extracting(0..<$0), policy: 0) }
+        let own =
+            switch policy.key {
+            case .ip: [SubjectKey]()
+            case .service: [SubjectKey(service: 0, policy: 0)]
+            case .global: [SubjectKey(globalOf: 0)]
+            case .user, .org, .apiKey, .header: named
+            }
+        for subject in own + [
+            SubjectKey(IPAddress(v4: 0xcb00_7107)), SubjectKey(try #require(IPAddress("2001:db8::1"))),
+            SubjectKey(IPAddress(v6High: 0, low: 1)),
         ] {
             let name = writer.text(subject)
             let key = try #require(LimitKey(name), "\(name)")
@@ -42,7 +49,9 @@ struct LimitKeyTests {
             "rate_limit:{a:1/1s:global", "rate_limit:{b}:probe", "rate_limit:default:100/1s:",
             "rate_limit:a:1/concurrent",
             "rate_limit:a:1/1s/bucket:global", "rate_limit:a:1/1s:user:\u{1b}[2J", "rate_limit:a:1/1s:user:\u{9b}2J",
-            "rate_limit:a:1/1s/buckets/x:global",
+            "rate_limit:a:1/1s/buckets/x:global", "rate_limit:a:1/1s:user:a b", "rate_limit:a:1/1s:user:j\u{f6}rg",
+            "rate_limit:a:1/1s:user:a%2Fb", "rate_limit:a:1/1s:tenant:1", "rate_limit:a:1/1s:1",
+            "rate_limit:a:1/1s:ip:2001:db8::1", "rate_limit:a:1/1s:ip:192.0.2.1/24", "rate_limit:a:1/1s:header:x:",
         ])
     func others(key: String) { #expect(LimitKey(key) == nil) }
 
@@ -63,6 +72,41 @@ struct LimitKeyTests {
         #expect(try LimitSubject(parsing: inRedis).description == inRedis)
     }
 
+    @Test("whatever a name is made of, the subject that its key shows is read as itself, and so is the name")
+    func names() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SplitMix64(seed: seed)
+        let kinds: [(PolicyKey, String)] = [
+            (.user, "user:"), (.org, "org:"), (.apiKey, "key:"), (.header("x-a!#$&'*+^`|~"), "header:X-A!#$&'*+^`|~:"),
+        ]
+        let alphabet = Array(" {}:|/%~*?[]\\\"'$&;<>(),.-_aZ0\u{e9}\u{20ac}\u{1f600}e\u{301}")
+        func check(_ name: String, isRaw: Bool) throws {
+            for (key, kind) in kinds {
+                for onCluster in [false, true] {
+                    let policy = Policy(name: "p", limit: 3, window: .seconds(60), burst: 1, key: key)
+                    let bytes = Array(name.utf8)
+                    let subject = SubjectKey(text: bytes.span, policy: 0)
+                    let text = WindowKey(policy, services: [], onCluster: onCluster).text(subject)
+                    let context = Comment(rawValue: "seed \(seed): \(name) in \(text)")
+                    let shown = try #require(LimitKey(text), context).subject
+                    #expect(try LimitSubject(parsing: shown).description == shown, context)
+                    if isRaw { #expect(try LimitSubject(parsing: kind + name).description == shown, context) }
+                }
+            }
+        }
+        for _ in 0..<2_000 {
+            let name = String(
+                (0..<Int.random(in: 1...20, using: &random)).map { _ in
+                    alphabet[Int.random(in: 0..<alphabet.count, using: &random)]
+                })
+            // A name that looks as if a key had written it is taken for that.
+            try check(name, isRaw: !name.contains("%"))
+        }
+        for name in ["a%20b", "%7b", "100%", "~0123456789abcdef0123456789abcdef", "~", "key|1", "a:b:c", "{x}"] {
+            try check(name, isRaw: !["a%20b", "%7b"].contains(name) && name.count < 33)
+        }
+    }
+
     @Test("a long name is digested as the limiter does it")
     func digest() throws {
         let name = "somebody-with-a-long-name@example.com"
@@ -76,7 +120,9 @@ struct LimitKeyTests {
 
     @Test(
         "what is no subject is told of, with those that there are",
-        arguments: ["", ":", "ip", "ip:", "ip:localhost", "usr:42", "header:x", "header::x", "42", "user:"])
+        arguments: [
+            "", ":", "ip", "ip:", "ip:localhost", "usr:42", "header:x", "header::x", "header:x:", "42", "user:",
+        ])
     func wrong(text: String) {
         #expect(throws: LimitSubject.NotOne.self) { try LimitSubject(parsing: text) }
         do throws(LimitSubject.NotOne) { _ = try LimitSubject(parsing: text) } catch {

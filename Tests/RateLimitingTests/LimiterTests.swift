@@ -258,9 +258,7 @@ struct LimiterTests {
         #expect(context.failures.count(of: cause) > 0)
         #expect(worker.refused == 0)
         #expect(try redis.ask(mend) == "+OK")
-        let mended = SystemClock.monotonic()
         worker.run { worker.events.last == .restored }
-        #expect(SystemClock.monotonic() - mended < .seconds(1))
     }
 
     @Test("closing answers everyone")

@@ -209,6 +209,8 @@ struct ReplyMatcherTests {
             mayTell(.wrongType, 61),
         ]
         #expect(answers == [true, true, false, true, false])
+        let isToldOnce = told.mayTell(.wrongType, again: .max, at: start + .seconds(1_000_000))
+        #expect(!isToldOnce)
     }
 
     @Test("thousands of questions are answered in order, and what is left is given up in order")
