@@ -97,18 +97,24 @@ package struct ReplyReader: ~Copyable {
     /// Of the longest number that hiredis takes for a length.
     private static let lengthDigits = 19
 
-    /// Passes over `text` where it stands next, between two replies; `false` where something else does, or not all of it has
-    /// come.
-    package mutating func skip(_ text: Span<UInt8>) -> Bool {
-        guard failure == nil, complete, !text.isEmpty else { return false }
+    /// Passes over `text`, which is the same `unit` bytes again and again, as far as it stands next, between two replies.
+    ///
+    /// - Returns: how many times the unit stood there whole.
+    package mutating func skip(_ text: Span<UInt8>, unit: Int) -> Int {
+        guard failure == nil, complete, unit > 0 else { return 0 }
         let (position, end) = unsafe (reader.pointee.pos, reader.pointee.len)
-        guard end - position >= text.count, let buffer = unsafe reader.pointee.buf else { return false }
-        let isNext = unsafe text.withUnsafeBytes { raw in
-            guard let wanted = raw.baseAddress else { return false }
-            return unsafe memcmp(buffer + position, wanted, raw.count) == 0
+        guard let buffer = unsafe reader.pointee.buf else { return 0 }
+        let most = min(end - position, text.count) / unit
+        let count = unsafe text.withUnsafeBytes { raw in
+            guard most > 0, let wanted = raw.baseAddress else { return 0 }
+            let next = unsafe buffer + position
+            if unsafe memcmp(next, wanted, most * unit) == 0 { return most }
+            var count = 0
+            while count < most, unsafe memcmp(next + count * unit, wanted, unit) == 0 { count += 1 }
+            return count
         }
-        if isNext { unsafe reader.pointee.pos += text.count }
-        return isNext
+        unsafe reader.pointee.pos += count * unit
+        return count
     }
 
     private mutating func fail(_ error: RedisProtocolError) -> RedisProtocolError {

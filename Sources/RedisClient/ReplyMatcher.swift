@@ -106,24 +106,31 @@ struct ReplyMatcher {
     /// Passes over what acknowledges the transaction in front, where it stands there in the usual words.
     ///
     /// Nearly every transaction is acknowledged in them, and reading them one by one is most of what its answer costs. What
-    /// differs by a byte, or has not wholly arrived, is left to be read like anything else.
+    /// differs by a byte, or has not wholly arrived, is left to be read like anything else; of a long transaction the
+    /// server sends them in pieces.
     mutating func skipAcknowledgements(in reader: inout ReplyReader) {
-        guard first < open.count, stage == 0 else { return }
+        guard first < open.count else { return }
         let commands: Int
         switch open[first].question {
         case .transaction(let own): commands = own
         case .shared(_, let all, _): commands = all
         case .handshake, .command, .part, .subscription, .ping: return
         }
-        guard commands <= Self.acknowledgedMax else { return }
-        let length = Self.ok.count + 3 + (Self.queued.count + 3) * commands
-        if reader.skip(Self.acknowledgements.span.extracting(0..<length)) { stage = commands + 1 }
+        if stage == 0 { stage = reader.skip(Self.begun.span, unit: Self.begun.count) }
+        while stage > 0, stage <= commands {
+            let left = min(commands - stage + 1, Self.queuedMax)
+            let passed = reader.skip(
+                Self.allQueued.span.extracting(0..<left * Self.queuedLength), unit: Self.queuedLength)
+            stage += passed
+            if passed < left { return }
+        }
     }
 
-    /// What acknowledges `MULTI` and so many commands.
-    private static let acknowledgements = Array(
-        ("+OK\r\n" + String(repeating: "+QUEUED\r\n", count: acknowledgedMax)).utf8)
-    private static let acknowledgedMax = 512
+    /// What acknowledges `MULTI`, and so many commands.
+    private static let begun = Array("+OK\r\n".utf8)
+    private static let allQueued = Array(String(repeating: "+QUEUED\r\n", count: queuedMax).utf8)
+    private static let queuedLength = 9
+    private static let queuedMax = 64
 
     /// Finds out what a reply means.
     mutating func take(_ reply: Reply) throws(RedisProtocolError) -> Step {

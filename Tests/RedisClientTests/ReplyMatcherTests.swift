@@ -138,8 +138,14 @@ struct ReplyMatcherTests {
         #expect(meaning(of: [Self.two], stream, cut: length) == "1")
         let whole = stream.replacing(" ", with: "\r\n").utf8.count
         #expect(meaning(of: [Self.two, Self.two], stream + stream, cut: whole) == "1 2")
-        #expect(meaning(of: [Self.two], stream, cut: length - 1) == ". . . 1")
-        #expect(meaning(of: [Self.two, .command], "+OK +QUEUED +QUEUEX *2 :1 :2 :9 ", cut: 0) == ". . !")
+        // Of what comes in two pieces, only what the cut goes through is read.
+        #expect(meaning(of: [Self.two], stream, cut: length - 1) == ". 1")
+        #expect(meaning(of: [Self.two], stream, cut: 3) == ". 1")
+        #expect(meaning(of: [Self.two], stream, cut: 5 + 9) == "1")
+        let long = "+OK " + String(repeating: "+QUEUED ", count: 200) + "*200 " + String(repeating: ":1 ", count: 200)
+        #expect(meaning(of: [.transaction(commands: 200)], long, cut: 5 + 9 * 100) == "1")
+        #expect(meaning(of: [.transaction(commands: 200)], long, cut: 5 + 9 * 100 + 4) == ". 1")
+        #expect(meaning(of: [Self.two, .command], "+OK +QUEUED +QUEUEX *2 :1 :2 :9 ", cut: 0) == "!")
     }
 
     @Test(
