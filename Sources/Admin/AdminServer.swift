@@ -155,6 +155,7 @@ package enum AdminServer {
             var cluster: String?
             var limits: String?
             var news: String?
+            var sentinels: String?
         }
         var state: String
         var limits: String
@@ -169,7 +170,7 @@ package enum AdminServer {
             limits = control.limitState.rawValue
             reasons = Reasons(
                 cluster: control.clusterFailure?.description, limits: control.limiterFailure?.description,
-                news: control.newsFailure?.description)
+                news: control.newsFailure?.description, sentinels: control.movesFailure?.description)
             let counts = control.failures
             failures = Dictionary(
                 uniqueKeysWithValues: RedisCause.allCases.map { ($0.name, counts.count(of: $0)) })

@@ -297,6 +297,10 @@ enum Warnings {
         if let failure = control.newsFailure {
             warnings.append("news of the cluster are not heard\(because(failure)): they are read with each heartbeat")
         }
+        if let failure = control.movesFailure {
+            warnings.append(
+                "sentinels are not heard\(because(failure)): another primary is found when the one before fails")
+        }
         if control.board.status.lastError != nil {
             warnings.append("the last configuration was refused, the one before is in force: /api/config says why")
         }

@@ -20,6 +20,8 @@ protocol ClusterLinkOwner: AnyObject {
     func newsHeard()
     /// What is published is not heard: what the nodes share is to be read.
     func newsMissing()
+    /// Whether sentinels let us hear that the primary is another one.
+    func movesUnheard(_ failure: RedisFailure?)
     func healthNews(_ news: HealthNews)
     func probeReported(_ report: ProbeReport)
     func loadTold(_ news: LoadNews)
@@ -203,6 +205,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         isReached = false
         owner?.clusterLost(failure)
     }
+
+    func redisMovesUnheard(_ connection: RedisConnection, _ failure: RedisFailure?) { owner?.movesUnheard(failure) }
 
     private static let beating = "heartbeat"
 
@@ -414,7 +418,8 @@ final class ClusterLink: RedisRequester, RedisObserver {
         case (.refused(let text), .claim(let key, _)):
             complain(of: HealthKeys.trial(key, number: 0), "no trial of \(key.url) can be claimed: \(text)", cause)
         case (.refused(let text), _): if let key { complain(of: key, "\(key) cannot be read: \(text)", cause) }
-        case (.notConnected, _), (.lost, _), (.silent, _), (.late, _), (.moved, _), (.malformed, _), (.untrusted, _):
+        case (.notConnected, _), (.lost, _), (.unanswered, _), (.silent, _), (.late, _), (.moved, _), (.malformed, _),
+            (.untrusted, _), (.sentinel, _):
             break
         }
     }

@@ -44,6 +44,22 @@ extension Control {
         follower?.lookWithoutNews()
     }
 
+    // MARK: Sentinels
+
+    /// Both connections of the line hear of it.
+    func movesUnheard(_ failure: RedisFailure?) {
+        guard (failure == nil) != (movesFailure == nil) else { return }
+        movesFailure = failure
+        guard let failure else {
+            logger.notice("sentinels are heard again")
+            return
+        }
+        failures.count(failure.cause)
+        logger.warning(
+            "sentinels are not heard: another primary is found when the one before fails or says READONLY",
+            metadata: ["reason": "\(failure)", "remedy": "\(remedy(failure))"])
+    }
+
     // MARK: Keys
 
     /// Workers find the same key at the same time: one line says it.

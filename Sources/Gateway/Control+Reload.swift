@@ -134,6 +134,7 @@ extension Control {
         clusterFailure = nil
         clusterLossTold = ToldCauses()
         newsFailure = nil
+        movesFailure = nil
         clusterState = generation.redis == nil ? .alone : .lost
         joinCluster()
     }

@@ -71,6 +71,7 @@ package final class Control: WakeHandler, ClusterLinkOwner {
     package internal(set) var limiterFailure: RedisFailure?
     package internal(set) var clusterFailure: RedisFailure?
     package internal(set) var newsFailure: RedisFailure?
+    package internal(set) var movesFailure: RedisFailure?
     /// What the log has named of it. Reasons may alternate with each attempt: each is named once a minute.
     var limiterLossTold = ToldCauses()
     var clusterLossTold = ToldCauses()
@@ -208,6 +209,8 @@ package final class Control: WakeHandler, ClusterLinkOwner {
                 for (index, other) in workers.enumerated() where index != worker { other.post(.makeRoom(of: scarcity)) }
             case .note(let message, let details):
                 logger.warning("\(message)", metadata: .init(uniqueKeysWithValues: details.map { ($0, "\($1)") }))
+            case .news(let message, let details):
+                logger.info("\(message)", metadata: .init(uniqueKeysWithValues: details.map { ($0, "\($1)") }))
             case .drained(let worker): workerDrained(worker)
             case .stopped(let cutOff): workerStopped(cutOff)
             case .drain: drain()

@@ -18,6 +18,8 @@ enum ControlMessage: Sendable {
     case makeRoom(worker: Int, Scarcity)
     /// Something that operators should know of, at most once in some seconds.
     case note(String, [String: String])
+    /// Something that has gone as it should.
+    case news(String, [String: String])
     case drained(worker: Int)
     /// A worker has ended, and with it so many requests and tunnels that were under way.
     case stopped(cutOff: Int)

@@ -16,7 +16,7 @@ package enum RedisCause: Int, CaseIterable, Sendable {
     /// A replica without its primary.
     case masterDown
     case outOfMemory
-    /// The user or the password is missing or wrong.
+    /// The user or the password is missing, wrong, or not asked for.
     case login
     /// It serves as many connections as it may.
     case maxClients
@@ -50,6 +50,10 @@ package enum RedisCause: Int, CaseIterable, Sendable {
             self = .maxClients
             return
         }
+        if Self.knowsNoPassword(text) {
+            self = .login
+            return
+        }
         switch text.prefix(while: { $0 != " " }) {
         case "LOADING": self = .loading
         case "READONLY": self = .readOnly
@@ -64,6 +68,12 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case "WRONGTYPE": self = .wrongType
         default: self = .other
         }
+    }
+
+    /// Whether this is the answer to a password where none is set.
+    static func knowsNoPassword(_ text: String) -> Bool {
+        text.hasPrefix("ERR AUTH <password> called without any password")
+            || text.hasPrefix("ERR Client sent AUTH, but no password is set")
     }
 
     /// Whether another connection may lead to a server that does not say this.

@@ -129,6 +129,7 @@ extension RedisConnection {
     func greet() {
         state = .handshaking
         lastWord = nil
+        hasHeard = false
         reader = ReplyReader()
         writer.output.clear()
         if let password = endpoint.password {
@@ -207,8 +208,7 @@ extension RedisConnection {
         stream = nil
         session = nil
         isSecured = false
-        var failure = failure
-        if state == .handshaking, let lastWord, case .lost = failure { failure = .refused(lastWord) }
+        let failure = named(failure)
         lastFailure = failure
         writer.output.clear()
         if state == .ready, loop.now - readyAt >= Self.steadyAfter { backoff.reset() }
@@ -226,12 +226,20 @@ extension RedisConnection {
         observer?.redisLost(self, failure)
     }
 
+    /// What the end of a connection means that was only greeted.
+    private func named(_ failure: RedisFailure) -> RedisFailure {
+        guard state == .handshaking, case .lost(let reason) = failure else { return failure }
+        if let lastWord { return .refused(lastWord) }
+        guard !hasHeard, endpoint.tls == nil, case .tcp = endpoint.location else { return failure }
+        return .unanswered(reason)
+    }
+
     private func failAll(_ failure: RedisFailure) {
         // Only what was answered with a refusal is known not to have been executed.
         var failure = failure
         switch failure {
         case .refused(let text), .moved(let text): failure = .lost(text)
-        case .notConnected, .lost, .silent, .late, .malformed, .tooLarge, .untrusted: break
+        case .notConnected, .lost, .unanswered, .silent, .late, .malformed, .tooLarge, .untrusted, .sentinel: break
         }
         for question in matcher.removeAll() {
             question.requester?.redisFailed(failure, token: question.token)

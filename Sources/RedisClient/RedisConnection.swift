@@ -28,6 +28,13 @@ package protocol RedisObserver: AnyObject {
     func redisSubscribed(_ connection: RedisConnection)
     /// A message on a channel this connection has subscribed to.
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String)
+    /// Where sentinels say where the server is: none lets us hear when that changes, so a connection stays until it fails
+    /// or its server says that it is a replica. `nil`: what they say is heard again.
+    func redisMovesUnheard(_ connection: RedisConnection, _ failure: RedisFailure?)
+}
+
+extension RedisObserver {
+    package func redisMovesUnheard(_ connection: RedisConnection, _ failure: RedisFailure?) {}
 }
 
 /// One answer to `TIME`.
@@ -83,6 +90,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     var lastFailure = RedisFailure.notConnected
     /// Whether the last attempt led to a server that logged us in.
     var wasReady = false
+    /// Whether the server has said anything since it was greeted.
+    var hasHeard = false
     /// An error that nobody had to heed, before the server has logged us in: the reason, if it ends the connection then.
     var lastWord: String?
 
@@ -107,9 +116,15 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// Where the command or transaction at hand begins in the output, so that it can be taken back; -1 between them.
     private var writtenFrom = -1
 
-    /// A server that is silent for so long with questions open is taken for gone, and connected to anew: a network that
-    /// was cut would otherwise only be noticed by TCP's own retransmissions, seconds after it is whole again.
+    /// Since the deadline was set: whether a question was answered, and how many bytes have come.
+    private var hasAnswered = false
+    private var bytesHeard = 0
+
+    /// A server that answers nothing for so long with questions open is taken for gone, and connected to anew: a network
+    /// that was cut would otherwise only be noticed by TCP's own retransmissions, seconds after it is whole again.
     package static let silenceDefault = TimeSpan.seconds(1)
+    /// As good as an answer, of one that is large: a slow line brings it whole. What trickles is no answer.
+    private static let pieceMin = 4 << 10
     private static let readSize = 64 << 10
     /// Bytes of a shared transaction, some 60 windows: it keeps a server busy for half a millisecond. What follows is another.
     private static let sharedMax = 32 << 10
@@ -313,15 +328,20 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     private func read(_ stream: Stream) -> Bool {
         input.clear()
         switch stream.receive(into: &input, room: Self.readSize) {
-        case .bytes:
+        case .bytes(let count):
             // Replies are timed from here: what arrived after the turn began must not look older than it is.
             loop.updateTime()
+            bytesHeard += count
             if let session {
                 unseal(session, of: stream)
+            } else if isTLS(input) {
+                lost(.unanswered("the server answers in TLS"))
             } else {
+                hasHeard = true
                 feed(input)
                 takeReplies(of: stream)
             }
+            if self.stream === stream { moveDeadline(of: stream) }
             return true
         case .wouldBlock: break
         case .endOfFile: lost(.lost("the server closed the connection"))
@@ -331,6 +351,25 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     }
 
     func feed(_ buffer: borrowing ByteBuffer) { reader.feed(buffer.bytes) }
+
+    /// Whether what comes first is an alert of TLS (RFC 8446 §5.1), by which a server complains of plain text.
+    private func isTLS(_ buffer: borrowing ByteBuffer) -> Bool {
+        !hasHeard && buffer.count >= 2 && buffer.bytes[0] == 0x15 && buffer.bytes[1] == 0x03
+    }
+
+    /// Bytes alone do not move it: a server or a network that lets them trickle answers nobody.
+    private func moveDeadline(of stream: Stream) {
+        guard state == .ready else { return }
+        if matcher.count == 0 {
+            stream.deadline = .distantFuture
+        } else if hasAnswered || bytesHeard >= Self.pieceMin {
+            stream.deadline = loop.now + silenceMax
+        } else {
+            return
+        }
+        hasAnswered = false
+        bytesHeard = 0
+    }
 
     func takeReplies(of stream: Stream) {
         do throws(RedisProtocolError) {
@@ -344,11 +383,13 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             let isAnswer = error.isOfSize && matcher.mayAnswer(reader.reply, error)
             lost(isAnswer ? .tooLarge(error.description) : .malformed(error.description))
         }
-        if self.stream === stream { stream.deadline = matcher.count == 0 ? .distantFuture : loop.now + silenceMax }
     }
 
     private func taken(_ reply: Reply) throws(RedisProtocolError) {
-        switch try matcher.take(reply) {
+        let open = matcher.count
+        let step = try matcher.take(reply)
+        if matcher.count < open { hasAnswered = true }
+        switch step {
         case .partial: break
         case .unasked:
             guard !channels.isEmpty, ReplyMatcher.isMessage(reply) else {
@@ -367,11 +408,13 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
             var start: Int?
             // Whoever is told may close this connection: then nobody is left.
             while let (asked, commands) = matcher.takePart() {
+                hasAnswered = true
                 start = reply.showPart(elements: commands, from: start)
                 asked.requester?.redisReplied(reply, token: asked.token)
             }
         case .refusedInParts(let text):
             while let (asked, _) = matcher.takePart() {
+                hasAnswered = true
                 asked.requester?.redisFailed(.refused(text), token: asked.token)
             }
             refused(text)

@@ -4,6 +4,8 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case notConnected
     /// The connection was lost before the answer: it may have been executed, or may still be.
     case lost(String)
+    /// The same, before the server had said anything: it may have waited for TLS.
+    case unanswered(String)
     /// The connection was given up because nothing came for too long: the same holds.
     case silent(String)
     /// Answers came later than their askers could wait.
@@ -19,17 +21,21 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case tooLarge(String)
     /// No trust can be put in whoever answered: a certificate that does not hold, a replica in the primary's place.
     case untrusted(String)
+    /// What stands between us and a sentinel, or what it said.
+    indirect case sentinel(RedisFailure, at: String)
 
     package var description: String {
         switch self {
         case .notConnected: "not connected"
-        case .lost(let reason), .silent(let reason): "connection lost: \(reason)"
+        case .lost(let reason), .unanswered(let reason), .silent(let reason): "connection lost: \(reason)"
         case .late(let reason): reason
         case .refused(let text): "refused: \(text)"
         case .moved(let text): "the slot has moved: \(text)"
         case .malformed(let text): "malformed answer: \(text)"
         case .tooLarge(let text): "an answer that is too large: \(text)"
         case .untrusted(let text): text
+        case .sentinel(.lost(let reason), let place): "sentinel \(place): \(reason)"
+        case .sentinel(let failure, let place): "sentinel \(place): \(failure)"
         }
     }
 
@@ -37,8 +43,9 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     package func at(_ server: String) -> RedisFailure {
         guard !server.isEmpty else { return self }
         switch self {
-        case .notConnected: return self
+        case .notConnected, .sentinel: return self
         case .lost(let reason): return .lost("\(server): \(reason)")
+        case .unanswered(let reason): return .unanswered("\(server): \(reason)")
         case .silent(let reason): return .silent("\(server): \(reason)")
         case .late(let reason): return .late("\(reason), from \(server)")
         // The error's own first word names the cause.
@@ -52,12 +59,13 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
 
     package var cause: RedisCause {
         switch self {
-        case .notConnected, .lost: .unreachable
+        case .notConnected, .lost, .unanswered: .unreachable
         case .silent, .late: .silent
         case .refused(let text): RedisCause(errorText: text)
         case .moved: .moved
         case .malformed, .tooLarge: .malformed
         case .untrusted: .untrusted
+        case .sentinel(let failure, _): failure.cause
         }
     }
 
@@ -71,11 +79,39 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     ///   - onCluster: whether the configuration says that Redis is a cluster.
     package func remedy(user: String?, onCluster: Bool = false) -> String {
         if cause == .moved, onCluster { return "none is needed: the slot has moved, and the connection follows it" }
-        guard case .refused(let text) = self, cause == .permission, let right = MissingRight(text) else {
-            return cause.remedy
+        switch self {
+        case .refused(let text):
+            if RedisCause.knowsNoPassword(text) {
+                return "Redis has no password: take it out of rateLimit.redisURL, or give Redis one (requirepass)"
+            }
+            guard cause == .permission, let right = MissingRight(text) else { return cause.remedy }
+            return "ACL SETUSER \(user ?? "NAME") \(right.rule) grants it; docs/redis.md lists all that Sluice needs"
+        case .unanswered: return "\(cause.remedy), or its port speaks TLS: write rediss in the place of redis there"
+        case .untrusted(let text): return CertificateAlert(text)?.remedy ?? cause.remedy
+        case .sentinel(let failure, _): return failure.remedyAtSentinel
+        case .notConnected, .lost, .silent, .late, .moved, .malformed, .tooLarge: return cause.remedy
         }
-        return "ACL SETUSER \(user ?? "NAME") \(right.rule) grants it; docs/redis.md lists all that Sluice needs"
     }
+
+    /// What can be done where it is a sentinel that fails us so.
+    private var remedyAtSentinel: String {
+        switch self {
+        case .refused(let text) where RedisCause.knowsNoPassword(text):
+            "the sentinels have no password: take sentinelPassword out of rateLimit.redisURL"
+        case .refused where cause == .login:
+            "it is the sentinel that refuses: set sentinelPassword, and sentinelUser where it has users, in "
+                + "rateLimit.redisURL, percent-encoded"
+        case .refused where cause == .permission:
+            "it is the sentinel that refuses: grant its user what docs/redis.md lists under Sentinel"
+        case .unanswered: "see whether the sentinels run, or their ports speak TLS: write rediss+sentinel://"
+        case .notConnected, .lost:
+            "see whether the sentinels run and know the primary by that name, and whether rateLimit.redisURL leads to them"
+        case .silent: "the sentinel or the network hangs: look at its machine"
+        case .refused, .late, .moved, .malformed, .tooLarge, .untrusted, .sentinel: remedy
+        }
+    }
+
+    var isOfSentinel: Bool { if case .sentinel = self { true } else { false } }
 
     /// Whether what a user of Redis may not do is publish, or listen to what is published.
     package var isOfNews: Bool {
@@ -83,6 +119,35 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         return switch MissingRight(text) {
         case .channel, .command("publish"), .command("subscribe"): true
         case .command, .key, nil: false
+        }
+    }
+}
+
+/// By which a server of TLS refuses our certificate (RFC 8446 §6.2), in OpenSSL's words.
+private enum CertificateAlert: String, CaseIterable {
+    case required = "alert certificate required"
+    case unknownAuthority = "alert unknown ca"
+    case expired = "alert certificate expired"
+    case revoked = "alert certificate revoked"
+    case unknown = "alert certificate unknown"
+    case unsupported = "alert unsupported certificate"
+    case bad = "alert bad certificate"
+    case denied = "alert access denied"
+
+    init?(_ text: String) {
+        guard let found = Self.allCases.first(where: { text.contains($0.rawValue) }) else { return nil }
+        self = found
+    }
+
+    var remedy: String {
+        switch self {
+        case .required:
+            "the server wants a certificate of this node: name one by ?cert=FILE&key=FILE in rateLimit.redisURL"
+        case .unknownAuthority:
+            "the server does not trust who signed this node's certificate: take one of its authority for ?cert=FILE&key=FILE"
+        case .expired: "this node's certificate has expired: renew the files of ?cert= and ?key=, and reload"
+        case .revoked, .unknown, .unsupported, .bad, .denied:
+            "the server refuses this node's certificate: take another for ?cert=FILE&key=FILE in rateLimit.redisURL"
         }
     }
 }

@@ -16,23 +16,28 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
     private var isAsking = false
     /// The connection to a sentinel is ended for another.
     private var isTurning = false
+    /// Sentinels in a row that could not be asked, and after how many whoever waits is told.
+    private var failures = 0
+    private let failuresMax: Int
+    /// Why no sentinel lets us listen, as last told.
+    private var unheard: RedisFailure?
 
     private struct Follower {
         weak var connection: RedisConnection?
     }
-
-    private static let channel = "+switch-master"
 
     /// - Parameters:
     ///   - name: shown by `CLIENT LIST` of the sentinels; no spaces.
     ///   - seed: nodes with different ones begin with different sentinels.
     package init(_ sentinels: RedisSentinels, name: String, loop: Loop, resolver: Resolver, seed: UInt64) {
         view = SentinelView(service: sentinels.service)
+        // That one of them is down is no news while another answers. A person does not wait for many that hang.
+        failuresMax = min(sentinels.locations.count, 3)
         asker = RedisConnection(
             sentinels.sentinel, name: name, locator: TurnLocator(sentinels.locations, first: seed), loop: loop,
             resolver: resolver, seed: seed, observer: self)
         listener = RedisConnection(
-            sentinels.sentinel, name: "\(name)-news", channels: [Self.channel],
+            sentinels.sentinel, name: "\(name)-news", channels: [SentinelView.switched, SentinelView.promoted],
             locator: TurnLocator(sentinels.locations, first: seed), loop: loop, resolver: resolver, seed: seed &+ 1,
             observer: self)
         asker.start()
@@ -52,7 +57,7 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
     package func locate(_ connection: RedisConnection, after failure: RedisFailure?) {
         if !waiting.contains(where: { $0 === connection }) { waiting.append(connection) }
         // Another sentinel may know better than the one that led to nowhere.
-        if failure != nil, asker.isReady, !isAsking { turn() }
+        if let failure, !failure.isOfSentinel, asker.isReady, !isAsking { turn() }
         ask()
     }
 
@@ -78,31 +83,43 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
         isAsking = false
         switch view.answered(reply) {
         case .primary(let location):
-            let told = waiting
-            waiting = []
-            for connection in told {
-                follow(connection)
-                connection.located(location)
-            }
+            failures = 0
+            lead(to: location)
         case .unknown:
-            refuse(.lost("the sentinel at \(asker.endpoint.location) knows no \(view.service)"))
+            failed(.lost("it knows no \(view.service)"))
             turn()
         case .malformed:
-            refuse(.malformed("the sentinel at \(asker.endpoint.location) gave no address"))
+            failed(.malformed("it gave no address"))
             turn()
         }
     }
 
     package func redisFailed(_ failure: RedisFailure, token: UInt64) {
         isAsking = false
-        refuse(failure)
+        // Where the connection was lost, it says so itself.
+        guard case .refused = failure else { return }
+        failed(failure)
+        if asker.isReady { turn() }
     }
 
-    /// Whoever waits tries again by itself.
-    private func refuse(_ failure: RedisFailure) {
+    /// Another sentinel may be able to say what this one could not. Whoever is told tries again by itself.
+    private func failed(_ failure: RedisFailure) {
+        guard !waiting.isEmpty else { return }
+        failures += 1
+        guard failures >= failuresMax else { return }
         let told = waiting
         waiting = []
+        let failure = RedisFailure.sentinel(failure, at: asker.endpoint.location.description)
         for connection in told { connection.notLocated(failure) }
+    }
+
+    private func lead(to location: RedisEndpoint.Location) {
+        let told = waiting
+        waiting = []
+        for connection in told {
+            follow(connection)
+            connection.located(location)
+        }
     }
 
     // MARK: Following
@@ -111,15 +128,17 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
         followers.removeAll { $0.connection == nil }
         if !followers.contains(where: { $0.connection === connection }) {
             followers.append(Follower(connection: connection))
+            if let unheard { connection.observer?.redisMovesUnheard(connection, unheard) }
         }
     }
 
     package func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
-        guard let location = view.heard(payload) else { return }
+        guard let location = view.heard(channel, payload) else { return }
         for follower in followers {
             guard let connection = follower.connection, connection.endpoint.location != location else { continue }
             connection.reconnect(because: "the primary is at \(location) now", at: location)
         }
+        lead(to: location)
     }
 
     // MARK: Sentinels
@@ -130,11 +149,23 @@ package final class SentinelLocator: RedisLocator, RedisRequester, RedisObserver
 
     /// What was said while nobody listened is asked for: whoever has lost the primary does that by itself, and whoever
     /// is connected to a server that was demoted is told so by it (`READONLY`).
-    package func redisSubscribed(_ connection: RedisConnection) {}
+    package func redisSubscribed(_ connection: RedisConnection) {
+        if unheard != nil { movesUnheard(because: nil) }
+    }
 
     package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
-        if connection === asker, !isTurning, !waiting.isEmpty {
-            refuse(.lost("no sentinel: \(asker.endpoint.location): \(failure)"))
+        if connection === asker {
+            if !isTurning { failed(failure) }
+        } else if case .refused = failure, failure.cause == .permission, unheard == nil {
+            movesUnheard(because: .sentinel(failure, at: listener.endpoint.location.description))
+        }
+    }
+
+    private func movesUnheard(because failure: RedisFailure?) {
+        unheard = failure
+        for follower in followers {
+            guard let connection = follower.connection else { continue }
+            connection.observer?.redisMovesUnheard(connection, failure)
         }
     }
 }

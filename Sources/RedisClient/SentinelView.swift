@@ -29,13 +29,23 @@ struct SentinelView: Sendable {
         return .primary(location)
     }
 
-    /// A message on `+switch-master`: `service old-host old-port new-host new-port`. Returns the new place where it is
-    /// about this service.
-    mutating func heard(_ payload: String) -> RedisEndpoint.Location? {
+    /// Says at the end of a failover where the primary is: `service old-host old-port new-host new-port`.
+    static let switched = "+switch-master"
+    /// Says, on the sentinel that leads a failover, that a replica has become the primary: `slave name host port @ service
+    /// old-host old-port`. It says `switched` last of all, when the other replicas follow.
+    static let promoted = "+promoted-slave"
+
+    /// A message on one of the two. Returns the new place where it is about this service.
+    mutating func heard(_ channel: String, _ payload: String) -> RedisEndpoint.Location? {
         let words = payload.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
-        guard words.count == 5, words[0] == service, let location = Self.location(words[3], words[4]) else {
-            return nil
+        let place: (host: String, port: String)
+        switch channel {
+        case Self.switched where words.count == 5 && words[0] == service: place = (words[3], words[4])
+        case Self.promoted where words.count == 8 && words[4] == "@" && words[5] == service:
+            place = (words[2], words[3])
+        default: return nil
         }
+        guard let location = Self.location(place.host, place.port) else { return nil }
         primary = location
         return location
     }

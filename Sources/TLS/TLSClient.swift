@@ -121,11 +121,21 @@ final class TLSContext: @unchecked Sendable {
         }
         let key = files.key ?? certificate
         guard unsafe SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 else {
+            if Self.isOfAnother(ERR_peek_last_error()) { throw Self.mismatch(key, certificate) }
             throw Self.refused(key, "no private key without a passphrase")
         }
-        guard unsafe SSL_CTX_check_private_key(context) == 1 else {
-            throw TLSSetupError(description: "\(key): not the key of \(certificate)")
-        }
+        guard unsafe SSL_CTX_check_private_key(context) == 1 else { throw Self.mismatch(key, certificate) }
+    }
+
+    /// Whether a key is well, and the one of another certificate.
+    private static func isOfAnother(_ code: UInt) -> Bool {
+        guard let text = unsafe ERR_reason_error_string(code) else { return false }
+        return unsafe ["key values mismatch", "key type mismatch"].contains(String(cString: text))
+    }
+
+    private static func mismatch(_ key: String, _ certificate: String) -> TLSSetupError {
+        ERR_clear_error()
+        return TLSSetupError(description: "\(key): not the key of \(certificate): name the one it was made with")
     }
 
     /// OpenSSL's word for a file that is not there is "system lib".

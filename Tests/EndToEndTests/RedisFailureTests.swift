@@ -207,10 +207,13 @@ struct RedisFailureTests {
     }
 
     /// Answers as Redis does, but ends each transaction in its own way.
-    private static func imposter(_ scene: Scene, exec: String) throws -> RecordingBackend {
+    ///
+    /// - Parameter trickles: whether it says that byte by byte, and slowly, to all but who logs in.
+    private static func imposter(_ scene: Scene, exec: String, trickles: Bool = false) throws -> RecordingBackend {
         scene.add(
             try RecordingBackend(serving: { _, wire, _ in
                 var isQueuing = false
+                var isLoggedIn = false
                 while let head = try wire.readLine(), let count = Int(head.dropFirst()) {
                     var words: [String] = []
                     for _ in 0..<count {
@@ -224,7 +227,19 @@ struct RedisFailureTests {
                         try wire.send("+OK\r\n")
                     case "EXEC":
                         isQueuing = false
-                        try wire.send(exec)
+                        guard trickles else {
+                            try wire.send(exec)
+                            break
+                        }
+                        guard isLoggedIn else {
+                            isLoggedIn = true
+                            try wire.send("*0\r\n")
+                            break
+                        }
+                        for byte in exec.utf8 {
+                            try wire.send([byte])
+                            usleep(50_000)
+                        }
                     case _ where isQueuing: try wire.send("+QUEUED\r\n")
                     case "TIME": try wire.send("*2\r\n$10\r\n1800000000\r\n$1\r\n0\r\n")
                     case "PING": try wire.send("*2\r\n$4\r\npong\r\n$0\r\n\r\n")
@@ -260,6 +275,24 @@ struct RedisFailureTests {
             #expect(try Self.count(node, "silent") == 0)
             #expect(!node.log.contains("holds more than any cluster"), "\(node.log)")
             #expect(!node.log.contains("joined the cluster"))
+        }
+    }
+
+    @Test("answers that trickle are none: the line to the others and the limits are lost, with or without traffic")
+    func trickling() throws {
+        try Scene.play { scene in
+            let answer = "*1\r\n$1000\r\n" + String(repeating: "x", count: 1_000)
+            let imposter = try Self.imposter(scene, exec: answer, trickles: true)
+            let url = "redis://127.0.0.1:\(imposter.address.port)"
+            let node = try scene.node(Self.file(try scene.backend(), url))
+            for words in ["Redis lost", "cluster out of reach"] {
+                try eventually("\(words) is told") {
+                    node.log.split(separator: "\n").contains {
+                        $0.contains(words) && $0.contains("no answer") && $0.contains("Redis or the network hangs")
+                    }
+                }
+            }
+            #expect(try Self.count(node, "silent") > 0)
         }
     }
 

@@ -93,6 +93,71 @@ struct SentinelTests {
         }
     }
 
+    @Test("a wrong password of the servers is told as that, again and again, also by commands")
+    func wrongPassword() throws {
+        try Scene.play { scene in
+            let group = try SentinelGroup(downAfter: 60_000)
+            defer { group.stop() }
+            #expect(try group.servers[0].client()("CONFIG", "SET", "requirepass", "right") == "+OK")
+            let url = group.url.replacing("redis+sentinel://", with: "redis+sentinel://:wrong@")
+            let node = try scene.node(Self.file(try scene.backend(), url, rate: 10))
+            try eventually("it has been tried again and again") {
+                try node.metrics().value("sluice_redis_errors_total", ["cause": "login"]) ?? 0 >= 10
+            }
+            #expect(try node.metrics().value("sluice_redis_errors_total", ["cause": "unreachable"]) == 0, "\(node.log)")
+            let state = try node.admin("/api/redis").text
+            #expect(state.contains("\"cluster\":\"refused: WRONGPASS"), "\(state)")
+            #expect(state.contains("\"limits\":\"refused: WRONGPASS"), "\(state)")
+            for command in [["check", "--network", "--config", node.file], ["limits", "list", "--redis", url]] {
+                let said = try runSluice(command)
+                #expect(said.exit == 1)
+                let text = said.output + said.errors
+                #expect(text.contains("WRONGPASS") && text.contains("set the user and the password"), "\(text)")
+            }
+        }
+    }
+
+    @Test("a sentinels' user that may not listen is warned of, and the one that is documented hears of failovers")
+    func rights() throws {
+        try Scene.play { scene in
+            let group = try SentinelGroup()
+            defer { group.stop() }
+            let text = readFile(sourceTree() + "/docs/redis.md")
+            let line = try #require(
+                text.split(separator: "\n").first { $0.hasPrefix("redis-cli -h s1 -p 26379 ACL SETUSER ") })
+            let words = line.split(separator: " ").dropFirst(5).map { word in
+                word.filter { $0 != "'" }.replacing(">PASSWORD", with: ">pw")
+            }
+            try group.eachSentinel { (client: RedisTestClient) throws in
+                #expect(try client.ask(words) == "+OK")
+                #expect(try client("ACL", "SETUSER", "sluice", "resetchannels") == "+OK")
+            }
+            let url = group.url + "?sentinelUser=sluice&sentinelPassword=pw"
+            let node = try scene.node(Self.file(try scene.backend(), url, rate: 1_000))
+            try eventually("the node has reached Redis") { try node.isReached() }
+            try eventually("it is told") {
+                node.log.split(separator: "\n").contains {
+                    $0.contains("sentinels are not heard") && $0.contains("NOPERM")
+                        && $0.contains("grant its user what docs/redis.md lists under Sentinel")
+                }
+            }
+            #expect(try node.admin("/readyz").text.contains("\"warnings\":[\"sentinels are not heard"))
+            #expect(try node.admin("/api/redis").text.contains("\"sentinels\":\"sentinel 127.0.0.1:"))
+            try group.eachSentinel { (client: RedisTestClient) throws in #expect(try client.ask(words) == "+OK") }
+            try eventually("it hears") { node.log.contains("sentinels are heard again") }
+            #expect(node.log.split(separator: "\n").count { $0.contains("sentinels are not heard") } == 1)
+            #expect(try node.admin("/readyz").text.contains("\"warnings\":[]"))
+            try group.eachSentinel { _ = try $0("SENTINEL", "FAILOVER", "main") }
+            try eventually("the sentinels lead to the other server") {
+                try group.primaryPort() == group.servers[1].port
+            }
+            let other = try group.servers[1].client()
+            try eventually("the node is there") {
+                try other("CLIENT", "LIST").contains("name=sluice-") && node.isReached()
+            }
+        }
+    }
+
     @Test("a service that no sentinel knows is told, and nobody waits for it")
     func unknown() throws {
         try Scene.play { scene in

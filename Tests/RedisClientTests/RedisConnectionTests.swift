@@ -9,6 +9,7 @@ import Testing
 final class Client: RedisRequester, RedisObserver {
     let loop: Loop
     var log: [String] = []
+    var failures: [RedisFailure] = []
     var samples: [ServerTimeSample] = []
     var connection: RedisConnection!
 
@@ -26,7 +27,10 @@ final class Client: RedisRequester, RedisObserver {
         samples.append(sample)
         log.append("ready")
     }
-    func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) { log.append("lost \(failure)") }
+    func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
+        failures.append(failure)
+        log.append("lost \(failure)")
+    }
     func redisSubscribed(_ connection: RedisConnection) { log.append("subscribed") }
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {
         log.append("message \(channel) \(payload)")
@@ -175,6 +179,12 @@ struct RedisConnectionTests {
             ("EXECABORT Transaction discarded because of previous errors.", .other, "see what the server says"),
             ("EXECABORT Transaction discarded because of: OOM command not allowed", .outOfMemory, "raise maxmemory"),
             ("ERR unknown command", .other, "see what the server says"),
+            ("WRONGPASS invalid username-password pair", .login, "set the user and the password"),
+            (
+                "ERR AUTH <password> called without any password configured for the default user.", .login,
+                "Redis has no password: take it out of rateLimit.redisURL"
+            ),
+            ("ERR Client sent AUTH, but no password is set", .login, "Redis has no password"),
             ("MOVED 59 127.0.0.1:7002", .moved, "the server is part of a Redis Cluster"),
         ] as [(String, RedisCause, String)])
     func causes(text: String, cause: RedisCause, remedy: String) {
@@ -353,6 +363,64 @@ struct RedisConnectionTests {
         #expect(nobody.log == [])
     }
 
+    @Test("a password for a server that has none is told as that")
+    func needlessPassword() throws {
+        let server = try RedisServer()
+        let client = try Client(RedisEndpoint(.unix(path: server.socketPath), password: "x"))
+        #expect(client.run(until: "lost refused: ERR AUTH"))
+        #expect(client.failures.first?.cause == .login)
+        #expect(client.failures.first?.remedy.hasPrefix("Redis has no password") == true)
+        client.connection.close()
+    }
+
+    @Test(
+        "an answer that trickles is none, and one that a slow line brings in pieces is",
+        arguments: [(piece: 1, arrives: false), (piece: 4_096, arrives: true)])
+    func trickling(piece: Int, arrives: Bool) throws {
+        let silenceMax = TimeSpan.milliseconds(arrives ? 1_000 : 200)
+        let loop = try Loop(waker: Waker())
+        let fake = Trickling(loop, piece: piece)
+        let listener = try loop.listen(
+            on: ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false), handler: fake)
+        let client = try Client(
+            RedisEndpoint(.tcp(host: "127.0.0.1", port: listener.socket.address.port)), silenceMax: silenceMax)
+        func run(until word: String) {
+            for _ in 0..<10_000 where !client.log.contains(where: { $0.hasPrefix(word) }) {
+                client.loop.turn(waitMax: .milliseconds(1))
+                loop.turn(waitMax: .milliseconds(1))
+            }
+            #expect(client.log.contains { $0.hasPrefix(word) }, "\(client.log.map { $0.prefix(80) })")
+        }
+        run(until: "ready")
+        client.send(1, "GET", "large")
+        run(until: arrives ? "1 'xxx" : "1 failed connection lost: no answer for 200ms")
+        if arrives {
+            // Longer than silence is borne.
+            #expect(fake.began.map { loop.now - $0 > silenceMax } == true)
+            #expect(!client.log.contains { $0.hasPrefix("lost") })
+        }
+        client.connection.close()
+    }
+
+    @Test(
+        "a port that ends the connection before a word, or answers in TLS, may be one of TLS", arguments: [true, false])
+    func perhapsTLS(answers: Bool) throws {
+        let loop = try Loop(waker: Waker())
+        let fake = Fake(loop, answer: answers ? "\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{46}" : "")
+        let listener = try loop.listen(
+            on: ListeningSocket(SocketAddress(ip: .v4Loopback, port: 0), reusePort: false), handler: fake)
+        let client = try Client(RedisEndpoint(.tcp(host: "127.0.0.1", port: listener.socket.address.port)))
+        for _ in 0..<1_000 where client.log.isEmpty {
+            client.loop.turn(waitMax: .milliseconds(2))
+            loop.turn(waitMax: .milliseconds(2))
+        }
+        let failure = try #require(client.failures.first)
+        #expect(failure.cause == .unreachable)
+        #expect(failure.remedy.hasSuffix("or its port speaks TLS: write rediss in the place of redis there"))
+        #expect("\(failure)".contains("answers in TLS") == answers, "\(failure)")
+        client.connection.close()
+    }
+
     @Test(
         "a peer that is no Redis, or is out of step, is hung up on",
         arguments: ["HTTP/1.1 400 Bad Request\r\n\r\n", "+OK\r\n+OK\r\n+OK\r\n", "*2147483647\r\n", "+OK\r\n:1\r\n"])
@@ -371,7 +439,59 @@ struct RedisConnectionTests {
     }
 }
 
-/// Says always the same.
+/// Logs in whoever comes, and then says a large value piece by piece.
+private final class Trickling: ListenerHandler, StreamHandler {
+    let loop: Loop
+    let piece: Int
+    private var isGreeted = false
+    private var left: [UInt8] = []
+    private var stream: Stream?
+    private var timer: LoopTimer!
+    private(set) var began: MonotonicTime?
+
+    private static let size = 64 * 4_096
+
+    init(_ loop: Loop, piece: Int) {
+        self.loop = loop
+        self.piece = piece
+        timer = LoopTimer(loop) { [weak self] in self?.goOn() }
+    }
+
+    private func goOn() {
+        guard let stream, stream.isOpen, !left.isEmpty else { return }
+        let next = Array(left.prefix(piece))
+        left.removeFirst(next.count)
+        stream.send(next.span)
+        timer.schedule(after: .milliseconds(20))
+    }
+
+    func accepted(_ connection: consuming Accepted, by listener: Listener) {
+        stream = try? loop.adopt(connection.take(), handler: self)
+    }
+    func acceptPaused(_ listener: Listener, _ error: SystemError) {}
+    func streamConnected(_ stream: Stream) {}
+    func streamReadable(_ stream: Stream) {
+        var buffer = ByteBuffer()
+        switch stream.receive(into: &buffer, room: 4_096) {
+        case .bytes:
+            guard isGreeted else {
+                isGreeted = true
+                stream.send(Array("+OK\r\n*2\r\n$10\r\n1800000000\r\n$1\r\n0\r\n".utf8).span)
+                return
+            }
+            began = loop.now
+            left = Array("$\(Self.size)\r\n".utf8) + Array(repeating: UInt8(ascii: "x"), count: Self.size) + [13, 10]
+            goOn()
+        case .wouldBlock: break
+        case .endOfFile, .failed: stream.close()
+        }
+    }
+    func streamDrained(_ stream: Stream) {}
+    func streamFailed(_ stream: Stream, _ error: SystemError) { stream.close() }
+    func streamDeadlinePassed(_ stream: Stream) {}
+}
+
+/// Says always the same; nothing at all: hangs up.
 private final class Fake: ListenerHandler, StreamHandler {
     let loop: Loop
     let answer: [UInt8]
@@ -389,7 +509,7 @@ private final class Fake: ListenerHandler, StreamHandler {
         switch stream.receive(into: &buffer, room: 4_096) {
         case .bytes:
             let answer = self.answer
-            stream.send(answer.span)
+            if answer.isEmpty { stream.close() } else { stream.send(answer.span) }
         case .wouldBlock: break
         case .endOfFile, .failed: stream.close()
         }

@@ -4,6 +4,7 @@ import EventLoop
 import Hiredis
 import LinuxIO
 import Primitives
+import Synchronization
 import TestSupport
 import Testing
 
@@ -12,16 +13,25 @@ import Testing
 private final class Follower: RedisRequester, RedisObserver {
     let loop: Loop
     private let finder: RedisFinder
-    private var connection: RedisConnection!
+    private(set) var connection: RedisConnection!
     private(set) var ready = 0
+    private(set) var unheard: RedisFailure?
     private(set) var failures: [RedisFailure] = []
     private(set) var replies = 0
 
-    convenience init(_ group: SentinelGroup) throws {
+    typealias Login = (user: String?, password: String)
+
+    convenience init(_ group: SentinelGroup, sentinel: Login? = nil, server: Login? = nil) throws {
+        try self.init(sentinels: group.sentinelPorts, sentinel: sentinel, server: server)
+    }
+
+    convenience init(sentinels: [UInt16], sentinel: Login? = nil, server: Login? = nil) throws {
+        func endpoint(_ login: Login?) -> RedisEndpoint {
+            RedisEndpoint(.tcp(host: "127.0.0.1", port: 0), username: login?.user, password: login?.password)
+        }
         let sentinels = RedisSentinels(
-            group.sentinelPorts.map { .tcp(host: "127.0.0.1", port: $0) }, service: "main",
-            sentinel: RedisEndpoint(.tcp(host: "127.0.0.1", port: 0)),
-            server: RedisEndpoint(.tcp(host: "127.0.0.1", port: 0)))
+            sentinels.map { .tcp(host: "127.0.0.1", port: $0) }, service: "main", sentinel: endpoint(sentinel),
+            server: endpoint(server))
         try self.init(.sentinel(sentinels))
     }
 
@@ -55,6 +65,7 @@ private final class Follower: RedisRequester, RedisObserver {
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) { failures.append(failure) }
     func redisSubscribed(_ connection: RedisConnection) {}
     func redisMessage(_ connection: RedisConnection, channel: String, payload: String) {}
+    func redisMovesUnheard(_ connection: RedisConnection, _ failure: RedisFailure?) { unheard = failure }
 }
 
 @Suite("Finding the server", .timeLimit(.minutes(2)))
@@ -119,6 +130,112 @@ struct RedisFinderTests {
         let follower = try Follower(group)
         defer { follower.close() }
         try follower.run(until: "it is told") { follower.failures.count >= 3 }
-        #expect(follower.failures.allSatisfy { "\($0)".contains("no sentinel") }, "\(follower.failures)")
+        for failure in follower.failures {
+            #expect("\(failure)".hasPrefix("sentinel 127.0.0.1:"), "\(failure)")
+            #expect(failure.cause == .unreachable)
+            #expect(failure.remedy.hasPrefix("see whether the sentinels run"))
+        }
+    }
+
+    @Test(
+        "what the servers refuse is told as theirs, with a sentinel that is down or without", arguments: [true, false])
+    func wrongPassword(oneIsDown: Bool) throws {
+        let group = try SentinelGroup(downAfter: 60_000)
+        defer { group.stop() }
+        #expect(try group.servers[0].client()("CONFIG", "SET", "requirepass", "right") == "+OK")
+        if oneIsDown { group.killSentinel(1) }
+        let follower = try Follower(group, server: (nil, "wrong"))
+        defer { follower.close() }
+        try follower.run(until: "attempts fail") { follower.failures.count >= 5 }
+        for failure in follower.failures {
+            #expect("\(failure)".hasPrefix("refused: WRONGPASS"), "\(failure)")
+            #expect(failure.cause == .login)
+            #expect(failure.remedy.hasPrefix("set the user and the password"))
+        }
+    }
+
+    @Test(
+        "what the sentinels refuse is told as theirs",
+        arguments: [
+            ("u", "WRONGPASS", RedisCause.login, "it is the sentinel that refuses: set sentinelPassword"),
+            (nil, "ERR AUTH", .login, "the sentinels have no password: take sentinelPassword out"),
+            ("deaf", "NOPERM", .permission, "it is the sentinel that refuses: grant its user"),
+        ] as [(String?, String, RedisCause, String)])
+    func sentinelsRefuse(user: String?, words: String, cause: RedisCause, remedy: String) throws {
+        let group = try SentinelGroup(downAfter: 60_000)
+        defer { group.stop() }
+        try group.eachSentinel { (client: RedisTestClient) throws in
+            #expect(try client("ACL", "SETUSER", "deaf", "on", ">x", "-@all", "+@connection") == "+OK")
+        }
+        let follower = try Follower(group, sentinel: (user, "x"))
+        defer { follower.close() }
+        try follower.run(until: "attempts fail") { follower.failures.count >= 3 }
+        for failure in follower.failures {
+            #expect("\(failure)".hasPrefix("sentinel 127.0.0.1:") && "\(failure)".contains("refused: \(words)"))
+            #expect(failure.cause == cause)
+            #expect(failure.remedy.hasPrefix(remedy), "\(failure.remedy)")
+        }
+    }
+
+    @Test("who may not listen at the sentinels is told so, and told when it may")
+    func deaf() throws {
+        let group = try SentinelGroup(downAfter: 60_000)
+        defer { group.stop() }
+        let rights = ["resetchannels", "-@all", "+@connection", "+subscribe", "+sentinel|get-master-addr-by-name"]
+        try group.eachSentinel { (client: RedisTestClient) throws in
+            #expect(try client.ask(["ACL", "SETUSER", "u", "on", ">pw"] + rights) == "+OK")
+        }
+        let follower = try Follower(group, sentinel: ("u", "pw"))
+        defer { follower.close() }
+        try follower.run(until: "it is found, and told") { follower.ready == 1 && follower.unheard != nil }
+        #expect(follower.unheard?.cause == .permission)
+        #expect(follower.unheard?.remedy.hasPrefix("it is the sentinel that refuses: grant its user") == true)
+        try group.eachSentinel { (client: RedisTestClient) throws in
+            #expect(try client("ACL", "SETUSER", "u", "&+switch-master", "&+promoted-slave") == "+OK")
+        }
+        try follower.run(until: "it hears") { follower.unheard == nil }
+        #expect(follower.ready == 1)
+        #expect(follower.failures == [])
+    }
+
+    @Test("a replica is gone to as soon as it is promoted, although the sentinel that is asked names the other still")
+    func promoted() throws {
+        let (old, new) = (try RedisServer(), try RedisServer())
+        let oldPort = old.port
+        let news = Mutex<String?>(nil)
+        let sentinel = try RecordingBackend(serving: { _, wire, _ in
+            while let head = try wire.readLine(), let count = Int(head.dropFirst()) {
+                var words: [String] = []
+                for _ in 0..<count {
+                    guard let length = try wire.readLine().flatMap({ Int($0.dropFirst()) }) else { return }
+                    words.append(String(decoding: try wire.read(length), as: UTF8.self))
+                    _ = try wire.readLine()
+                }
+                func bulk(_ text: String) -> String { "$\(text.utf8.count)\r\n\(text)\r\n" }
+                switch words[0] {
+                case "SENTINEL": try wire.send("*2\r\n" + bulk("127.0.0.1") + bulk("\(oldPort)"))
+                case "SUBSCRIBE":
+                    for name in words.dropFirst() {
+                        try wire.send("*3\r\n" + bulk("subscribe") + bulk(name) + ":1\r\n")
+                    }
+                case "PING":
+                    if let text = news.withLock({ $0 }) {
+                        try wire.send("*3\r\n" + bulk("message") + bulk("+promoted-slave") + bulk(text))
+                    }
+                    try wire.send("*2\r\n" + bulk("pong") + bulk(""))
+                default: try wire.send("+OK\r\n")
+                }
+            }
+        })
+        defer { sentinel.stop() }
+        let follower = try Follower(sentinels: [sentinel.address.port])
+        defer { follower.close() }
+        try follower.run(until: "it is found") { follower.ready == 1 }
+        #expect(follower.connection.endpoint.location == .tcp(host: "127.0.0.1", port: old.port))
+        news.withLock {
+            $0 = "slave 127.0.0.1:\(new.port) 127.0.0.1 \(new.port) @ main 127.0.0.1 \(old.port)"
+        }
+        try follower.run(until: "it goes there") { follower.ready == 2 }
+        #expect(follower.connection.endpoint.location == .tcp(host: "127.0.0.1", port: new.port))
     }
 }

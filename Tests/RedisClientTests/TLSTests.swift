@@ -91,7 +91,48 @@ struct TLSTests {
         // Whether the alert arrives before the reset is a matter of chance; it is tried again.
         #expect(other.run { $0.contains("certificate required") })
         #expect(!other.log.contains("ready"))
+        #expect(
+            other.failures.contains {
+                $0.cause == .untrusted && $0.remedy.hasPrefix("the server wants a certificate of this node")
+                    && $0.remedy.contains("?cert=FILE&key=FILE")
+            })
+        var outsider = endpoint
+        outsider.tls = try TLSClient(
+            authorities: certificates.authority, certificate: certificates.outsider, key: certificates.outsiderKey)
+        let third = try Client(outsider)
+        #expect(third.run { $0.contains("unknown ca") })
+        #expect(
+            third.failures.contains {
+                $0.remedy.hasPrefix("the server does not trust who signed this node's certificate")
+            })
         withExtendedLifetime(server) {}
+    }
+
+    @Test("without TLS, a port that speaks it is told so")
+    func plain() throws {
+        let certificates = try Certificates()
+        let held = try HeldPort()
+        defer { withExtendedLifetime(held) {} }
+        let server = try RedisServer(certificates.arguments(port: held.port))
+        let client = try Client(RedisEndpoint(.tcp(host: "127.0.0.1", port: held.port)))
+        #expect(client.run { $0.hasPrefix("lost") })
+        #expect(client.failures.first?.remedy.contains("or its port speaks TLS") == true, "\(client.failures)")
+        client.connection.close()
+        withExtendedLifetime(server) {}
+    }
+
+    @Test(
+        "who refuses this node's certificate is not told of as one that cannot prove who it is",
+        arguments: [
+            ("TLS: tlsv13 alert certificate required", "the server wants a certificate of this node"),
+            ("TLS: tlsv1 alert unknown ca", "the server does not trust who signed this node's certificate"),
+            ("TLS: sslv3 alert certificate expired", "this node's certificate has expired: renew"),
+            ("TLS: sslv3 alert bad certificate", "the server refuses this node's certificate"),
+            ("TLS: sslv3 alert certificate revoked", "the server refuses this node's certificate"),
+            ("the server's certificate does not hold: certificate has expired", "see the reason; nothing is sent"),
+        ])
+    func remedies(reason: String, remedy: String) {
+        #expect(RedisFailure.untrusted(reason).remedy.hasPrefix(remedy))
     }
 
     @Test("messages arrive, and a server that comes back is found again")
@@ -165,7 +206,9 @@ struct TLSTests {
         #expect(failure(certificates.serverKey, nil, nil).hasPrefix("\(certificates.serverKey): no certificates"))
         #expect(failure(nil, certificates.clientKey, nil).hasPrefix("\(certificates.clientKey): no certificate"))
         #expect(failure(nil, certificates.client, nil).hasPrefix("\(certificates.client): no private key"))
-        #expect(failure(nil, certificates.client, certificates.serverKey).contains("key"))
+        #expect(
+            failure(nil, certificates.client, certificates.serverKey).hasPrefix(
+                "\(certificates.serverKey): not the key of \(certificates.client)"))
         #expect(failure(nil, certificates.client, certificates.clientKey) == "")
     }
 }

@@ -99,10 +99,24 @@ struct SentinelViewTests {
     @Test("a switch counts for its own service only")
     func switches() {
         var view = SentinelView(service: "main")
-        #expect(view.heard("main 10.0.0.1 6379 10.0.0.2 6380") == .tcp(host: "10.0.0.2", port: 6_380))
-        #expect(view.heard("other 10.0.0.1 6379 10.0.0.3 6380") == nil)
-        #expect(view.heard("main 10.0.0.1 6379 10.0.0.3") == nil)
-        #expect(view.heard("main 10.0.0.1 6379 10.0.0.3 x") == nil)
+        func heard(_ text: String) -> RedisEndpoint.Location? { view.heard("+switch-master", text) }
+        #expect(heard("main 10.0.0.1 6379 10.0.0.2 6380") == .tcp(host: "10.0.0.2", port: 6_380))
+        #expect(heard("other 10.0.0.1 6379 10.0.0.3 6380") == nil)
+        #expect(heard("main 10.0.0.1 6379 10.0.0.3") == nil)
+        #expect(heard("main 10.0.0.1 6379 10.0.0.3 x") == nil)
         #expect(view.primary == .tcp(host: "10.0.0.2", port: 6_380))
+    }
+
+    @Test("a replica that was promoted is the primary, of its own service only")
+    func promotions() {
+        var view = SentinelView(service: "main")
+        func heard(_ text: String) -> RedisEndpoint.Location? { view.heard("+promoted-slave", text) }
+        let replica = "slave 10.0.0.2:6380 10.0.0.2 6380"
+        #expect(heard("\(replica) @ main 10.0.0.1 6379") == .tcp(host: "10.0.0.2", port: 6_380))
+        for text in ["\(replica) @ other 10.0.0.1 6379", replica, "main 10.0.0.1 6379 10.0.0.3 6380", ""] {
+            #expect(heard(text) == nil, "\(text)")
+        }
+        #expect(view.primary == .tcp(host: "10.0.0.2", port: 6_380))
+        #expect(view.heard("+slave", "\(replica) @ main 10.0.0.1 6379") == nil)
     }
 }

@@ -11,6 +11,9 @@ package final class Certificates {
     package let serverKey: String
     package let client: String
     package let clientKey: String
+    /// Of a client that the stranger has signed.
+    package let outsider: String
+    package let outsiderKey: String
     /// An authority that has signed nothing here.
     package let stranger: String
 
@@ -37,12 +40,18 @@ package final class Certificates {
                 "basicConstraints=critical,CA:FALSE",
             ])
         try make("client", signed + ["-addext", "basicConstraints=critical,CA:FALSE"])
+        try make(
+            "outsider",
+            ["-CA", path("stranger.pem"), "-CAkey", path("stranger.key")]
+                + ["-addext", "basicConstraints=critical,CA:FALSE"])
         authority = path("authority.pem")
         stranger = path("stranger.pem")
         server = path("server.pem")
         serverKey = path("server.key")
         client = path("client.pem")
         clientKey = path("client.key")
+        outsider = path("outsider.pem")
+        outsiderKey = path("outsider.key")
     }
 
     /// What a Redis server needs to speak TLS.

@@ -51,6 +51,11 @@ package final class SentinelGroup {
         for server in servers { server.kill() }
     }
 
+    /// Asks each of the sentinels.
+    package func eachSentinel(_ body: (RedisTestClient) throws -> Void) throws {
+        for port in sentinelPorts { try body(RedisTestClient(BlockingSocket(port: port))) }
+    }
+
     package func killSentinel(_ index: Int) { sentinels[index].kill() }
 
     /// The port that the sentinels lead to.
