@@ -249,7 +249,7 @@ enum Metrics {
             Metric(
                 name: "sluice_redis_errors_total", kind: .counter, help: "What got in the way between here and Redis.",
                 labels: ["cause"])
-        ) { for cause in RedisCause.allCases { $0.add(control.failures.count(of: cause), snakeCase(cause.name)) } }
+        ) { for cause in RedisCause.allCases { $0.add(control.failures.count(of: cause), cause.name) } }
         out.write(
             Metric(
                 name: "sluice_redis_data_losses_total", kind: .counter,
@@ -282,10 +282,6 @@ enum Metrics {
                     help: "How long this node's last news of a backend took to be heard by all.")
             ) { $0.add(delay.last) }
         }
-    }
-
-    private static func snakeCase(_ name: String) -> String {
-        name.reduce(into: "") { $0 += $1.isUppercase ? "_\($1.lowercased())" : String($1) }
     }
 
     // MARK: The node and its process

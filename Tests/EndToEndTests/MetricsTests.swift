@@ -121,7 +121,21 @@ struct MetricsTests {
             }
             redis.kill()
             try eventually("the loss shows") { try node.metrics().value("sluice_redis_up") == 0 }
-            #expect(try node.metrics().value("sluice_redis_errors_total", ["cause": "unreachable"]) ?? 0 > 0)
+            let after = try node.metrics()
+            #expect(after.value("sluice_redis_errors_total", ["cause": "unreachable"]) ?? 0 > 0)
+            // The causes are those of GET /api/redis, and explained.
+            let state = try JSONSerialization.jsonObject(with: Data(try node.admin("/api/redis").text.utf8))
+            let failures = try #require((state as? [String: Any])?["failures"] as? [String: Any])
+            let text = readFile(sourceTree() + "/docs/limits.md")
+            for cause in failures.keys {
+                #expect(after.value("sluice_redis_errors_total", ["cause": cause]) != nil, "\(cause)")
+                #expect(
+                    text.split(separator: "\n").contains {
+                        $0.hasPrefix("| `") && $0.split(separator: "|").first?.contains("`\(cause)`") == true
+                    }, "\(cause)")
+            }
+            let exposed = try node.admin("/metrics").text.split(separator: "\n")
+            #expect(exposed.count { $0.hasPrefix("sluice_redis_errors_total{") } == failures.count)
         }
     }
 
