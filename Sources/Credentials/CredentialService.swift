@@ -40,8 +40,9 @@ package protocol CredentialListener: AnyObject, Sendable {
     func credentialAnswered(_ answer: CredentialAnswer, worker: Int)
     /// What was answered before of these holds no more.
     func credentialsChanged(_ which: CredentialChange)
-    /// For the log.
+    /// For the log: what is wrong, and what has gone as it should.
     func credentialNote(_ message: String, _ fields: [String: String])
+    func credentialNews(_ message: String, _ fields: [String: String])
 }
 
 package struct CredentialSetup: Sendable {
@@ -54,11 +55,12 @@ package struct CredentialSetup: Sendable {
     package var resolver: Resolver
     /// Shown by `CLIENT LIST`.
     package var name: String
+    package var failures: RedisFailureCounts
     package var seed: UInt64
 
     package init(
         settings: Configuration.Auth, tiers: [String], forward: ForwardNames, redis: RedisTopology?,
-        resolver: Resolver, name: String, seed: UInt64
+        resolver: Resolver, name: String, failures: RedisFailureCounts, seed: UInt64
     ) {
         self.settings = settings
         self.tiers = tiers
@@ -66,6 +68,7 @@ package struct CredentialSetup: Sendable {
         self.redis = redis
         self.resolver = resolver
         self.name = name
+        self.failures = failures
         self.seed = seed
     }
 }
@@ -341,6 +344,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
 
     func redisFailed(_ failure: RedisFailure, token: UInt64) {
         guard let hash = hashes.removeValue(forKey: token) else { return }
+        if case .refused = failure { service.setup.failures.count(failure.cause) }
         if case .refused = failure, readFailure != failure {
             readFailure = failure
             let user = service.setup.redis?.user
@@ -377,6 +381,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
     func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
         if connection === news, failure.isOfNews, newsFailure != failure {
             newsFailure = failure
+            service.setup.failures.count(failure.cause)
             let user = service.setup.redis?.user
             listener.credentialNote(
                 "API keys: news of them are not heard; one that is revoked is refused after 10 s",
@@ -433,7 +438,7 @@ private final class CredentialDesk: WakeHandler, RedisRequester, RedisObserver {
         }
         files = latest
         complaint = nil
-        listener.credentialNote("signing keys read anew", ["files": latest.keys.sorted().joined(separator: " ")])
+        listener.credentialNews("signing keys read anew", ["files": latest.keys.sorted().joined(separator: " ")])
         noteKeys()
         listener.credentialsChanged(.all)
     }

@@ -21,9 +21,10 @@ package final class KeyStore: RedisRequester, RedisObserver {
 
     private let loop: Loop
     private let key: String
+    private let user: String
     private var finder: RedisFinder!
     private var connection: RedisConnection!
-    private var failure: String?
+    private var failure: RedisFailure?
     /// Why there is no connection.
     private var lost: RedisFailure?
     private var values: [String]?
@@ -36,6 +37,7 @@ package final class KeyStore: RedisRequester, RedisObserver {
     package init(_ topology: RedisTopology, resolver: Resolver, seed: UInt64) throws {
         loop = try Loop(waker: try Waker())
         key = APIKeys.redisKey(onCluster: topology.isCluster)
+        user = topology.user
         finder = RedisFinder(
             topology, key: key, name: "sluice-keys-finder", loop: loop, resolver: resolver, seed: seed)
         connection = finder.connection(name: "sluice-keys", transactions: true, seed: seed, observer: self)
@@ -44,8 +46,7 @@ package final class KeyStore: RedisRequester, RedisObserver {
         while !connection.isReady {
             loop.turn(waitMax: .milliseconds(50))
             if SystemClock.monotonic() > end {
-                let why = lost.map { "\($0) (\($0.remedy))" } ?? "no answer"
-                throw KeyStoreError(description: "Redis cannot be reached: \(why)")
+                throw KeyStoreError(description: Self.words(lost, user: user))
             }
         }
     }
@@ -130,10 +131,20 @@ package final class KeyStore: RedisRequester, RedisObserver {
         let end = SystemClock.monotonic() + Self.patience
         while values == nil, failure == nil {
             loop.turn(waitMax: .milliseconds(50))
-            if SystemClock.monotonic() > end { failure = "no answer within \(Self.patience)" }
+            if SystemClock.monotonic() > end { failure = .late("no answer within \(Self.patience)") }
         }
-        guard let values, failure == nil else { throw KeyStoreError(description: "Redis: \(failure ?? "no answer")") }
+        guard let values, failure == nil else {
+            throw KeyStoreError(description: Self.words(failure, user: user))
+        }
         return values
+    }
+
+    /// Whom Redis has answered has reached it.
+    private static func words(_ failure: RedisFailure?, user: String) -> String {
+        guard let failure else { return "Redis cannot be reached: no answer" }
+        let remedy = failure.remedy(user: user)
+        if case .refused(let text) = failure { return "Redis refuses: \(text) (\(remedy))" }
+        return "Redis cannot be reached: \(failure) (\(remedy))"
     }
 
     package func redisReplied(_ reply: Reply, token: UInt64) {
@@ -141,7 +152,7 @@ package final class KeyStore: RedisRequester, RedisObserver {
         for index in 0..<reply.count {
             switch reply.kind(index) {
             case .error:
-                failure = reply.text(index)
+                failure = .refused(reply.text(index))
                 return
             case .integer: texts.append(reply.integer(index).map { "\($0)" } ?? "")
             case .bulk, .status: texts.append(reply.text(index))
@@ -152,10 +163,10 @@ package final class KeyStore: RedisRequester, RedisObserver {
         values = texts
     }
 
-    package func redisFailed(_ failure: RedisFailure, token: UInt64) { self.failure = "\(failure)" }
+    package func redisFailed(_ failure: RedisFailure, token: UInt64) { self.failure = failure }
     package func redisReady(_ connection: RedisConnection, sample: ServerTimeSample) {}
     package func redisLost(_ connection: RedisConnection, _ failure: RedisFailure) {
-        self.failure = "\(failure)"
+        self.failure = failure
         lost = failure
     }
     package func redisSubscribed(_ connection: RedisConnection) {}

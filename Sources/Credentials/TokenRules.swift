@@ -87,7 +87,7 @@ struct TokenRules: Sendable {
             guard now < end else { throw TokenRefusal(.expired) }
             until = end
         } else if settings.requiresExpiry {
-            throw TokenRefusal(.expired)
+            throw TokenRefusal(.endless)
         }
         for name in ["nbf", "iat"] {
             guard let value = claims[name] else { continue }

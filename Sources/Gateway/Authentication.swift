@@ -59,13 +59,14 @@ final class Authentication: Sendable {
     /// The service that looks at credentials.
     static func service(
         _ configuration: Configuration, _ settings: Configuration.Auth, redis: RedisTopology?, resolver: Resolver,
-        id: String, seed: UInt64
+        id: String, failures: RedisFailureCounts, seed: UInt64
     ) throws(NodeStartError) -> CredentialService {
         do {
             return try CredentialService(
                 CredentialSetup(
                     settings: settings, tiers: configuration.rateLimit?.tierNames ?? [], forward: forward(settings),
-                    redis: redis, resolver: resolver, name: "sluice-\(id)-keys", seed: seed))
+                    redis: redis, resolver: resolver, name: "sluice-\(id)-keys", failures: failures,
+                    seed: seed))
         } catch {
             throw NodeStartError(description: "auth: \(error)")
         }
@@ -161,4 +162,5 @@ final class CredentialLine: CredentialListener {
     }
 
     func credentialNote(_ message: String, _ fields: [String: String]) { control.post(.note(message, fields)) }
+    func credentialNews(_ message: String, _ fields: [String: String]) { control.post(.news(message, fields)) }
 }

@@ -150,7 +150,8 @@ package final class Generation: Sendable {
             return Authentication(configuration, settings, service: service)
         }
         let service = try Authentication.service(
-            configuration, settings, redis: redis, resolver: basis.resolver, id: basis.id, seed: SystemClock.random64())
+            configuration, settings, redis: redis, resolver: basis.resolver, id: basis.id,
+            failures: basis.failures, seed: SystemClock.random64())
         return Authentication(configuration, settings, service: service)
     }
 

@@ -147,6 +147,8 @@ package enum CredentialFault: CaseIterable, Equatable, Sendable {
     case unknownSigningKey
     case signature
     case expired
+    /// It has no `exp`, and has to.
+    case endless
     case notYetValid
     case issuer
     case audience
@@ -162,6 +164,7 @@ package enum CredentialFault: CaseIterable, Equatable, Sendable {
         case .unknownSigningKey: "the token was signed with a key that is not known here"
         case .signature: "the token's signature does not hold"
         case .expired: "the token has expired"
+        case .endless: "the token has no exp claim"
         case .notYetValid: "the token is not valid yet"
         case .issuer: "the token's issuer is not accepted"
         case .audience: "the token is for another audience"

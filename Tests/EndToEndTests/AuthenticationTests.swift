@@ -334,6 +334,16 @@ struct AuthenticationTests {
             #expect(try runSluice(["keys", "revoke", "--redis", url, "first"]).exit == 1)
             #expect(try status(nodes[0], second) == 200)
 
+            // Another program's.
+            try client("RENAME", "sluice:keys", "kept")
+            try client("SET", "sluice:keys", "not ours")
+            #expect(try status(nodes[0], "slc_of_nobody") == 503)
+            try eventually("the cause is counted") {
+                try nodes[0].metrics().value("sluice_redis_errors_total", ["cause": "wrongType"]) ?? 0 > 0
+            }
+            #expect(nodes[0].log.contains("API keys cannot be read"))
+            try client("RENAME", "kept", "sluice:keys")
+
             redis.kill()
             try eventually("the node has noticed") { nodes[0].log.contains("API keys: Redis is out of reach") }
             // The worker has forgotten it, and the node has not.
@@ -417,6 +427,8 @@ struct AuthenticationTests {
             let weak = "{\"kty\":\"oct\",\"kid\":\"weak\",\"k\":\"AAAA\"},{\"kty\":\"oct\""
             _ = try directory.write(set(1).replacing("{\"kty\":\"oct\"", with: weak), to: "jwks.json")
             try eventually("the new key counts") { try status(1) == 200 }
+            // That is as it should be.
+            try eventually("it is told") { node.log.contains(" info signing keys read anew") }
             try eventually("the old one does not") { try status(0) == 401 }
             try eventually("the weak one is named") {
                 node.log.contains("jwks.json: the key weak: a secret of 3 bytes is too short for HS256")

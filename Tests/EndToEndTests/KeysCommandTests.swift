@@ -53,6 +53,19 @@ struct KeysCommandTests {
         }
     }
 
+    @Test(
+        "a right that is missing is told as that, with the rule that grants it",
+        arguments: ["multi", "hset", "publish"])
+    func rights(command: String) throws {
+        let redis = try RedisServer()
+        #expect(try redis.client()("ACL", "SETUSER", "u", "on", ">pw", "~*", "&*", "+@all", "-\(command)") == "+OK")
+        let said = try runSluice(["keys", "add", "--redis", "redis://u:pw@127.0.0.1:\(redis.port)", "k"])
+        #expect(said.exit == 1 && said.output == "")
+        #expect(said.errors.hasPrefix("sluice: Redis refuses: "), "\(said.errors)")
+        #expect(said.errors.contains("ACL SETUSER u +\(command) grants it"), "\(said.errors)")
+        #expect(!said.errors.contains("reached"))
+    }
+
     @Test("what is no Redis URL is told by the option that it was given to")
     func url() throws {
         for command in [["list"], ["revoke", "a"], ["add", "a"]] {
