@@ -71,9 +71,17 @@ extension Limits {
             } catch {
                 throw refusal("\(log): \(error.reason)")
             }
+            if let program = reading.unpacker {
+                let file = log == "-" ? "" : " \(log)"
+                throw refusal("\(log) is compressed: \(program)\(file) | sluice limits simulate --log - …")
+            }
             for bad in reading.bad { printError("\(log):\(bad.line): \(bad.reason)") }
             if reading.badCount > reading.bad.count {
                 printError("\(log): \(reading.badCount - reading.bad.count) more lines that cannot be read")
+            }
+            // That nobody would have been refused is not known of requests that nobody could read.
+            if reading.lines > 0, reading.badCount == reading.lines {
+                throw refusal("\(log): no line can be read: it is no access log of a kind that is known, or no UTF-8")
             }
             let answer = SimulationAnswer(rehearsal, lines: reading.lines, bad: reading.badCount, top: top, left: left)
             if json { return try printJSON(answer) }
@@ -124,6 +132,8 @@ extension Limits {
         private(set) var badCount = 0
         /// The first of them.
         private(set) var bad: [(line: Int, reason: String)] = []
+        /// What makes lines of it, where it is compressed.
+        private(set) var unpacker: String?
 
         private static let badMax = 10
         private static let chunkSize = 256 << 10
@@ -144,6 +154,11 @@ extension Limits {
                 let n = try InputFile.read(file, into: &chunk)
                 guard n > 0 else { break }
                 var start = 0
+                if bytes == 0 {
+                    unpacker = Self.unpacker(of: chunk[..<n])
+                    if unpacker != nil { return }
+                    if chunk[..<n].starts(with: Self.byteOrderMark) { start = Self.byteOrderMark.count }
+                }
                 while let end = chunk[start..<n].firstIndex(of: 0x0a) {
                     if rest.isEmpty {
                         take(chunk[start..<end], isTooLong, body)
@@ -166,6 +181,19 @@ extension Limits {
                 progress.advance(bytes >> 20 - before)
             }
             if !rest.isEmpty || isTooLong { take(rest[...], isTooLong, body) }
+        }
+
+        /// Some editors begin a file in UTF-8 with it.
+        private static let byteOrderMark: [UInt8] = [0xef, 0xbb, 0xbf]
+
+        /// By what files of each kind begin with.
+        private static func unpacker(of start: ArraySlice<UInt8>) -> String? {
+            let kinds: [(mark: [UInt8], program: String)] = [
+                ([0x1f, 0x8b], "zcat"), ([0x28, 0xb5, 0x2f, 0xfd], "zstdcat"),
+                ([0xfd, 0x37, 0x7a, 0x58, 0x5a], "xzcat"),
+                ([0x42, 0x5a, 0x68], "bzcat"),
+            ]
+            return kinds.first { start.starts(with: $0.mark) }?.program
         }
 
         private mutating func take(_ line: ArraySlice<UInt8>, _ isTooLong: Bool, _ body: (AccessLogEntry, Int) -> Void)

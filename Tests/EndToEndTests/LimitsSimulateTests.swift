@@ -83,6 +83,34 @@ struct LimitsSimulateTests {
         #expect(piped.output.contains("\"refused\":16"))
     }
 
+    @Test(
+        "of a log that cannot be read nobody is told that nobody would have been refused",
+        arguments: [
+            ([0x1f, 0x8b, 0x08, 0x00], "is compressed: zcat "),
+            ([0x28, 0xb5, 0x2f, 0xfd, 0x04], "is compressed: zstdcat "),
+            ([0xff, 0xfe, 0x31, 0x00, 0x0a, 0x00], "no line can be read"),
+            (Array("a word\n".utf8), "no line can be read"),
+        ] as [([UInt8], String)])
+    func unreadable(start: [UInt8], reason: String) throws {
+        let directory = try TemporaryDirectory()
+        let log = try directory.write(start, to: "access.log")
+        for more in [[], ["--json"]] {
+            let result = try runSluice(["limits", "simulate", "--log", log, "--limit", "1"] + more)
+            #expect(result.exit == 1 && result.output == "", "\(result.output)")
+            #expect(result.errors.contains("sluice: \(log)") && result.errors.contains(reason), "\(result.errors)")
+        }
+    }
+
+    @Test("a file that begins with the mark of UTF-8 is read from its first line on")
+    func byteOrderMark() throws {
+        let directory = try TemporaryDirectory()
+        let line = "203.0.113.1 - - [01/Mar/2026:12:00:00 +0000] \"GET /x HTTP/1.1\" 200 12\n"
+        let log = try directory.write([0xef, 0xbb, 0xbf] + Array(line.utf8), to: "access.log")
+        let answer = try Self.json(["--log", log, "--limit", "1"])
+        #expect(answer["requests"] as? Int == 1)
+        #expect(answer["badLines"] as? Int == 0)
+    }
+
     @Test("what a log does not tell is left out, and said")
     func left() throws {
         let directory = try TemporaryDirectory()

@@ -33,12 +33,13 @@ package final class TemporaryDirectory {
     }
 
     /// Writes a file; returns its path.
-    package func write(_ text: String, to name: String) throws -> String {
+    package func write(_ text: String, to name: String) throws -> String { try write(Array(text.utf8), to: name) }
+
+    package func write(_ bytes: [UInt8], to name: String) throws -> String {
         let file = "\(path)/\(name)"
         let raw = unsafe open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard raw >= 0 else { throw ProcessError("\(file) cannot be written") }
         defer { close(raw) }
-        let bytes = Array(text.utf8)
         guard unsafe Glibc.write(raw, bytes, bytes.count) == bytes.count else {
             throw ProcessError("\(file) cannot be written")
         }
