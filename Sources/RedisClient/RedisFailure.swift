@@ -101,8 +101,9 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .refused where cause == .login:
             "it is the sentinel that refuses: set sentinelPassword, and sentinelUser where it has users, in "
                 + "rateLimit.redisURL, percent-encoded"
-        case .refused where cause == .permission:
-            "it is the sentinel that refuses: grant its user what docs/redis.md lists under Sentinel"
+        case .refused(let text) where cause == .permission:
+            "ACL SETUSER NAME \(MissingRight(text)?.ruleAtSentinel ?? "…") grants it, on each sentinel; docs/redis.md lists all "
+                + "that Sluice needs there"
         case .unanswered: "see whether the sentinels run, or their ports speak TLS: write rediss+sentinel://"
         case .notConnected, .lost:
             "see whether the sentinels run and know the primary by that name, and whether rateLimit.redisURL leads to them"
@@ -177,6 +178,14 @@ private enum MissingRight: Equatable {
         case .channel: "'&sluice:*'"
         case .key: "'~rate_limit:*' '~sluice:*' '~{sluice}:*'"
         case .command(let name): "+\(name)"
+        }
+    }
+
+    /// The same at a sentinel, which has no keys.
+    var ruleAtSentinel: String {
+        switch self {
+        case .channel, .key: "'&\(SentinelView.switched)' '&\(SentinelView.promoted)'"
+        case .command: rule
         }
     }
 }

@@ -138,7 +138,7 @@ struct SentinelTests {
             try eventually("it is told") {
                 node.log.split(separator: "\n").contains {
                     $0.contains("sentinels are not heard") && $0.contains("NOPERM")
-                        && $0.contains("grant its user what docs/redis.md lists under Sentinel")
+                        && $0.contains("'&+switch-master' '&+promoted-slave' grants it, on each sentinel")
                 }
             }
             #expect(try node.admin("/readyz").text.contains("\"warnings\":[\"sentinels are not heard"))

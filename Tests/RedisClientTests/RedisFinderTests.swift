@@ -146,8 +146,10 @@ struct RedisFinderTests {
         if oneIsDown { group.killSentinel(1) }
         let follower = try Follower(group, server: (nil, "wrong"))
         defer { follower.close() }
-        try follower.run(until: "attempts fail") { follower.failures.count >= 5 }
-        for failure in follower.failures {
+        // A machine that is busy for a second is another matter.
+        func told() -> [RedisFailure] { follower.failures.filter { $0.cause != .silent } }
+        try follower.run(until: "attempts fail") { told().count >= 5 }
+        for failure in told() {
             #expect("\(failure)".hasPrefix("refused: WRONGPASS"), "\(failure)")
             #expect(failure.cause == .login)
             #expect(failure.remedy.hasPrefix("set the user and the password"))
@@ -159,7 +161,10 @@ struct RedisFinderTests {
         arguments: [
             ("u", "WRONGPASS", RedisCause.login, "it is the sentinel that refuses: set sentinelPassword"),
             (nil, "ERR AUTH", .login, "the sentinels have no password: take sentinelPassword out"),
-            ("deaf", "NOPERM", .permission, "it is the sentinel that refuses: grant its user"),
+            (
+                "deaf", "NOPERM", .permission,
+                "ACL SETUSER NAME +sentinel|get-master-addr-by-name grants it, on each sentinel"
+            ),
         ] as [(String?, String, RedisCause, String)])
     func sentinelsRefuse(user: String?, words: String, cause: RedisCause, remedy: String) throws {
         let group = try SentinelGroup(downAfter: 60_000)
@@ -169,8 +174,9 @@ struct RedisFinderTests {
         }
         let follower = try Follower(group, sentinel: (user, "x"))
         defer { follower.close() }
-        try follower.run(until: "attempts fail") { follower.failures.count >= 3 }
-        for failure in follower.failures {
+        func told() -> [RedisFailure] { follower.failures.filter { $0.cause != .silent } }
+        try follower.run(until: "attempts fail") { told().count >= 3 }
+        for failure in told() {
             #expect("\(failure)".hasPrefix("sentinel 127.0.0.1:") && "\(failure)".contains("refused: \(words)"))
             #expect(failure.cause == cause)
             #expect(failure.remedy.hasPrefix(remedy), "\(failure.remedy)")
@@ -189,13 +195,15 @@ struct RedisFinderTests {
         defer { follower.close() }
         try follower.run(until: "it is found, and told") { follower.ready == 1 && follower.unheard != nil }
         #expect(follower.unheard?.cause == .permission)
-        #expect(follower.unheard?.remedy.hasPrefix("it is the sentinel that refuses: grant its user") == true)
+        #expect(
+            follower.unheard?.remedy.hasPrefix("ACL SETUSER NAME '&+switch-master' '&+promoted-slave' grants it")
+                == true)
         try group.eachSentinel { (client: RedisTestClient) throws in
             #expect(try client("ACL", "SETUSER", "u", "&+switch-master", "&+promoted-slave") == "+OK")
         }
         try follower.run(until: "it hears") { follower.unheard == nil }
+        // Its connection to the primary is not touched by that.
         #expect(follower.ready == 1)
-        #expect(follower.failures == [])
     }
 
     @Test("a replica is gone to as soon as it is promoted, although the sentinel that is asked names the other still")
