@@ -48,6 +48,8 @@ package struct WindowTransaction: Equatable, Sendable {
     /// Entries of one transaction. It bounds how long Redis is busy with one of them (half a millisecond) and how much
     /// has to be remembered about it; more requests of a subject make more transactions in the same write.
     package static let entriesMax = 256
+    /// More entries than any set holds: who says so is out of step.
+    private static let entriesKnown: Int64 = 1 << 48
     /// Commands between `MULTI` and `EXEC`, without the one that tells what remains.
     package static let commandCount = 7
     /// How long a key outlives its window. Redis expires keys by its own clock: one that is set forward by less than this
@@ -248,11 +250,12 @@ extension WindowTransaction {
             let more = largest > 1 ? reply.elementCount(9 + range).map({ $0 + 1 }) : 0, more == 0 || more % 2 == 1,
             more <= 3,
             reply.isInteger(9 + range + more), reply.count == 10 + range + more + extra,
-            !tellsCount || reply.isInteger(10 + range + more)
+            !tellsCount || reply.isInteger(10 + range + more),
+            let taken = tellsCount ? reply.integer(10 + range + more) : 0, (0...Self.entriesKnown).contains(taken)
         else { return .malformed }
         let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
         var decision = WindowDecision(admitted: Int(scored), time: time)
-        if tellsCount { decision.count = reply.integer(10 + range + more).map { Int(clamping: $0) } }
+        if tellsCount { decision.count = Int(taken) }
         if keptFree > 0 {
             keepFree(&decision, reply, range: range, limit: limit)
         } else if range == 2 {
