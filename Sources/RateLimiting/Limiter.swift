@@ -336,13 +336,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             afterwards()
             return
         }
-        if case .refused(let text) = failure, text.hasPrefix("CROSSSLOT ") {
-            // One server that holds all slots of a cluster, and is used as if it were none.
-            sharesTransactions = false
-            machine.notShared(token, at: loop.now)
-        } else {
-            machine.failed(token, failure, at: loop.now)
-        }
+        machine.failed(token, failure, at: loop.now)
         afterwards()
     }
 

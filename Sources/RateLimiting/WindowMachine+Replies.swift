@@ -337,15 +337,6 @@ extension WindowMachine {
         }
     }
 
-    /// The server did not execute this, because it shared a transaction with others: whoever waits is asked for anew.
-    package mutating func notShared(_ token: UInt64, at now: MonotonicTime) {
-        guard case .window(let flight)? = flights.remove(Int(clamping: token)) else { return }
-        lastHeardAt = now
-        if !flight.isTimedOut { breaker.answered() }
-        decideAgain(flight, admitted: 0, at: now)
-        landed(flight.transaction.subject, at: now)
-    }
-
     /// The entries of a transaction cannot be relied on: they are taken out, and whoever still waits is asked for anew.
     mutating func decideAgain(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
         let subject = flight.transaction.subject

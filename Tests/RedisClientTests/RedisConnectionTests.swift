@@ -176,6 +176,7 @@ struct RedisConnectionTests {
             ("EXECABORT Transaction discarded because of: OOM command not allowed", .outOfMemory, "raise maxmemory"),
             ("ERR unknown command", .other, "see what the server says"),
             ("MOVED 59 127.0.0.1:7002", .moved, "the server is part of a Redis Cluster"),
+            ("CROSSSLOT Keys in request don't hash", .moved, "the server is part of a Redis Cluster"),
         ] as [(String, RedisCause, String)])
     func causes(text: String, cause: RedisCause, remedy: String) {
         #expect(RedisFailure.refused(text).cause == cause)
