@@ -68,6 +68,8 @@ private final class JointSimulation {
         case restart(node: Int)
         case end(node: Int, life: Int, lease: Int32)
         case renew(node: Int, life: Int)
+        /// Requests that wait for a window's time are due.
+        case due(node: Int)
     }
 
     /// A request that ran, from its admission to its end, both by Redis's time.
@@ -164,6 +166,7 @@ private final class JointSimulation {
             server.advance(to: at)
             switch event {
             case .request: if at < end { try request() }
+            case .due(let index): try flush(index)
             case .execute(let index, let life, let sent): try execute(index, life, sent)
             case .answer(let index, let life, let sent, let received): try answer(index, life, sent, received)
             case .restart(let index):
@@ -227,6 +230,9 @@ private final class JointSimulation {
             let due = max(nodes[index].lastDue, server.now + delay)
             nodes[index].lastDue = due
             add(due, .execute(node: index, life: nodes[index].life, sent))
+        }
+        if let due = nodes[index].machine.heldUntil {
+            add(server.now + max(.zero, due - now(of: nodes[index])), .due(node: index))
         }
     }
 
