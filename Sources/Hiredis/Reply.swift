@@ -20,11 +20,13 @@ package struct ReplyNode: Equatable, Sendable {
 package final class Reply {
     private var nodes: UnsafeMutablePointer<ReplyNode>
     private var nodeCount = 0
-    /// How many values are shown, and from which on they are those that stand `shift` places further back: a part of what
-    /// several share.
+    /// How many values are shown. Of a part of what several share: from which on they stand `shift` places further back,
+    /// and from which on they are those at the end, that all share.
     private var shownCount = 0
-    private var shiftedFrom = 0
+    private var shiftedFrom = Int.max
     private var shift = 0
+    private var tailFrom = 0
+    private var tailStart = 0
     private var nodesAllocated: Int
     private var storage: UnsafeMutablePointer<UInt8>
     private var storageCount = 0
@@ -56,7 +58,8 @@ package final class Reply {
     @inline(__always)
     private func node(_ index: Int) -> ReplyNode? {
         guard index >= 0, index < shownCount else { return nil }
-        return unsafe nodes[index < shiftedFrom ? index : index &+ shift]
+        if index < shiftedFrom { return unsafe nodes[index] }
+        return unsafe nodes[index < tailFrom ? index &+ shift : index &- tailFrom &+ tailStart]
     }
 
     /// The byte at `index` of all text; in bounds, because every range of a node is.
@@ -162,25 +165,36 @@ package final class Reply {
 
     // MARK: Shared out
 
-    /// Shows one part of an array whose first element all parts share: from here on, the reply is an array of that first
-    /// element and of the part's own.
+    /// Shows one part of an array whose first and last element all parts share: from here on, the reply is an array of the
+    /// first element, of the part's own, and of the last.
     ///
     /// - Parameters:
-    ///   - elements: that the array then has, the shared one included.
+    ///   - elements: of the part, with the first and without the last.
     ///   - start: where the part's own begin, as the part before it said; `nil` for the first part.
     /// - Returns: where the next part begins.
     package func showPart(elements: Int, from start: Int?) -> Int {
+        showWhole()
         precondition(kind(0) == .array && elements > 0)
-        shownCount = nodeCount
-        shift = 0
-        shiftedFrom = end(of: 1)
-        let start = start ?? shiftedFrom
+        let first = end(of: 1)
+        if start == nil {
+            tailStart = first
+            for _ in 2..<max(2, elementCount(0) ?? 0) { tailStart = end(of: tailStart) }
+        }
+        let start = start ?? first
         var end = start
         for _ in 1..<elements { end = self.end(of: end) }
-        unsafe nodes[0].number = Int64(elements)
-        shift = start - shiftedFrom
-        shownCount = end - shift
+        precondition(first <= start && start <= end && end <= tailStart)
+        unsafe nodes[0].number = Int64(elements) + 1
+        shift = start - first
+        shiftedFrom = first
+        tailFrom = end - shift
+        shownCount = tailFrom + nodeCount - tailStart
         return end
+    }
+
+    private func showWhole() {
+        shownCount = nodeCount
+        shiftedFrom = .max
     }
 
     // MARK: Filled by the reader
@@ -190,8 +204,7 @@ package final class Reply {
         if storageAllocated > Self.bytesKept { resizeStorage(Self.bytesAtFirst, keeping: 0) }
         nodeCount = 0
         storageCount = 0
-        shownCount = 0
-        shift = 0
+        showWhole()
     }
 
     /// Refuses the reply; the reader stops at the next chance.

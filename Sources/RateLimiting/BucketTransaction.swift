@@ -129,13 +129,11 @@ package struct Buckets: Equatable, Sendable {
     ) -> BucketOutcome {
         // [4] [2] seconds microseconds · this bucket's count · [2n] name, count … · expiry
         if let error = reply.firstError { return .failed(error) }
-        guard reply.elementCount(0) == Self.commandCount, reply.elementCount(1) == 2,
-            let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
-            (0..<1_000_000).contains(microseconds), reply.integer(4) != nil,
+        guard let times = ExecutionTimes(reply, elements: Self.commandCount), reply.integer(4) != nil,
             let size = reply.elementCount(5), size >= 2, size % 2 == 0,
-            reply.count == 7 + size, reply.isInteger(6 + size)
+            reply.count - times.nodesAtEnd == 7 + size, reply.isInteger(6 + size)
         else { return .malformed }
-        let time = saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds)
+        let time = times.until.microseconds
         var sum: Int64 = 0
         var isOursThere = false
         var decision = BucketDecision(admitted: 0, time: RedisTime(microseconds: time), taken: 0)
@@ -143,7 +141,7 @@ package struct Buckets: Equatable, Sendable {
         var future = Run()
         var first: Int64 = .max
         // A clock that was just set forward has not brought the end of a window any nearer.
-        let sure = min(time, transaction.lower.microseconds)
+        let sure = min(times.from.microseconds, transaction.lower.microseconds)
         for index in stride(from: 6, to: 6 + size, by: 2) {
             guard let end = reply.integer(index), let count = reply.integer(index + 1) else {
                 // As wrong as a key of another type, and for this one window alone.

@@ -10,12 +10,20 @@ import Synchronization
 /// request asks and the others go on being refused for a moment: otherwise every worker would ask for the same slot. When
 /// all that was in the window has left, or nobody has asked for a while, nothing is known of it any more: whoever comes
 /// then does not hammer, and may be well within the limit.
+///
+/// Where several slots leave between two questions, one request would find room for more, and as many transactions would
+/// follow as there are workers. So whoever comes a moment before the time has come waits for it in place of being refused,
+/// and asks for all who come meanwhile. Where that was too few, and it is clear that somebody hammers, one goes on asking
+/// at a time, at a pace that is enough for the whole limit. docs/decisions/gathering.md has the reasons.
 package final class FullWindowMemory: Sendable {
     package enum Knowledge: Equatable, Sendable {
         case unknown
         case full(retryAfter: TimeSpan)
         /// The time has come, and whoever is told so is the one who asks. It has to call `remember` or `forget`.
         case mayAsk
+        /// The time is about to come. Whoever is told so asks then, for all who come until then. The others hear that
+        /// somebody is asking.
+        case mayAskSoon(at: MonotonicTime)
     }
 
     private struct FullWindow: Sendable {
@@ -28,10 +36,36 @@ package final class FullWindowMemory: Sendable {
         var cost: UInt16 = 1
         /// Up to which cost there is room by then.
         var roomFor: UInt16 = 1
+        /// Refusals that are missing before it is clear that somebody hammers; `unpaced` where slots leave so seldom that
+        /// who asks for one finds no other.
+        var missing: UInt16
+        /// There is room, and whoever comes until then asks at that time.
+        var isOpen = false
+
+        static let unpaced = UInt16.max
 
         func retryAfter(_ cost: UInt16, _ wholeWait: TimeSpan, _ now: MonotonicTime) -> TimeSpan {
             let known = max(freesAt, until) - now
             return cost <= roomFor ? known : max(known, wholeWait)
+        }
+
+        mutating func refuse(_ cost: UInt16, _ wholeWait: TimeSpan, _ now: MonotonicTime) -> Knowledge {
+            if missing > 0, missing != Self.unpaced { missing -= 1 }
+            return .full(retryAfter: retryAfter(cost, wholeWait, now))
+        }
+
+        /// Nobody else asks for a while.
+        @discardableResult
+        mutating func beAsked(at time: MonotonicTime) -> MonotonicTime {
+            until = time + FullWindowMemory.shortest
+            isOpen = false
+            return time
+        }
+
+        /// Whether the time is about to come, and whoever waits for it finds more than the slot of one. What may pass
+        /// already must not wait for what may not.
+        func isSoon(_ gathering: TimeSpan, _ now: MonotonicTime) -> Bool {
+            isOpen || (missing != Self.unpaced && cost == 1 && until - now <= gathering)
         }
     }
 
@@ -47,14 +81,25 @@ package final class FullWindowMemory: Sendable {
     /// Whoever hammers asks within this when the time has come. Each worker may ask for a window of which nothing is
     /// known, so this is as much longer than `shortest` as there are workers in a large node.
     package static let lapse = TimeSpan.milliseconds(50)
+    /// The longest wait for the time to come: as long as for a batch under load, and a fraction of what a request may wait.
+    package static let gatheringMax = TimeSpan.milliseconds(1)
+    /// Whoever is refused more often than so many slots leave on an average hammers. Nobody who keeps near to the limit
+    /// may be refused because another's question is under way that may well find room for both.
+    private static let hammering: Int64 = 10
     private static let shardCount = 64
 
     private let shards: [Shard]
     private let seed: UInt64
+    private let gathering: TimeSpan
+    private let spacing: TimeSpan
 
-    /// - Parameter subjectsMax: one more takes the place of a random one, whose next request then asks Redis.
-    package init(seed: UInt64, subjectsMax: Int = 1 << 18) {
+    /// - Parameters:
+    ///   - subjectsMax: one more takes the place of a random one, whose next request then asks Redis.
+    ///   - timeout: the longest wait of a request for Redis.
+    package init(seed: UInt64, subjectsMax: Int = 1 << 18, timeout: TimeSpan = .milliseconds(50)) {
         self.seed = seed
+        gathering = min(Self.gatheringMax, timeout / 10)
+        spacing = min(Self.shortest, timeout / 10)
         shards = (0..<Self.shardCount).map {
             Shard(countMax: max(1, subjectsMax / Self.shardCount), seed: seed &+ UInt64($0))
         }
@@ -74,14 +119,24 @@ package final class FullWindowMemory: Sendable {
             guard let place = table.find(subject) else { return .unknown }
             if table[place].until > now {
                 guard cost >= table[place].cost else { return .unknown }
-                return .full(retryAfter: table[place].retryAfter(cost, wholeWait, now))
+                guard table[place].isSoon(gathering, now) else { return table[place].refuse(cost, wholeWait, now) }
+                return .mayAskSoon(at: table[place].beAsked(at: table[place].until))
             }
             guard now < table[place].lapsesAt else {
                 table.remove(subject)
                 return .unknown
             }
-            table[place].until = now + Self.shortest
+            table[place].beAsked(at: now)
             return .mayAsk
+        }
+    }
+
+    /// What is known, for those who have gathered behind a transaction and go with the next one.
+    package func askOn(_ subject: SubjectKey, at now: MonotonicTime) -> Knowledge {
+        shard(subject).table.withLock { table in
+            guard let place = table.find(subject), table[place].until > now else { return .unknown }
+            if table[place].isOpen { return .mayAskSoon(at: table[place].beAsked(at: table[place].until)) }
+            return table[place].cost == 1 ? table[place].refuse(1, .zero, now) : .unknown
         }
     }
 
@@ -93,15 +148,27 @@ package final class FullWindowMemory: Sendable {
             guard let place = table.find(subject), table[place].until > now, cost >= table[place].cost else {
                 return .unknown
             }
-            return .full(retryAfter: table[place].retryAfter(cost, wholeWait, now))
+            return table[place].refuse(cost, wholeWait, now)
+        }
+    }
+
+    /// Whether one who asks now would be told to wait for the time to come.
+    package func isSoon(_ subject: SubjectKey, at now: MonotonicTime) -> Bool {
+        shard(subject).table.withLock { table in
+            guard let place = table.find(subject), table[place].until > now else { return false }
+            return table[place].isSoon(gathering, now)
         }
     }
 
     /// Redis has said that the window is full and when its oldest entry leaves.
+    ///
+    /// - Parameter pace: the average time from one slot that leaves to the next.
     package func remember(
-        _ subject: SubjectKey, freesAt: MonotonicTime, emptyAt: MonotonicTime, at now: MonotonicTime
+        _ subject: SubjectKey, freesAt: MonotonicTime, emptyAt: MonotonicTime, pace: TimeSpan = .max,
+        at now: MonotonicTime
     ) {
-        remember(subject, changesAt: freesAt, freesAt: freesAt, emptyAt: emptyAt, cost: 1, roomFor: 1, at: now)
+        remember(
+            subject, changesAt: freesAt, freesAt: freesAt, emptyAt: emptyAt, cost: 1, roomFor: 1, pace: pace, at: now)
     }
 
     /// The same where requests differ in cost.
@@ -113,12 +180,14 @@ package final class FullWindowMemory: Sendable {
     ///   - cost: what costs less may still pass.
     package func remember(
         _ subject: SubjectKey, changesAt: MonotonicTime, freesAt: MonotonicTime, emptyAt: MonotonicTime, cost: UInt16,
-        roomFor: UInt16, at now: MonotonicTime
+        roomFor: UInt16, pace: TimeSpan = .max, at now: MonotonicTime
     ) {
         let until = min(max(changesAt, now + Self.shortest), now + Self.longest)
         // Who hammers comes sooner than that behind `until`, and finds that somebody is asking.
         let lapsesAt = min(max(emptyAt, until) + Self.shortest, until + Self.lapse)
-        let window = FullWindow(until: until, freesAt: freesAt, lapsesAt: lapsesAt, cost: cost, roomFor: roomFor)
+        let window = FullWindow(
+            until: until, freesAt: freesAt, lapsesAt: lapsesAt, cost: cost, roomFor: roomFor,
+            missing: Self.missing(until - now, pace))
         shard(subject).table.withLock { table in
             // Who has not asked for a while after his time has come is not hammering.
             _ = table.sweep { now - $0.until > Self.longest }
@@ -128,6 +197,40 @@ package final class FullWindowMemory: Sendable {
             }
             if table.isFull { _ = table.evict() }
             _ = table.insert(subject, window)
+        }
+    }
+
+    private static func missing(_ span: TimeSpan, _ pace: TimeSpan) -> UInt16 {
+        guard pace < shortest else { return FullWindow.unpaced }
+        return UInt16(
+            clamping: min(
+                saturatingMultiply(span.nanoseconds / max(1, pace.nanoseconds), hammering),
+                Int64(FullWindow.unpaced) - 1))
+    }
+
+    /// The one who asked has found room.
+    ///
+    /// Where it is clear that somebody hammers, the next one asks when half the time has passed in which what was taken
+    /// leaves again, for all who come to his worker until then. So the window fills at twice the pace at which slots leave,
+    /// and whoever hammers gets the whole limit. Where that time is over already, there are too few to ask one at a time.
+    ///
+    /// - Parameters:
+    ///   - taken: slots that he took.
+    ///   - sentAt: when he asked.
+    package func foundRoom(
+        _ subject: SubjectKey, taken: Int, pace: TimeSpan, sentAt: MonotonicTime, at now: MonotonicTime
+    ) {
+        let next = sentAt + min(spacing, pace * Int64(clamping: taken) / 2)
+        shard(subject).table.withLock { table in
+            guard let place = table.find(subject) else { return }
+            guard table[place].missing == 0, next > now else {
+                table.remove(subject)
+                return
+            }
+            table[place].until = next
+            table[place].isOpen = true
+            table[place].cost = 1
+            table[place].lapsesAt = next + Self.shortest
         }
     }
 

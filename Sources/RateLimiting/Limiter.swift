@@ -199,12 +199,15 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
 
     package func turnEnded() {
         isTurnAsked = false
-        guard asked > 0 || machine.wantsToSend, !waitsForMore else { return }
+        machine.releaseHeld(at: loop.now)
+        waitForHeld()
+        // Those who wait for their time are of the batch that they will go with.
+        guard asked > machine.heldCount || machine.wantsToSend, !waitsForMore else { return }
         // Scores and clock samples count from here: the turn may have taken a while.
         loop.updateTime()
         batchAt = loop.now
-        busy = asked >= Self.busyFrom
-        asked = 0
+        busy = asked - machine.heldCount >= Self.busyFrom
+        asked = machine.heldCount
         while let transmission = machine.next(at: loop.now) { send(transmission) }
         connection?.endShared()
         afterwards()
@@ -223,6 +226,11 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         guard busy, asked < Self.batchLarge, loop.now < due, !loop.wasQuiet else { return false }
         loop.atEndOfTurn(self, after: due, orLull: Self.batchLull)
         return true
+    }
+
+    /// Comes back for requests that wait until a full window may be asked for.
+    private func waitForHeld() {
+        if let due = machine.heldUntil { loop.atEndOfTurn(self, after: due) }
     }
 
     private func send(_ transmission: Transmission) {
@@ -284,6 +292,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
         }
         if machine.takeIsBehind() { leasesForgotten() }
         if machine.wantsToSend { askTurn() }
+        waitForHeld()
         if deadlineDue == .distantFuture, let deadline = machine.nextDeadline { setDeadline(deadline) }
         let due = loop.now + machine.probePause
         if due < probeDue {
@@ -336,13 +345,7 @@ package final class Limiter: EndOfTurnHandler, RedisRequester, RedisObserver {
             afterwards()
             return
         }
-        if case .refused(let text) = failure, text.hasPrefix("CROSSSLOT ") {
-            // One server that holds all slots of a cluster, and is used as if it were none.
-            sharesTransactions = false
-            machine.notShared(token, at: loop.now)
-        } else {
-            machine.failed(token, failure, at: loop.now)
-        }
+        machine.failed(token, failure, at: loop.now)
         afterwards()
     }
 

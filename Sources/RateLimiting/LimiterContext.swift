@@ -92,6 +92,8 @@ package final class LimiterContext: Sendable {
     /// The buckets of policies with a first pass in the node; `nil` where none has one.
     let localPass: TokenBucketStore?
     let windowOf: [Int]
+    /// Of each policy: the average time from one slot of a full window that leaves to the next, for whom it matters.
+    let paces: [TimeSpan]
 
     /// Policies of a node. Numbers of policies fit a byte, and with 64 of them a look at all costs little.
     package static let policiesMax = 64
@@ -150,7 +152,8 @@ package final class LimiterContext: Sendable {
             if kept[index], let before { return before.policyCounts[index] }
             return PolicyCounts()
         }
-        fullWindows = FullWindowMemory(seed: seed)
+        fullWindows = FullWindowMemory(seed: seed, timeout: self.timeout)
+        paces = policies.map(\.pace)
         roundTripCounters = Counters(width: Counters.histogramWidth, lanes: workers)
         var windows: [TimeSpan] = []
         windowOf = policies.map { policy in

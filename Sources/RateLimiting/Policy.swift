@@ -62,6 +62,12 @@ package struct Policy: Equatable, Sendable {
     /// Whether each request is one entry of an exact window.
     var isPlain: Bool { form == .window && costMax == 1 && !isLocalFirst }
 
+    /// The average time from one slot of a full window that leaves to the next. Endless where nobody waits for that: of
+    /// requests at once nobody knows when one ends, and what refuses nobody must not keep anybody waiting.
+    var pace: TimeSpan {
+        form == .leases || mode == .shadow ? .max : .nanoseconds(max(1, window.nanoseconds / Int64(clamping: limit)))
+    }
+
     /// Whoever waits so long finds everything gone that is in the window now, whatever the clocks' errors.
     var wholeWait: TimeSpan { window + .nanoseconds(window.nanoseconds / 50) + .milliseconds(10) }
 }

@@ -46,7 +46,7 @@ extension WindowMachine {
         let subject = flight.transaction.subject
         let clock = clocks[context.windowOf[Int(subject.policy)]]
         guard let freesAt = decision.freesAt, let changesAt = decision.changesAt else {
-            if flight.isAsker { context.fullWindows.forget(subject) }
+            if flight.isAsker { foundRoom(flight, taken: decision.admitted, at: now) }
             return
         }
         let spare = spare(flight, admitted: decision.admitted)
@@ -55,7 +55,7 @@ extension WindowMachine {
             emptyAt: now + policy.wholeWait,
             cost: UInt16(
                 clamping: max(0, policy.limit - flight.transaction.keptFree - decision.taken) + spare + 1),
-            roomFor: UInt16(clamping: room(flight)), at: now)
+            roomFor: UInt16(clamping: room(flight)), pace: policy.pace, at: now)
     }
 
     // MARK: After a loss

@@ -26,6 +26,8 @@ extension WindowMachine {
     struct Part {
         enum State {
             case waiting(request: Int32)
+            /// Is asked for with another, whose window's time is about to come.
+            case postponed
             /// This entry is in the window.
             case taken(name: UInt64, time: RedisTime, at: MonotonicTime)
             case refused
@@ -38,7 +40,7 @@ extension WindowMachine {
         var cost: UInt16 = 1
         var state: State
         var next: Int32
-        /// Of one whose whole another decides.
+        /// As it was asked with.
         var token: UInt64 = 0
     }
 
@@ -56,27 +58,51 @@ extension WindowMachine {
         at now: MonotonicTime
     ) -> JointDecision {
         guard breaker.mayWait else { return .decided(lossReport(subjects, costs, at: now)) }
-        let known = context.knownFull(subjects, costs, at: now) { isAboutToAsk($0) }
+        var holder: SubjectKey?
+        let known = context.knownFull(subjects, costs, at: now) { subject in
+            if mayWaitForItsTime(subject, at: now) { holder = subject }
+            return holder == subject || isAboutToAsk(subject)
+        }
         if known.isRefused { return .decided(known) }
         let flooded = context.localRefusal(subjects, costs, at: now)
         if flooded.isRefused { return .decided(flooded) }
         let index = Int32(clamping: joins.insert(Join(requester: requester, token: token)))
         joins[Int(index)].waiting = subjects.count
+        for place in subjects.indices.reversed() {
+            let part = Part(
+                join: index, subject: subjects[place], cost: costs.cost(place), state: .postponed,
+                next: joins[Int(index)].firstPart, token: token)
+            joins[Int(index)].firstPart = Int32(clamping: parts.insert(part))
+        }
+        if let holder {
+            askParts(of: index, only: holder, at: now)
+            // The others follow when its time has come, so that all are in one write.
+            if isWaitingForItsTime(holder) { return .pending }
+            if joins.contains(Int(index)), joins[Int(index)].report.isRefused { leaveOut(index, at: now) }
+        }
+        if joins.contains(Int(index)) { askParts(of: index, at: now) }
+        return .pending
+    }
+
+    /// Asks for what a request takes of each policy and has not been asked for, or of one of them.
+    mutating func askParts(of index: Int32, only one: SubjectKey? = nil, at now: MonotonicTime) {
         var hasRoom = true
-        for (place, subject) in subjects.enumerated() {
-            let cost = costs.cost(place)
-            let part = Int32(
-                clamping: parts.insert(
-                    Part(
-                        join: index, subject: subject, cost: cost, state: .refused, next: joins[Int(index)].firstPart)))
-            joins[Int(index)].firstPart = part
-            switch enter(subject, nil, token: token, part: part, cost: cost, at: now) {
-            case .pending(let request): parts[Int(part)].state = .waiting(request: request)
-            case .full(let retryAfter):
-                joins[Int(index)].waiting -= 1
+        var part = joins[Int(index)].firstPart
+        while part >= 0 {
+            let (subject, cost, token) = (parts[Int(part)].subject, parts[Int(part)].cost, parts[Int(part)].token)
+            let next = parts[Int(part)].next
+            defer { part = next }
+            guard case .postponed = parts[Int(part)].state, one == nil || one == subject else { continue }
+            let entered = enter(subject, nil, token: token, part: part, cost: cost, at: now)
+            if case .pending(let request) = entered {
+                parts[Int(part)].state = .waiting(request: request)
+                continue
+            }
+            parts[Int(part)].state = .refused
+            joins[Int(index)].waiting -= 1
+            if case .full(let retryAfter) = entered {
                 context.note(.refuse(retryAfter: retryAfter), subject, by: .fullWindow, in: &joins[Int(index)].report)
-            case .noRoom:
-                joins[Int(index)].waiting -= 1
+            } else {
                 hasRoom = false
                 context.note(.refuse(retryAfter: .seconds(1)), subject, by: .closed, in: &joins[Int(index)].report)
             }
@@ -86,13 +112,27 @@ extension WindowMachine {
         } else if joins[Int(index)].waiting == 0 {
             complete(index, at: now)
         }
-        return .pending
+    }
+
+    /// One has refused before the others were asked: they are not.
+    private mutating func leaveOut(_ index: Int32, at now: MonotonicTime) {
+        var place = joins[Int(index)].firstPart
+        while place >= 0 {
+            if case .postponed = parts[Int(place)].state {
+                let policy = parts[Int(place)].subject.policy
+                parts[Int(place)].state = .refused
+                joins[Int(index)].waiting -= 1
+                joins[Int(index)].report.mention(policy, isShadow: context.policies[Int(policy)].mode == .shadow)
+            }
+            place = parts[Int(place)].next
+        }
+        complete(index, at: now)
     }
 
     /// Whether the one who asks for a slot of a window that was full goes with the next write: others can go along.
     func isAboutToAsk(_ subject: SubjectKey) -> Bool {
         guard let place = subjects.find(subject) else { return false }
-        return subjects[place].waiting > 0 && subjects[place].flights == 0
+        return subjects[place].waiting > 0 && subjects[place].flights == 0 && !subjects[place].isHeld
     }
 
     // MARK: Verdicts
@@ -226,8 +266,10 @@ extension WindowMachine {
         let before = join.report.count
         var place = join.firstPart
         while place >= 0 {
-            if case .waiting = parts[Int(place)].state {
+            switch parts[Int(place)].state {
+            case .waiting, .postponed:
                 noteLoss(parts[Int(place)].subject, parts[Int(place)].cost, in: &join.report, at: now)
+            case .taken, .refused, .admittedByLossRule: break
             }
             place = parts[Int(place)].next
         }
@@ -240,12 +282,16 @@ extension WindowMachine {
             case .refused, .admittedByLossRule: break
             case .taken(let name, let time, let at):
                 keep(part, name, time, at, !isRefused, &join.report.lease, now)
-            case .waiting(let request):
+            case .waiting, .postponed:
                 let isAdmitted = !join.report[item].isRefused
                 item += 1
                 if isAdmitted, isRefused { takeBack(part.subject, part.cost) }
                 if isAdmitted, !isRefused { log(part.subject, Int(part.cost), by: lossSource, at: now) }
                 let passes = isAdmitted && !isRefused
+                guard case .waiting(let request) = part.state else {
+                    if passes { charge(part.subject, part.cost, lease: &join.report.lease, at: now) }
+                    continue
+                }
                 // A lease needs a name that is known: the entry under way is taken out again.
                 let isLeased = passes && context.isLeased(part.subject)
                 answered(Int(request), isAdmitted: passes && !isLeased, at: now, isTimeout: isTimeout)

@@ -301,6 +301,7 @@ extension WindowMachine {
 
     /// Nobody gathers for a server that is not asked.
     mutating func releaseGathered(at now: MonotonicTime) {
+        while let (subject, _) = held.popLast() { unhold(subject) }
         while let subject = gathered.popFirst() {
             guard let place = subjects.find(subject) else { continue }
             let first = subjects[place].first

@@ -56,7 +56,7 @@ extension WindowMachine {
             } else {
                 takeBack(part.subject, part.cost)
             }
-        case .waiting, .refused: break
+        case .waiting, .postponed, .refused: break
         }
     }
 

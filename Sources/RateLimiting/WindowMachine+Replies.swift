@@ -157,9 +157,12 @@ extension WindowMachine {
                 return
             }
             let emptyAt = max(freesAt, now + context.policies[policy].window)
-            context.fullWindows.remember(subject, freesAt: freesAt, emptyAt: emptyAt, at: now)
-        } else if flight.isAsker || !isLasting {
+            context.fullWindows.remember(
+                subject, freesAt: freesAt, emptyAt: emptyAt, pace: context.paces[policy], at: now)
+        } else if !isLasting {
             context.fullWindows.forget(subject)
+        } else if flight.isAsker {
+            foundRoom(flight, taken: decision.admitted, at: now)
         }
     }
 
@@ -175,7 +178,7 @@ extension WindowMachine {
         context.fullWindows.remember(
             subject, changesAt: changesAt, freesAt: freesAt ?? now + wholeWait, emptyAt: now + wholeWait,
             cost: UInt16(clamping: spare(flight, admitted: decision.admitted) + 1),
-            roomFor: UInt16(clamping: flight.transaction.largest), at: now)
+            roomFor: UInt16(clamping: flight.transaction.largest), pace: context.paces[policy], at: now)
     }
 
     /// Entries of a request that got some of its slots, and not all: they are given back.
@@ -269,7 +272,7 @@ extension WindowMachine {
         let wholeWait = context.policies[Int(subject.policy)].wholeWait
         return switch context.fullWindows.peek(subject, cost: cost, wholeWait: wholeWait, at: now) {
         case .full(let retryAfter): retryAfter
-        case .unknown, .mayAsk: wholeWait
+        case .unknown, .mayAsk, .mayAskSoon: wholeWait
         }
     }
 
@@ -337,15 +340,6 @@ extension WindowMachine {
         }
     }
 
-    /// The server did not execute this, because it shared a transaction with others: whoever waits is asked for anew.
-    package mutating func notShared(_ token: UInt64, at now: MonotonicTime) {
-        guard case .window(let flight)? = flights.remove(Int(clamping: token)) else { return }
-        lastHeardAt = now
-        if !flight.isTimedOut { breaker.answered() }
-        decideAgain(flight, admitted: 0, at: now)
-        landed(flight.transaction.subject, at: now)
-    }
-
     /// The entries of a transaction cannot be relied on: they are taken out, and whoever still waits is asked for anew.
     mutating func decideAgain(_ flight: WindowFlight, admitted: Int, at now: MonotonicTime) {
         let subject = flight.transaction.subject
@@ -395,10 +389,16 @@ extension WindowMachine {
         subjects[place].flights -= 1
         guard subjects[place].flights == 0 else { return }
         if subjects[place].waiting > 0 {
-            if !context.isPlain, context.policies[Int(subject.policy)].costMax > 1 {
-                refuseDear(place, subject, at: now)
-            } else if case .full(let retryAfter) = context.fullWindows.peek(subject, at: now) {
-                refuseGathered(place, retryAfter, at: now)
+            let isWeighted = !context.isPlain && context.policies[Int(subject.policy)].costMax > 1
+            switch context.fullWindows.askOn(subject, at: now) {
+            case .mayAskSoon(let time): hold(place, subject, until: time)
+            case .full(let retryAfter):
+                if isWeighted {
+                    refuseDear(place, subject, at: now)
+                } else {
+                    refuseGathered(place, retryAfter, at: now)
+                }
+            case .unknown, .mayAsk: if isWeighted { refuseDear(place, subject, at: now) }
             }
         }
         if subjects[place].waiting > 0 {

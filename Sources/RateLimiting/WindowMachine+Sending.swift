@@ -16,6 +16,7 @@ extension WindowMachine {
             if !breaker.isConnecting { releaseGathered(at: now) }
             return nil
         }
+        releaseHeld(at: now)
         while let flight = ready.popFirst() {
             if case .cleanup(let subject, let time) = flight, isStale(subject, time, at: now) { continue }
             return launch(flight)

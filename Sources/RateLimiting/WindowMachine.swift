@@ -74,6 +74,8 @@ package struct WindowMachine: ~Copyable {
         var isQueued = false
         /// The next transaction is the one that a full window lets through.
         var isAsker = false
+        /// Those who gather wait until it may.
+        var isHeld = false
     }
 
     struct WindowFlight {
@@ -132,6 +134,10 @@ package struct WindowMachine: ~Copyable {
     /// Waiting requests in the order of their deadlines, which all lie equally far ahead.
     var deadlines = Queue<(index: Int32, serial: UInt64)>()
     var gathered = Queue<SubjectKey>()
+    /// Those whose requests wait until a full window may be asked for; by these times, the next last.
+    var held: [(subject: SubjectKey, until: MonotonicTime)] = []
+    /// Their requests.
+    package internal(set) var heldCount = 0
     /// Flights that are ready to be sent.
     var ready = Queue<Flight>()
     /// To be put right; kept until acknowledged, or until their window has passed.
@@ -234,7 +240,7 @@ package struct WindowMachine: ~Copyable {
     package var wantsToSend: Bool {
         if breaker.mayAsk { return !gathered.isEmpty || !ready.isEmpty || canSendEntries }
         // Who gathers for a server that is not asked is let go.
-        return !gathered.isEmpty && !breaker.isConnecting
+        return !(gathered.isEmpty && held.isEmpty) && !breaker.isConnecting
     }
 
     var canSendEntries: Bool { !(entries.isEmpty && returned.isEmpty) && entriesUnderWay < Self.entriesUnderWayMax }
@@ -324,16 +330,21 @@ package struct WindowMachine: ~Copyable {
         at now: MonotonicTime
     ) -> Entered {
         var isAsker = false
+        var heldUntil: MonotonicTime?
         let place: Int
         let hasRoom = requests.count < (breaker.isConnecting ? Self.connectingMax : Self.requestsMax)
         if let found = subjects.find(subject), subjects[found].flights > 0 || subjects[found].waiting > 0 {
             // Gathers with the others, whatever is known of the window: its transaction is under way, or about to be.
+            if subjects[found].isHeld, let retryAfter = retryAfterCrowd(found, subject, cost, at: now) {
+                return .full(retryAfter: retryAfter)
+            }
             place = found
         } else {
             let wholeWait = cost == 1 ? .zero : context.policies[Int(subject.policy)].wholeWait
             switch context.fullWindows.ask(subject, cost: cost, wholeWait: wholeWait, at: now) {
             case .full(let retryAfter): return .full(retryAfter: retryAfter)
             case .mayAsk: isAsker = true
+            case .mayAskSoon(let time): heldUntil = time
             case .unknown: break
             }
             guard hasRoom, let found = subjects.find(subject) ?? subjects.insert(subject, ActiveSubject()) else {
@@ -355,6 +366,11 @@ package struct WindowMachine: ~Copyable {
         if last >= 0 { requests[Int(last)].next = index } else { subjects[place].first = index }
         subjects[place].last = index
         subjects[place].waiting += 1
+        if subjects[place].isHeld {
+            heldCount += 1
+        } else if let heldUntil {
+            hold(place, subject, until: heldUntil)
+        }
         gather(place, subject)
         return .pending(index)
     }

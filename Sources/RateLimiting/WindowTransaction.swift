@@ -11,7 +11,8 @@
 //   ZCARD            key                            where clients are told what remains, or slots are kept free
 //   EXEC
 //
-// On one server, the windows of all that leaves in one write share the `MULTI`, the `TIME` and the `EXEC`.
+// On one server, the windows of all that leaves in one write share the `MULTI`, the `TIME` and the `EXEC`. Then there is
+// another `TIME` at the end: each window's part was executed between the two.
 //
 // Where slots are kept free for nodes that are cut off from Redis, it asks for as many of the oldest as it has entries and
 // one more, and for the count: what the server let in beyond the slots that may be filled is refused, and given back with
@@ -48,6 +49,8 @@ package struct WindowTransaction: Equatable, Sendable {
     /// Entries of one transaction. It bounds how long Redis is busy with one of them (half a millisecond) and how much
     /// has to be remembered about it; more requests of a subject make more transactions in the same write.
     package static let entriesMax = 256
+    /// More entries than any set holds: who says so is out of step.
+    private static let entriesKnown: Int64 = 1 << 48
     /// Commands between `MULTI` and `EXEC`, without the one that tells what remains.
     package static let commandCount = 7
     /// How long a key outlives its window. Redis expires keys by its own clock: one that is set forward by less than this
@@ -165,6 +168,39 @@ package struct WindowTransaction: Equatable, Sendable {
     }
 }
 
+/// When a window's part of a transaction was executed: not before the `TIME` in front of it, and not after the one behind
+/// it, where it shares the transaction with others.
+struct ExecutionTimes {
+    let from: RedisTime
+    let until: RedisTime
+    /// Values of the answer that are the `TIME` at its end.
+    let nodesAtEnd: Int
+
+    /// - Parameter elements: of the answer, without a `TIME` at its end.
+    init?(_ reply: Reply, elements: Int) {
+        guard let count = reply.elementCount(0), count == elements || count == elements + 1,
+            let from = Self.time(reply, at: 1)
+        else { return nil }
+        self.from = from
+        guard count > elements else {
+            until = from
+            nodesAtEnd = 0
+            return
+        }
+        guard let until = Self.time(reply, at: reply.count - 3) else { return nil }
+        // A clock that was set back meanwhile.
+        self.until = max(from, until)
+        nodesAtEnd = 3
+    }
+
+    private static func time(_ reply: Reply, at index: Int) -> RedisTime? {
+        guard reply.elementCount(index) == 2, let seconds = reply.integer(index + 1), seconds >= 0,
+            let microseconds = reply.integer(index + 2), (0..<1_000_000).contains(microseconds)
+        else { return nil }
+        return RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
+    }
+}
+
 /// What a transaction's answer means.
 package enum WindowOutcome: Equatable, Sendable {
     case decided(WindowDecision)
@@ -232,27 +268,27 @@ extension WindowTransaction {
     package func interpret(
         _ reply: Reply, limit: Int, aheadMax: TimeSpan, tellsRemaining: Bool = false
     ) -> WindowOutcome {
+        // Of a part, [2] seconds microseconds once more at the end.
         // [7] [2] seconds microseconds · dropped · added · trimmed · scored · [0 or 2] oldest, its score; of several the
         // younger follow · [0 or 2] the same of who makes room for the dearest · expiry · count
         let tellsCount = tellsRemaining || keptFree > 0
         let extra = tellsCount ? 1 : 0
         let rangeMax = keptFree > 0 ? 2 * (count + 1) : 2
         if let error = reply.firstError { return .failed(error) }
-        guard reply.elementCount(0) == ownCommandCount + extra, reply.elementCount(1) == 2,
-            let seconds = reply.integer(2), let microseconds = reply.integer(3), seconds >= 0,
-            (0..<1_000_000).contains(microseconds), reply.isInteger(4),
-            reply.isInteger(5), let added = reply.integer(5),
+        guard let times = ExecutionTimes(reply, elements: ownCommandCount + extra), reply.isInteger(4),
+            reply.isInteger(5), let added = reply.integer(5), (0...Int64(count)).contains(added),
             reply.isInteger(6), let trimmed = reply.integer(6), trimmed >= 0,
             reply.isInteger(7), let scored = reply.integer(7), scored >= 0, scored <= Int64(count),
             let range = reply.elementCount(8), range % 2 == 0, range <= rangeMax,
             let more = largest > 1 ? reply.elementCount(9 + range).map({ $0 + 1 }) : 0, more == 0 || more % 2 == 1,
             more <= 3,
-            reply.isInteger(9 + range + more), reply.count == 10 + range + more + extra,
-            !tellsCount || reply.isInteger(10 + range + more)
+            reply.isInteger(9 + range + more), reply.count - times.nodesAtEnd == 10 + range + more + extra,
+            !tellsCount || reply.isInteger(10 + range + more),
+            let taken = tellsCount ? reply.integer(10 + range + more) : 0, (0...Self.entriesKnown).contains(taken)
         else { return .malformed }
-        let time = RedisTime(microseconds: saturatingAdd(saturatingMultiply(seconds, 1_000_000), microseconds))
+        let time = times.until
         var decision = WindowDecision(admitted: Int(scored), time: time)
-        if tellsCount { decision.count = reply.integer(10 + range + more).map { Int(clamping: $0) } }
+        if tellsCount { decision.count = Int(taken) }
         if keptFree > 0 {
             keepFree(&decision, reply, range: range, limit: limit)
         } else if range == 2 {
@@ -260,7 +296,7 @@ extension WindowTransaction {
         }
         if more == 3 { decision.roomSince = Self.time(ofScore: reply, 11 + range) }
         if time > score { decision.timing = .late }
-        if time < lower { decision.timing = .early }
+        if times.from < lower { decision.timing = .early }
         if added != Int64(count) {
             // Entries that were there before are another's, or admitted before: none of these is let in by them.
             decision.anomaly = .namesTaken(Int(clamping: saturatingSubtract(Int64(count), added)))

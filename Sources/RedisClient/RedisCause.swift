@@ -63,7 +63,8 @@ package enum RedisCause: Int, CaseIterable, Sendable {
         case "DENIED": self = .denied
         case "NOPERM": self = .permission
         case "CLUSTERDOWN": self = .clusterDown
-        case "MOVED": self = .moved
+        // Of keys that one server of a cluster holds too, but in several slots.
+        case "MOVED", "CROSSSLOT": self = .moved
         case "MISCONF", "BUSY", "NOREPLICAS", "ASK", "TRYAGAIN": self = .unavailable
         case "WRONGTYPE": self = .wrongType
         default: self = .other

@@ -126,8 +126,10 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// As good as an answer, of one that is large: a slow line brings it whole. What trickles is no answer.
     private static let pieceMin = 4 << 10
     private static let readSize = 64 << 10
-    /// Bytes of a shared transaction, some 60 windows: it keeps a server busy for half a millisecond. What follows is another.
-    private static let sharedMax = 32 << 10
+    /// Parts of a shared transaction, which keep a server busy for half a millisecond. What follows is another.
+    private static let partsMax = 64
+    /// The same where they are long: as much as one request can say of all policies that cover it.
+    private static let sharedBytesMax = 256 << 10
     private static let redirectionPause = TimeSpan.milliseconds(100)
     /// Bytes that the server has not taken. Beyond it, it has stopped reading.
     private static let pendingOutputMax = 32 << 20
@@ -207,8 +209,9 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
         endTransaction(requester, token: token)
     }
 
-    /// Writes a part of a transaction that several requesters share: one `MULTI`, one `TIME`, what the parts say, `EXEC`.
-    /// Each is answered as by a transaction of its own that begins with `TIME`.
+    /// Writes a part of a transaction that several requesters share: `MULTI`, `TIME`, what the parts say, `TIME`, `EXEC`.
+    /// Each is answered as by a transaction of its own that begins and ends with `TIME`; a part that is alone in it, by one
+    /// that begins with it.
     ///
     /// - Parameters:
     ///   - commands: of the part, `TIME` included.
@@ -217,7 +220,8 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     package func part(
         commands: Int, _ requester: any RedisRequester, token: UInt64, _ body: (inout CommandWriter) -> Void
     ) {
-        if sharedParts > 0, writer.output.count - writtenFrom > Self.sharedMax { endShared() }
+        let isFull = sharedParts >= Self.partsMax || writer.output.count - writtenFrom > Self.sharedBytesMax
+        if sharedParts > 0, isFull { endShared() }
         guard state == .ready else {
             requester.redisFailed(.notConnected, token: token)
             return
@@ -236,6 +240,7 @@ package final class RedisConnection: StreamHandler, EndOfTurnHandler, WakeHandle
     /// Ends the shared transaction, if there is one.
     package func endShared() {
         guard sharedParts > 0 else { return }
+        if sharedParts > 1 { writer.time() }
         writer.exec()
         writtenFrom = -1
         matcher.share(parts: sharedParts)

@@ -66,11 +66,12 @@ struct ReplyMatcher {
 
     mutating func expect(_ question: OpenQuestion) { open.append(question) }
 
-    /// The last so many questions, each a transaction, are parts of one: what they begin with stands there once.
+    /// The last so many questions, each a transaction, are parts of one: what they begin with stands there once, and once
+    /// more at its end.
     mutating func share(parts: Int) {
         let start = open.count - parts
         guard parts > 1, start >= first else { return }
-        var (own, total) = (0, 1)
+        var (own, total) = (0, 2)
         for index in start..<open.count {
             guard case .transaction(let commands) = open[index].question else {
                 preconditionFailure("not a transaction")

@@ -96,6 +96,8 @@ private final class CutOffSimulation {
         case execute(Int, life: Int, Sent)
         case answer(Int, life: Int, Sent, [UInt8])
         case tick
+        /// Requests that wait for a window's time are due.
+        case due(Int)
         case cut
         case notice(Int)
         case back
@@ -186,6 +188,7 @@ private final class CutOffSimulation {
             case .answer(let index, let life, let sent, let received):
                 guard nodes[index].life == life else { continue }
                 try answer(index, sent, received)
+            case .due(let index): try flush(index)
             case .tick:
                 for index in nodes.indices { try tick(index) }
                 if at < end { add(after: .milliseconds(10), .tick) }
@@ -234,6 +237,9 @@ private final class CutOffSimulation {
     private func flush(_ index: Int) throws {
         let node = nodes[index]
         while let transmission = node.machine.next(at: now(of: node)) { send(transmission, index) }
+        if let due = node.machine.heldUntil {
+            add(after: max(.zero, due - now(of: node)) + .microseconds(1), .due(index))
+        }
         var answers: [LimitAnswer] = []
         node.machine.takeAnswers(into: &answers)
         for answer in answers { _ = node.machine.takeReport(answer) }

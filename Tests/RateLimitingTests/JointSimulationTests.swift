@@ -68,6 +68,8 @@ private final class JointSimulation {
         case restart(node: Int)
         case end(node: Int, life: Int, lease: Int32)
         case renew(node: Int, life: Int)
+        /// Requests that wait for a window's time are due.
+        case due(node: Int)
     }
 
     /// A request that ran, from its admission to its end, both by Redis's time.
@@ -164,6 +166,7 @@ private final class JointSimulation {
             server.advance(to: at)
             switch event {
             case .request: if at < end { try request() }
+            case .due(let index): try flush(index)
             case .execute(let index, let life, let sent): try execute(index, life, sent)
             case .answer(let index, let life, let sent, let received): try answer(index, life, sent, received)
             case .restart(let index):
@@ -228,11 +231,17 @@ private final class JointSimulation {
             nodes[index].lastDue = due
             add(due, .execute(node: index, life: nodes[index].life, sent))
         }
+        if let due = nodes[index].machine.heldUntil {
+            add(server.now + max(.zero, due - now(of: nodes[index])), .due(node: index))
+        }
     }
 
     private func execute(_ index: Int, _ life: Int, _ sent: Sent) throws {
         // A killed node's bytes may still be in the server's socket.
         let socket = nodes[index].life == life ? nodes[index].socket : dead
+        // Now and then one is long on its way through many windows.
+        let slow = Int.random(in: 0..<20, using: &random) == 0
+        server.effort = .nanoseconds(Int64.random(in: 0...(slow ? 20_000_000 : 300_000), using: &random))
         let received = try server.execute(sent, on: socket)
         guard nodes[index].life == life else { return }
         let transit = TimeSpan.nanoseconds(Int64.random(in: 50_000...400_000, using: &random))
@@ -246,8 +255,10 @@ private final class JointSimulation {
         try sent.forEachReply(received) { token, reply in
             switch nodes[index].machine.flights[Int(token)] {
             case .window(let flight):
+                // Of a transaction that several share, the later one: so it is told.
+                let place = sent.parts.isEmpty ? 2 : reply.count - 2
                 let time = RedisTime(
-                    microseconds: (reply.integer(2) ?? 0) * 1_000_000 + (reply.integer(3) ?? 0))
+                    microseconds: (reply.integer(place) ?? 0) * 1_000_000 + (reply.integer(place + 1) ?? 0))
                 for offset in 0..<UInt64(flight.transaction.count) {
                     nodes[index].acquired[flight.transaction.first + offset] = time
                 }

@@ -270,6 +270,60 @@ struct FullWindowMemoryTests {
         #expect(questions <= 200)
     }
 
+    @Test("where several slots leave between two questions, one waits for the last moment, and the others are refused")
+    func lastMoment() {
+        let memory = FullWindowMemory(seed: 1)
+        memory.remember(subject(1), freesAt: at(1), emptyAt: at(900), pace: .milliseconds(1), at: at(0))
+        #expect(memory.ask(subject(1), at: at(3)) == .full(retryAfter: .milliseconds(2)))
+        #expect(!memory.isSoon(subject(1), at: at(3)) && memory.isSoon(subject(1), at: at(4)))
+        #expect(memory.ask(subject(1), at: at(4)) == .mayAskSoon(at: at(5)))
+        #expect(memory.ask(subject(1), at: at(4)) == .full(retryAfter: .milliseconds(6)))
+        #expect(memory.ask(subject(1), at: at(8)) == .full(retryAfter: .milliseconds(2)))
+        // Nothing was heard of the first.
+        #expect(memory.ask(subject(1), at: at(9)) == .mayAskSoon(at: at(10)))
+        // A slot in 5 ms or less has one who asks for it.
+        memory.remember(subject(2), freesAt: at(1), emptyAt: at(900), pace: .milliseconds(5), at: at(0))
+        #expect(memory.ask(subject(2), at: at(4)) == .full(retryAfter: .milliseconds(1)))
+        // A timeout of a millisecond leaves a tenth of it.
+        let hasty = FullWindowMemory(seed: 1, timeout: .milliseconds(1))
+        hasty.remember(subject(1), freesAt: at(1), emptyAt: at(900), pace: .milliseconds(1), at: at(0))
+        #expect(hasty.ask(subject(1), at: at(4)) == .full(retryAfter: .milliseconds(1)))
+        #expect(hasty.ask(subject(1), at: at(5) - .microseconds(100)) == .mayAskSoon(at: at(5)))
+    }
+
+    @Test(
+        "while somebody hammers who has found room, one asks at a time, when half of what was taken would have left",
+        arguments: [49, 50])
+    func hammering(refusals: Int) {
+        let memory = FullWindowMemory(seed: 1)
+        func hammer(_ subject: SubjectKey) {
+            // Five slots leave in 5 ms; ten times as many are refused in that time, or one less.
+            memory.remember(subject, freesAt: at(1), emptyAt: at(900), pace: .milliseconds(1), at: at(0))
+            for _ in 0..<refusals { _ = memory.ask(subject, at: at(1)) }
+            #expect(memory.ask(subject, at: at(5)) == .mayAsk)
+        }
+        hammer(subject(1))
+        memory.foundRoom(subject(1), taken: 6, pace: .milliseconds(1), sentAt: at(5), at: at(6))
+        guard refusals == 50 else {
+            #expect(memory.count == 0)
+            return
+        }
+        #expect(memory.isSoon(subject(1), at: at(6)))
+        #expect(memory.ask(subject(1), at: at(6)) == .mayAskSoon(at: at(8)))
+        #expect(memory.ask(subject(1), at: at(7)) == .full(retryAfter: .milliseconds(6)))
+        #expect(memory.askOn(subject(1), at: at(7)) == .full(retryAfter: .milliseconds(6)))
+        // Those who have gathered behind it go on as one. Nobody waits longer than 5 ms.
+        memory.foundRoom(subject(1), taken: 100, pace: .milliseconds(1), sentAt: at(8), at: at(9))
+        #expect(memory.askOn(subject(1), at: at(9)) == .mayAskSoon(at: at(13)))
+        // Whoever takes so little that the answer comes later than the next question would be too slow for the limit.
+        memory.foundRoom(subject(1), taken: 2, pace: .milliseconds(1), sentAt: at(13), at: at(14))
+        for _ in 0..<3 { #expect(memory.ask(subject(1), at: at(14)) == .unknown) }
+        // Whoever comes much later does not hammer any more.
+        hammer(subject(2))
+        memory.foundRoom(subject(2), taken: 6, pace: .milliseconds(1), sentAt: at(5), at: at(6))
+        for _ in 0..<3 { #expect(memory.ask(subject(2), at: at(13)) == .unknown) }
+    }
+
     @Test("room is bounded")
     func room() {
         let memory = FullWindowMemory(seed: 1, subjectsMax: 640)

@@ -85,13 +85,16 @@ private func calls(_ redis: RedisTestClient) throws -> [String: Int] {
         return text.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0
     }
     let probes = calls("setnx")
-    return Dictionary(
+    var all = Dictionary(
         uniqueKeysWithValues: ["multi", "exec", "time", "zremrangebyscore"].map { ($0, calls($0) - probes) })
+    // A window's part has two `ZADD`, a probe one, and a confirmation one.
+    all["confirmations"] = calls("zadd") - probes - 2 * all["zremrangebyscore"]!
+    return all
 }
 
 @Suite("The windows of one write", .timeLimit(.minutes(1)))
 struct SharedWindowTests {
-    @Test("five policies over one request are decided by one MULTI with one TIME")
+    @Test("five policies over one request are decided by one MULTI")
     func oneTransaction() throws {
         let server = try RedisServer()
         let bench = try Bench(RedisEndpoint(.unix(path: server.socketPath)), policies())
@@ -99,7 +102,11 @@ struct SharedWindowTests {
         try redis("CONFIG", "RESETSTAT")
         for count in 1...4 {
             #expect(bench.admitted([bench.ask(7)]) == 1)
-            #expect(try calls(redis) == ["multi": count, "exec": count, "time": count, "zremrangebyscore": 5 * count])
+            let calls = try calls(redis)
+            #expect(calls["time"] == 2 * count && calls["zremrangebyscore"] == 5 * count, "\(calls)")
+            // Where the machine is busy, what was executed late is confirmed by a transaction of its own.
+            #expect(calls["multi"] == calls["exec"])
+            #expect(calls["multi"]! - calls["confirmations"]! == count, "\(calls)")
         }
     }
 
@@ -113,8 +120,9 @@ struct SharedWindowTests {
         // The last policy is of all clients, and has a limit of eight.
         #expect(bench.admitted(tokens) == 8)
         // Four windows a client and one of all, and what the two who were refused took is given back.
-        #expect(try calls(redis)["multi"] == 1)
-        #expect(try calls(redis)["zremrangebyscore"] == 41)
+        let calls = try calls(redis)
+        #expect(calls["time"] == 2 && calls["zremrangebyscore"] == 41, "\(calls)")
+        #expect(calls["multi"]! - calls["confirmations"]! == 1, "\(calls)")
         bench.run { (1...10).count { bench.entries(of: $0, redis) == [0, 0, 0, 0] } == 2 }
         #expect((1...10).count { bench.entries(of: $0, redis) == [1, 1, 1, 1] } == 8)
     }
@@ -143,21 +151,6 @@ struct SharedWindowTests {
         let (bad, good) = (bench.ask(7), bench.ask(8))
         #expect(bench.admitted([bad]) == 0)
         #expect(bench.admitted([good]) == 1)
-        #expect(bench.limiter.isAsking)
-    }
-
-    @Test("one server that holds all slots of a cluster is asked in a transaction a window, and nothing is lost")
-    func crossSlot() throws {
-        let server = try RedisServer(["--cluster-enabled", "yes"])
-        let redis = try server.client()
-        try redis("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        try eventually("it serves") { try redis("CLUSTER", "INFO").contains("cluster_state:ok") }
-        let bench = try Bench(RedisEndpoint(.unix(path: server.socketPath)), policies())
-        // The policy of all clients has eight.
-        #expect(bench.admitted((1...4).map { bench.ask($0) }) == 4)
-        #expect(bench.admitted((1...4).map { bench.ask($0) }) == 4)
-        #expect(bench.admitted((1...4).map { bench.ask($0) }) == 0)
-        #expect(bench.events.isEmpty)
         #expect(bench.limiter.isAsking)
     }
 }

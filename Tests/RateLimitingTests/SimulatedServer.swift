@@ -87,6 +87,8 @@ struct Sent: Sendable {
             parts.append((transmission.token, own))
             commands += own - 1
         }
+        writer.time()
+        commands += 1
         writer.exec()
         answers = commands + 2
         bytes = writer.output.array
@@ -169,15 +171,24 @@ final class SimulatedServer {
         return withOurTime(received)
     }
 
-    /// The answer to `TIME` is the first array of two texts.
+    /// How long what stands between two `TIME` of a transaction takes.
+    var effort = TimeSpan.zero
+
+    /// The answers to `TIME` are the arrays of two texts, the first of which has ten digits.
     private func withOurTime(_ received: [UInt8]) -> [UInt8] {
-        let text = String(decoding: received, as: UTF8.self)
-        guard let start = text.range(of: "\r\n*2\r\n$10\r\n") else { return received }
-        // Two texts: length, seconds, length, microseconds.
-        let rest = text[start.upperBound...].split(separator: "\r\n", maxSplits: 3, omittingEmptySubsequences: false)
-        guard rest.count == 4 else { return received }
-        let (seconds, fraction) = ("\(time.microseconds / 1_000_000)", "\(time.microseconds % 1_000_000)")
-        let ours = "\(seconds)\r\n$\(fraction.utf8.count)\r\n\(fraction)\r\n"
-        return Array("\(text[..<start.upperBound])\(ours)\(rest[3])".utf8)
+        let parts = String(decoding: received, as: UTF8.self).components(separatedBy: "\r\n*2\r\n$10\r\n")
+        var text = parts[0]
+        for (index, part) in parts.dropFirst().enumerated() {
+            // Two texts: length, seconds, length, microseconds.
+            let rest = part.split(separator: "\r\n", maxSplits: 3, omittingEmptySubsequences: false)
+            guard rest.count == 4 else { return received }
+            if index > 0 {
+                advance(to: now + effort)
+                if ahead != .zero { said[time] = time - ahead }
+            }
+            let (seconds, fraction) = ("\(time.microseconds / 1_000_000)", "\(time.microseconds % 1_000_000)")
+            text += "\r\n*2\r\n$10\r\n\(seconds)\r\n$\(fraction.utf8.count)\r\n\(fraction)\r\n\(rest[3])"
+        }
+        return Array(text.utf8)
     }
 }

@@ -145,6 +145,8 @@ private final class Simulation {
         case move(subject: Int, Step)
         case step
         case tick
+        /// Requests that wait for a window's time are due.
+        case due(node: Int)
     }
 
     let conditions: Conditions
@@ -267,6 +269,7 @@ private final class Simulation {
                 let most = conditions.stepMax.nanoseconds
                 server.ahead = server.ahead + .nanoseconds(Int64.random(in: -most...most, using: &random))
                 add(after: pause(conditions.stepEvery), .step)
+            case .due(let index): try flush(index)
             case .tick:
                 for index in nodes.indices { try tick(index) }
                 if at < end + .seconds(1) { add(after: .milliseconds(10), .tick) }
@@ -301,6 +304,9 @@ private final class Simulation {
         let node = nodes[index]
         let side = node.sides[number]
         while let transmission = side.machine.next(at: now(of: node)) { send(transmission, index, number) }
+        if let due = side.machine.heldUntil {
+            add(after: max(.zero, due - now(of: node)) + .microseconds(1), .due(node: index))
+        }
         var answers: [LimitAnswer] = []
         side.machine.takeAnswers(into: &answers)
         answered += answers.count

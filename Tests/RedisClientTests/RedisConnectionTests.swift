@@ -186,6 +186,7 @@ struct RedisConnectionTests {
             ),
             ("ERR Client sent AUTH, but no password is set", .login, "Redis has no password"),
             ("MOVED 59 127.0.0.1:7002", .moved, "the server is part of a Redis Cluster"),
+            ("CROSSSLOT Keys in request don't hash", .moved, "the server is part of a Redis Cluster"),
         ] as [(String, RedisCause, String)])
     func causes(text: String, cause: RedisCause, remedy: String) {
         #expect(RedisFailure.refused(text).cause == cause)

@@ -107,18 +107,36 @@ struct ReplyMatcherTests {
     @Test(
         "who shares a transaction is answered with what all begin with and with their own, and refused with all",
         arguments: [
-            ([two, two, .command], "+OK +QUEUED +QUEUED +QUEUED *3 :7 :1 :2 :9 ", ". . . . 1[7,1] 2[7,2] 3"),
             (
-                [three, one, two], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *4 *2 $1 a $1 b *1 *1 :1 *0 +x ",
-                ". . . . . 1[['a','b'],[[1]],[]] 2[['a','b']] 3[['a','b'],+x]"
+                [two, two, .command], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *4 :7 :1 :2 :8 :9 ",
+                ". . . . . 1[7,1,8] 2[7,2,8] 3"
+            ),
+            (
+                [three, one, two],
+                "+OK +QUEUED +QUEUED +QUEUED +QUEUED +QUEUED *5 *2 $1 a $1 b *1 *1 :1 *0 +x *2 :3 :4 ",
+                ". . . . . . 1[['a','b'],[[1]],[],[3,4]] 2[['a','b'],[3,4]] 3[['a','b'],+x,[3,4]]"
             ),
             // One command's error is the business of one.
-            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *3 :7 -WRONGTYPE :2 ", ". . . . 1[7,-WRONGTYPE] 2[7,2]"),
-            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *3 -ERR :1 :2 ", ". . . . 1[-ERR,1] 2[-ERR,2]"),
-            ([two, two, .command], "+OK +QUEUED +QUEUED -OOM -EXECABORT :9 ", ". . . . -1:OOM -2:OOM 3"),
-            ([two, two], "-NOAUTH -NOAUTH -NOAUTH -NOAUTH -ERR ", ". . . . -1:NOAUTH -2:NOAUTH"),
-            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *2 :7 :1 ", ". . . . !"),
-            ([two, two], "+OK +QUEUED +QUEUED *3 :7 :1 :2 ", ". . . !"),
+            (
+                [two, two], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *4 :7 -WRONGTYPE :2 :8 ",
+                ". . . . . 1[7,-WRONGTYPE,8] 2[7,2,8]"
+            ),
+            // What all share is the business of all.
+            (
+                [two, two], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *4 -ERR :1 :2 :8 ",
+                ". . . . . 1[-ERR,1,8] 2[-ERR,2,8]"
+            ),
+            (
+                [two, two], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *4 :7 :1 :2 *-1 ",
+                ". . . . . 1[7,1,nil] 2[7,2,nil]"
+            ),
+            (
+                [two, two, .command], "+OK +QUEUED +QUEUED -OOM +QUEUED -EXECABORT :9 ",
+                ". . . . . -1:OOM -2:OOM 3"
+            ),
+            ([two, two], "-NOAUTH -NOAUTH -NOAUTH -NOAUTH -NOAUTH -ERR ", ". . . . . -1:NOAUTH -2:NOAUTH"),
+            ([two, two], "+OK +QUEUED +QUEUED +QUEUED +QUEUED *3 :7 :1 :2 ", ". . . . . !"),
+            ([two, two], "+OK +QUEUED +QUEUED +QUEUED *4 :7 :1 :2 :8 ", ". . . . !"),
             ([two, two], "-NOPERM :1 ", ". ~NOPERM"),
         ] as [([OpenQuestion.Question], String, String)])
     func shared(questions: [OpenQuestion.Question], wire: String, expected: String) {
