@@ -419,7 +419,7 @@ final class ClusterLink: RedisRequester, RedisObserver {
             complain(of: HealthKeys.trial(key, number: 0), "no trial of \(key.url) can be claimed: \(text)", cause)
         case (.refused(let text), _): if let key { complain(of: key, "\(key) cannot be read: \(text)", cause) }
         case (.notConnected, _), (.lost, _), (.unanswered, _), (.silent, _), (.late, _), (.moved, _), (.malformed, _),
-            (.untrusted, _), (.sentinel, _):
+            (.untrusted, _), (.replaced, _), (.sentinel, _):
             break
         }
     }

@@ -85,7 +85,7 @@ extension WindowMachine {
                 }
             }
         case .notConnected: mayBeExecuted = false
-        case .lost, .unanswered, .silent, .late, .moved, .malformed, .tooLarge, .untrusted, .sentinel: break
+        case .lost, .unanswered, .replaced, .silent, .late, .moved, .malformed, .tooLarge, .untrusted, .sentinel: break
         }
         if case .entries = flight { entriesUnderWay -= 1 }
         failed(flight, isExecuted: mayBeExecuted, isHopeless: isHopeless, at: now)

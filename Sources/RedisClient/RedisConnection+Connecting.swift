@@ -41,7 +41,7 @@ extension RedisConnection {
     ///
     /// - Parameter location: where, if that is known; otherwise it is asked for.
     package func reconnect(because reason: String, at location: RedisEndpoint.Location? = nil) {
-        reconnect(because: .lost(reason), at: location)
+        reconnect(because: location == nil ? .lost(reason) : .replaced(reason), at: location)
     }
 
     func reconnect(because failure: RedisFailure, at location: RedisEndpoint.Location?) {
@@ -239,7 +239,8 @@ extension RedisConnection {
         var failure = failure
         switch failure {
         case .refused(let text), .moved(let text): failure = .lost(text)
-        case .notConnected, .lost, .unanswered, .silent, .late, .malformed, .tooLarge, .untrusted, .sentinel: break
+        case .notConnected, .lost, .unanswered, .replaced, .silent, .late, .malformed, .tooLarge, .untrusted, .sentinel:
+            break
         }
         for question in matcher.removeAll() {
             question.requester?.redisFailed(failure, token: question.token)

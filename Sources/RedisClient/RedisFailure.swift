@@ -6,6 +6,8 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case lost(String)
     /// The same, before the server had said anything: it may have waited for TLS.
     case unanswered(String)
+    /// The same, because another server is in this one's place: the connection goes there.
+    case replaced(String)
     /// The connection was given up because nothing came for too long: the same holds.
     case silent(String)
     /// Answers came later than their askers could wait.
@@ -27,7 +29,8 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .notConnected: "not connected"
-        case .lost(let reason), .unanswered(let reason), .silent(let reason): "connection lost: \(reason)"
+        case .lost(let reason), .unanswered(let reason), .replaced(let reason), .silent(let reason):
+            "connection lost: \(reason)"
         case .late(let reason): reason
         case .refused(let text): "refused: \(text)"
         case .moved(let text): "the slot has moved: \(text)"
@@ -43,7 +46,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
     package func at(_ server: String) -> RedisFailure {
         guard !server.isEmpty else { return self }
         switch self {
-        case .notConnected, .sentinel: return self
+        case .notConnected, .replaced, .sentinel: return self
         case .lost(let reason): return .lost("\(server): \(reason)")
         case .unanswered(let reason): return .unanswered("\(server): \(reason)")
         case .silent(let reason): return .silent("\(server): \(reason)")
@@ -59,7 +62,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
 
     package var cause: RedisCause {
         switch self {
-        case .notConnected, .lost, .unanswered: .unreachable
+        case .notConnected, .lost, .unanswered, .replaced: .unreachable
         case .silent, .late: .silent
         case .refused(let text): RedisCause(errorText: text)
         case .moved: .moved
@@ -87,6 +90,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
             guard cause == .permission, let right = MissingRight(text) else { return cause.remedy }
             return "ACL SETUSER \(user ?? "NAME") \(right.rule) grants it; docs/redis.md lists all that Sluice needs"
         case .unanswered: return "\(cause.remedy), or its port speaks TLS: write rediss in the place of redis there"
+        case .replaced: return "none is needed: the connection goes there"
         case .untrusted(let text): return CertificateAlert(text)?.remedy ?? cause.remedy
         case .sentinel(let failure, _): return failure.remedyAtSentinel
         case .notConnected, .lost, .silent, .late, .moved, .malformed, .tooLarge: return cause.remedy
@@ -108,7 +112,7 @@ package enum RedisFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .notConnected, .lost:
             "see whether the sentinels run and know the primary by that name, and whether rateLimit.redisURL leads to them"
         case .silent: "the sentinel or the network hangs: look at its machine"
-        case .refused, .late, .moved, .malformed, .tooLarge, .untrusted, .sentinel: remedy
+        case .refused, .late, .moved, .malformed, .replaced, .tooLarge, .untrusted, .sentinel: remedy
         }
     }
 

@@ -244,6 +244,9 @@ struct RedisFinderTests {
             $0 = "slave 127.0.0.1:\(new.port) 127.0.0.1 \(new.port) @ main 127.0.0.1 \(old.port)"
         }
         try follower.run(until: "it goes there") { follower.ready == 2 }
+        #expect(
+            follower.failures.last.map { "\($0)" } == "connection lost: the primary is at 127.0.0.1:\(new.port) now")
+        #expect(follower.failures.last?.remedy == "none is needed: the connection goes there")
         #expect(follower.connection.endpoint.location == .tcp(host: "127.0.0.1", port: new.port))
     }
 }
