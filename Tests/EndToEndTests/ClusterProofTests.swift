@@ -56,7 +56,8 @@ struct ClusterProofTests {
             let redis = try scene.redis()
             let steady = try scene.backend(named: "steady")
             let held = try scene.freePort()
-            let process = try ChildProcess(try SluiceNode.binary(), ["backend", "--port", "\(held.port)"])
+            let process = try ChildProcess(
+                try SluiceNode.binary(), ["backend", "--address", "127.0.0.1", "--port", "\(held.port)"])
             defer { process.kill() }
             let url = held.url
             let nodes = try cluster(
