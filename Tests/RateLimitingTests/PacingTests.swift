@@ -201,7 +201,7 @@ private final class HotNode {
         load(4, pace: .nanoseconds(window.nanoseconds * 4 / Int64(limit)))
         try run(until: now + .milliseconds(1_200))
         load(connections)
-        try run(until: now + .milliseconds(500))
+        try run(until: now + .milliseconds(200))
         sent = []
         (admitted, refused, longest) = (0, 0, .zero)
         try run(until: now + .seconds(1))
@@ -226,7 +226,7 @@ struct Hammering: Sendable, CustomTestStringConvertible {
     var workers: Int
     var connections: Int
     /// From an answer to the next request.
-    var pause = TimeSpan.milliseconds(1)
+    var pause = TimeSpan.milliseconds(4)
     var testDescription: String { "\(limit)/\(window), \(workers) workers, \(connections) connections" }
 }
 
