@@ -36,11 +36,13 @@ package final class FullWindowMemory: Sendable {
         var cost: UInt16 = 1
         /// Up to which cost there is room by then.
         var roomFor: UInt16 = 1
-        /// Refusals that are missing before it is clear that somebody hammers; `unpaced` where slots leave so seldom that
+        /// Requests that are missing before it is clear that somebody hammers; `unpaced` where slots leave so seldom that
         /// who asks for one finds no other.
         var missing: UInt16
         /// There is room, and whoever comes until then asks at that time.
         var isOpen = false
+        /// The one before asked at that pace too.
+        var isPaced = false
 
         static let unpaced = UInt16.max
 
@@ -86,6 +88,8 @@ package final class FullWindowMemory: Sendable {
     /// Whoever is refused more often than so many slots leave on an average hammers. Nobody who keeps near to the limit
     /// may be refused because another's question is under way that may well find room for both.
     private static let hammering: Int64 = 10
+    /// Who comes less often than this, once it was clear, has stopped.
+    private static let stillHammering: Int64 = 2
     private static let shardCount = 64
 
     private let shards: [Shard]
@@ -187,7 +191,7 @@ package final class FullWindowMemory: Sendable {
         let lapsesAt = min(max(emptyAt, until) + Self.shortest, until + Self.lapse)
         let window = FullWindow(
             until: until, freesAt: freesAt, lapsesAt: lapsesAt, cost: cost, roomFor: roomFor,
-            missing: Self.missing(until - now, pace))
+            missing: Self.missing(until - now, pace, Self.hammering))
         shard(subject).table.withLock { table in
             // Who has not asked for a while after his time has come is not hammering.
             _ = table.sweep { now - $0.until > Self.longest }
@@ -200,11 +204,12 @@ package final class FullWindowMemory: Sendable {
         }
     }
 
-    private static func missing(_ span: TimeSpan, _ pace: TimeSpan) -> UInt16 {
+    /// Requests that are missing in so long a time before it is clear that so many times more come than slots leave.
+    private static func missing(_ span: TimeSpan, _ pace: TimeSpan, _ times: Int64) -> UInt16 {
         guard pace < shortest else { return FullWindow.unpaced }
         return UInt16(
             clamping: min(
-                saturatingMultiply(span.nanoseconds / max(1, pace.nanoseconds), hammering),
+                saturatingMultiply(span.nanoseconds, times) / max(1, pace.nanoseconds),
                 Int64(FullWindow.unpaced) - 1))
     }
 
@@ -213,6 +218,8 @@ package final class FullWindowMemory: Sendable {
     /// Where it is clear that somebody hammers, the next one asks when half the time has passed in which what was taken
     /// leaves again, for all who come to his worker until then. So the window fills at twice the pace at which slots leave,
     /// and whoever hammers gets the whole limit. Where that time is over already, there are too few to ask one at a time.
+    /// That it is clear has to be shown each time anew, by those who were refused and those who waited and were let in: who
+    /// has stopped may be within the limit, and must not be refused because another of his requests is under way.
     ///
     /// - Parameters:
     ///   - taken: slots that he took.
@@ -223,12 +230,15 @@ package final class FullWindowMemory: Sendable {
         let next = sentAt + min(spacing, pace * Int64(clamping: taken) / 2)
         shard(subject).table.withLock { table in
             guard let place = table.find(subject) else { return }
-            guard table[place].missing == 0, next > now else {
+            let missing = Int(table[place].missing)
+            guard missing == 0 || table[place].isPaced && missing <= taken, next > now else {
                 table.remove(subject)
                 return
             }
             table[place].until = next
             table[place].isOpen = true
+            table[place].isPaced = true
+            table[place].missing = Self.missing(next - sentAt, pace, Self.stillHammering)
             table[place].cost = 1
             table[place].lapsesAt = next + Self.shortest
         }

@@ -311,7 +311,7 @@ extension WindowMachine {
             if isTimeout { noteTimeout(Int(request.flight)) }
             return
         }
-        if let place = subjects.find(request.subject), subjects[place].waiting > 0 { subjects[place].waiting -= 1 }
+        if let place = subjects.find(request.subject), subjects[place].waiting > 0 { noLongerWaits(place) }
         if isAdmitted { charge(request.subject, request.cost, at: now) }
     }
 }

@@ -166,7 +166,7 @@ extension WindowMachine {
         if isUnderWay {
             noteTimeout(Int(request.flight))
         } else if let place = subjects.find(request.subject) {
-            subjects[place].waiting -= 1
+            noLongerWaits(place)
         }
         return isUnderWay
     }

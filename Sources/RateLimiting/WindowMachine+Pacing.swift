@@ -71,6 +71,12 @@ extension WindowMachine {
         }
     }
 
+    /// One of those who gather has been answered.
+    mutating func noLongerWaits(_ place: Int) {
+        subjects[place].waiting -= 1
+        if subjects[place].isHeld { heldCount = max(0, heldCount - 1) }
+    }
+
     mutating func unhold(_ subject: SubjectKey) {
         if let place = subjects.find(subject) {
             subjects[place].isHeld = false

@@ -378,6 +378,7 @@ extension WindowMachine {
         if subjects[place].first < 0 { subjects[place].last = last }
         subjects[place].first = again
         subjects[place].waiting += waiting
+        if subjects[place].isHeld { heldCount += waiting }
         gather(place, subject)
     }
 

@@ -195,6 +195,18 @@ private final class HotNode {
         }
     }
 
+    /// Two requests right behind one another, on two connections, again and again.
+    func pairs(_ count: Int, pause: TimeSpan) {
+        pace = .seconds(1_000)
+        wave += 1
+        for number in 0..<count {
+            for connection in 0..<2 {
+                let offset = pause * Int64(number) + .microseconds(50) * Int64(connection)
+                schedule.add(now + offset, .request(connection: connection, wave: wave))
+            }
+        }
+    }
+
     /// Lets a client hammer whose window's slots leave one after the other, as they were taken, and counts what happens in
     /// a second of it.
     func hammer(_ connections: Int, limit: Int, window: TimeSpan = .seconds(1)) throws {
@@ -281,6 +293,23 @@ struct PacingTests {
         #expect(node.refused == 0)
         #expect(node.longest == HotNode.transit * 2)
         #expect(node.admitted > 3_800)
+    }
+
+    @Test(
+        "who has stopped hammering is let in where there is room, though another of his requests is under way",
+        arguments: [1, 2], [1, 2])
+    func stopped(policies: Int, workers: Int) throws {
+        let wide = Policy(name: "all", limit: 100_000, window: .seconds(1), burst: 1, key: .global)
+        let hot = Policy(name: "hot", limit: 300, window: .seconds(1), burst: 1)
+        let node = try HotNode(Array([hot, wide].prefix(policies)), workers: workers)
+        if policies == 2 { node.subjects.append(SubjectKey(globalOf: 1)) }
+        try node.hammer(64, limit: 300)
+        // 222 a second. What was let in before has left after a second.
+        node.pairs(360, pause: .milliseconds(9))
+        try node.run(until: node.now + .milliseconds(1_200))
+        (node.admitted, node.refused) = (0, 0)
+        try node.run(until: node.now + .seconds(2))
+        #expect(node.refused == 0 && node.admitted > 400, "\(node.figures)")
     }
 
     @Test("who is a little above the limit gets all of it, and waits no longer than the last moment of a full window")
