@@ -36,13 +36,14 @@ package final class FullWindowMemory: Sendable {
         var cost: UInt16 = 1
         /// Up to which cost there is room by then.
         var roomFor: UInt16 = 1
-        /// Requests that are missing before it is clear that somebody hammers; `unpaced` where slots leave so seldom that
+        /// Refusals that are missing before it is clear that somebody hammers; `unpaced` where slots leave so seldom that
         /// who asks for one finds no other.
         var missing: UInt16
         /// There is room, and whoever comes until then asks at that time.
         var isOpen = false
-        /// The one before asked at that pace too.
-        var isPaced = false
+        /// When the one before asked, where he did so at that pace; and how many were refused since.
+        var pacedFrom: MonotonicTime?
+        var refused: UInt16 = 0
 
         static let unpaced = UInt16.max
 
@@ -53,6 +54,7 @@ package final class FullWindowMemory: Sendable {
 
         mutating func refuse(_ cost: UInt16, _ wholeWait: TimeSpan, _ now: MonotonicTime) -> Knowledge {
             if missing > 0, missing != Self.unpaced { missing -= 1 }
+            if refused < .max { refused += 1 }
             return .full(retryAfter: retryAfter(cost, wholeWait, now))
         }
 
@@ -62,6 +64,13 @@ package final class FullWindowMemory: Sendable {
             until = time + FullWindowMemory.shortest
             isOpen = false
             return time
+        }
+
+        /// Whether it is clear that somebody hammers: by what was seen since the window was full, or since the one before.
+        func isHammered(taken: Int, pace: TimeSpan, sentAt: MonotonicTime) -> Bool {
+            guard let pacedFrom else { return missing == 0 }
+            let slots = (sentAt - pacedFrom).nanoseconds / max(1, pace.nanoseconds)
+            return Int64(refused) + Int64(clamping: taken) >= saturatingMultiply(slots, FullWindowMemory.stillHammering)
         }
 
         /// Whether the time is about to come, and whoever waits for it finds more than the slot of one. What may pass
@@ -89,7 +98,7 @@ package final class FullWindowMemory: Sendable {
     /// may be refused because another's question is under way that may well find room for both.
     private static let hammering: Int64 = 10
     /// Who comes less often than this, once it was clear, has stopped.
-    private static let stillHammering: Int64 = 2
+    fileprivate static let stillHammering: Int64 = 2
     private static let shardCount = 64
 
     private let shards: [Shard]
@@ -191,7 +200,7 @@ package final class FullWindowMemory: Sendable {
         let lapsesAt = min(max(emptyAt, until) + Self.shortest, until + Self.lapse)
         let window = FullWindow(
             until: until, freesAt: freesAt, lapsesAt: lapsesAt, cost: cost, roomFor: roomFor,
-            missing: Self.missing(until - now, pace, Self.hammering))
+            missing: Self.missing(until - now, pace))
         shard(subject).table.withLock { table in
             // Who has not asked for a while after his time has come is not hammering.
             _ = table.sweep { now - $0.until > Self.longest }
@@ -204,12 +213,12 @@ package final class FullWindowMemory: Sendable {
         }
     }
 
-    /// Requests that are missing in so long a time before it is clear that so many times more come than slots leave.
-    private static func missing(_ span: TimeSpan, _ pace: TimeSpan, _ times: Int64) -> UInt16 {
+    /// Refusals that are missing in so long a time before it is clear that somebody hammers.
+    private static func missing(_ span: TimeSpan, _ pace: TimeSpan) -> UInt16 {
         guard pace < shortest else { return FullWindow.unpaced }
         return UInt16(
             clamping: min(
-                saturatingMultiply(span.nanoseconds, times) / max(1, pace.nanoseconds),
+                saturatingMultiply(span.nanoseconds, hammering) / max(1, pace.nanoseconds),
                 Int64(FullWindow.unpaced) - 1))
     }
 
@@ -230,15 +239,14 @@ package final class FullWindowMemory: Sendable {
         let next = sentAt + min(spacing, pace * Int64(clamping: taken) / 2)
         shard(subject).table.withLock { table in
             guard let place = table.find(subject) else { return }
-            let missing = Int(table[place].missing)
-            guard missing == 0 || table[place].isPaced && missing <= taken, next > now else {
+            guard table[place].isHammered(taken: taken, pace: pace, sentAt: sentAt), next > now else {
                 table.remove(subject)
                 return
             }
             table[place].until = next
             table[place].isOpen = true
-            table[place].isPaced = true
-            table[place].missing = Self.missing(next - sentAt, pace, Self.stillHammering)
+            table[place].pacedFrom = sentAt
+            table[place].refused = 0
             table[place].cost = 1
             table[place].lapsesAt = next + Self.shortest
         }

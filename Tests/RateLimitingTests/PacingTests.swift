@@ -195,12 +195,12 @@ private final class HotNode {
         }
     }
 
-    /// Two requests right behind one another, on two connections, again and again.
-    func pairs(_ count: Int, pause: TimeSpan) {
+    /// A request after the other; right behind each fourth comes another, on another connection.
+    func steady(_ count: Int, pause: TimeSpan) {
         pace = .seconds(1_000)
         wave += 1
         for number in 0..<count {
-            for connection in 0..<2 {
+            for connection in 0..<(number % 4 == 0 ? 2 : 1) {
                 let offset = pause * Int64(number) + .microseconds(50) * Int64(connection)
                 schedule.add(now + offset, .request(connection: connection, wave: wave))
             }
@@ -304,8 +304,8 @@ struct PacingTests {
         let node = try HotNode(Array([hot, wide].prefix(policies)), workers: workers)
         if policies == 2 { node.subjects.append(SubjectKey(globalOf: 1)) }
         try node.hammer(64, limit: 300)
-        // 222 a second. What was let in before has left after a second.
-        node.pairs(360, pause: .milliseconds(9))
+        // 278 a second. What was let in before has left after a second.
+        node.steady(720, pause: .microseconds(4_500))
         try node.run(until: node.now + .milliseconds(1_200))
         (node.admitted, node.refused) = (0, 0)
         try node.run(until: node.now + .seconds(2))
