@@ -128,6 +128,7 @@ struct KeptConfigurationTests {
             file.gateway = "adminToken: a-secret-of-tests"
             (file.listen, file.admin) = ("127.0.0.1:\(a)", "127.0.0.1:\(b)")
             let node = try scene.node(file, ["--supervise"])
+            try eventually("it may be upgraded") { node.log.contains("supervising") }
             // Not idle: it keeps the process of before, which must keep nobody else.
             let kept = try node.connect()
             try kept.send("GET / HTTP/1.1\r\n")
