@@ -394,7 +394,7 @@ struct RedisConnectionTests {
         }
         run(until: "ready")
         client.send(1, "GET", "large")
-        run(until: arrives ? "1 'xxx" : "1 failed connection lost: no answer for 200ms")
+        run(until: arrives ? "1 'vvv" : "1 failed connection lost: no answer for 200ms")
         if arrives {
             // Longer than silence is borne.
             #expect(fake.began.map { loop.now - $0 > silenceMax } == true)
@@ -481,7 +481,7 @@ private final class Trickling: ListenerHandler, StreamHandler {
                 return
             }
             began = loop.now
-            left = Array("$\(Self.size)\r\n".utf8) + Array(repeating: UInt8(ascii: "x"), count: Self.size) + [13, 10]
+            left = Array("$\(Self.size)\r\n".utf8) + Array(repeating: UInt8(ascii: "v"), count: Self.size) + [13, 10]
             goOn()
         case .wouldBlock: break
         case .endOfFile, .failed: stream.close()
