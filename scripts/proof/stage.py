@@ -175,8 +175,10 @@ class Relay(threading.Thread):
         while True:
             inner, _ = self.socket.accept()
             outer = socket.create_connection(("127.0.0.1", self.target))
-            for one, other in ((inner, outer), (outer, inner)):
+            # Both before anything is carried: whoever carries may close them.
+            for one in (inner, outer):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for one, other in ((inner, outer), (outer, inner)):
                 threading.Thread(target=self.carry, args=(one, other), daemon=True).start()
 
     def carry(self, source, target):
